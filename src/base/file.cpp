@@ -1,0 +1,38 @@
+#include "base/file.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace headrace {
+
+std::string read_text_file(FileSystem& fs, const std::string& path, uint64_t limit_bytes) {
+  const auto file = fs.open(path);
+  if (file->size() > limit_bytes) {
+    fail(ErrorCode::kInvalidArgument, "[file] {} holds {} bytes; at most {} are read", path,
+         file->size(), limit_bytes);
+  }
+  std::string text(file->size(), '\0');
+  file->read(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+void append_text(WritableFile& file, std::string_view text) {
+  file.append(std::as_bytes(std::span(text)));
+}
+
+std::string join_path(std::string_view directory, std::string_view name) {
+  if (directory.empty()) return std::string(name);
+  std::string path(directory);
+  if (path.back() != '/') path += '/';
+  path += name;
+  return path;
+}
+
+std::string file_name(std::string_view path) {
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+}
+
+}  // namespace headrace

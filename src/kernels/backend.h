@@ -1,0 +1,132 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "device/buffer.h"
+#include "kernels/weights.h"
+#include "kv/kv_cache.h"
+#include "tensor/dtype.h"
+
+namespace headrace {
+
+class ThreadPool;
+
+/// Where one matrix of a group writes: out[t * stride + row] for every token row t.
+struct MatrixOutput {
+  int64_t rows = 0;
+  float* out = nullptr;
+  int64_t stride = 0;           // floats between token rows
+  const float* bias = nullptr;  // [rows] or null
+  bool accumulate = false;      // out += dot + bias instead of out = dot + bias
+};
+
+/// out = W x for all matrices of a group. x is [tokens, k] in `dtype`, token rows x_stride_bytes apart.
+struct MatmulArgs {
+  DType dtype = DType::kFloat16;
+  int64_t tokens = 0;
+  int64_t k = 0;
+  const std::byte* x = nullptr;
+  size_t x_stride_bytes = 0;
+  std::span<const MatrixOutput> outputs;  // by WeightRun::matrix
+};
+
+/// The token rows [row_begin, row_begin + rows) of a pass belong to one sequence and are its positions
+/// [position, position + rows). `blocks` is the sequence's block table, long enough for all of them.
+struct SequenceRows {
+  int64_t row_begin = 0;
+  int64_t rows = 0;
+  int64_t position = 0;
+  std::span<const int32_t> blocks;
+};
+
+/// Rotates Q (in place) and K of a fused qkv [tokens, (heads + 2 kv_heads) * head_dim] float32, in the
+/// half-split ("neox") pairing (i, i + head_dim / 2), then stores K and V in the cache, rounded to its
+/// dtype. cos and sin are [tokens, head_dim / 2] float32.
+struct RopeStoreArgs {
+  int64_t tokens = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  float* qkv = nullptr;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  std::span<const SequenceRows> sequences;
+  KvLayer kv;
+};
+
+/// Causal attention of each token row over its sequence's cache up to and including its own position.
+/// q is the first heads * head_dim columns of the rotated qkv; out is [tokens, heads * head_dim] in
+/// out_dtype, packed.
+struct AttentionArgs {
+  int64_t tokens = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  float scale = 1.0f;
+  const float* qkv = nullptr;
+  int64_t qkv_stride = 0;  // floats between token rows
+  std::span<const SequenceRows> sequences;
+  KvLayer kv;
+  DType out_dtype = DType::kFloat16;
+  std::byte* out = nullptr;
+};
+
+/// Where the mathematics happens: a few coarse ops over memory that the backend allocated. Ops are
+/// enqueued in order; synchronize() waits for all of them (on the CPU backends each op has finished
+/// when it returns). Every op's result is fixed bit for bit by docs/numerics.md, whatever the number
+/// of threads, the instruction set, or how a group's rows are cut into runs. Used by one thread.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// One line for reports: "cpu avx512, 2 threads".
+  virtual std::string description() const = 0;
+
+  /// Zeroed memory that ops can use. Error{kOutOfMemory} naming `purpose`.
+  virtual Buffer allocate(size_t size_bytes, const char* purpose) = 0;
+  virtual void upload(std::byte* to, std::span<const std::byte> from) = 0;
+  virtual void download(std::span<std::byte> to, const std::byte* from) = 0;
+  virtual void synchronize() = 0;
+
+  /// out[t] = float32(rows[t]) for `tokens` rows of `width` elements of `dtype`, packed.
+  virtual void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
+                     float* out) = 0;
+
+  /// out[t, i] = round_to_dtype(x[t, i] * rsqrt(mean_i(x[t, i]^2) + epsilon) * weight[i]), packed.
+  /// (Zhang and Sennrich 2019, equation 4.)
+  virtual void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
+                        int64_t width, DType out_dtype, std::byte* out) = 0;
+
+  virtual void matmul(const MatmulArgs& args, WeightFeed& weights) = 0;
+  virtual void rope_and_store(const RopeStoreArgs& args) = 0;
+  virtual void attention(const AttentionArgs& args) = 0;
+
+  /// out[t, i] = round_to_dtype(silu(a[t, i]) * b[t, i]), silu(z) = z / (1 + exp(-z)). a and b are
+  /// [tokens, width] float32, packed (Shazeer 2020, equation 5, SwiGLU).
+  virtual void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
+                             DType out_dtype, std::byte* out) = 0;
+
+  /// Scratch that ops keep for themselves (packed x and the like) for passes up to this shape, so that
+  /// the plan can report it; allocated here, once, and never on the per-pass path.
+  virtual size_t reserve(int64_t max_tokens, int64_t max_k, DType dtype) = 0;
+};
+
+/// The scalar definition of every op. Slow; for tests.
+std::unique_ptr<Backend> make_reference_backend();
+
+/// Instruction sets of the CPU backend, best last.
+enum class CpuIsa { kPortable, kAvx2, kAvx512 };
+
+/// The best that this processor has.
+CpuIsa detect_cpu_isa();
+const char* cpu_isa_name(CpuIsa isa);
+
+/// `pool` must outlive the backend. An instruction set that the processor lacks is Error{kDevice}.
+std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, CpuIsa isa);
+
+}  // namespace headrace

@@ -1,0 +1,86 @@
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "headrace/app.h"
+
+namespace headrace::app {
+namespace {
+
+constexpr int kExitError = 1;
+constexpr int kExitUsage = 2;
+
+int run_body(App& app) {
+  const SteadyClock clock;
+  const auto log = make_stderr_log(parse_log_level(app.log_level));
+  const auto progress = make_progress(clock);
+  ThreadPool pool(app.threads == 0 ? available_processors() : app.threads);
+  Context context{
+      .fs = posix_file_system(), .pool = pool, .log = *log, .progress = *progress, .clock = clock};
+  return app.body(context);
+}
+
+void print_error(const std::string& message) {
+  std::string line = message;
+  for (char& c : line) {
+    if (c == '\n') c = ' ';
+  }
+  std::fflush(stdout);
+  std::fprintf(stderr, "headrace: error: %s\n", line.c_str());
+}
+
+int main_checked(int argc, char** argv) {
+  App app;
+  app.cli.require_subcommand(1);
+  app.cli.failure_message(CLI::FailureMessage::simple);
+  add_convert_command(app);
+  add_build_command(app);
+  add_plan_command(app);
+  add_inspect_command(app);
+  add_tokenize_command(app);
+  add_run_command(app);
+  add_summarize_command(app);
+  add_bench_command(app);
+  try {
+    app.cli.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.cli.exit(error);  // --help
+    app.cli.exit(error);
+    return kExitUsage;
+  }
+  return run_body(app);
+}
+
+}  // namespace
+
+void add_common_flags(App& app, CLI::App& command, const std::string& default_log_level) {
+  command.add_option("--log_level", app.log_level,
+                     "verbose, info, warning, error or internal_error (default " +
+                         default_log_level + ")");
+  command.add_option("--threads", app.threads, "Compute threads (default: all processors)")
+      ->check(CLI::Range(1, 1024));
+  command.preparse_callback(
+      [&app, default_log_level](size_t) { app.log_level = default_log_level; });
+}
+
+}  // namespace headrace::app
+
+int main(int argc, char** argv) {
+  try {
+    return headrace::app::main_checked(argc, argv);
+  } catch (const headrace::Error& error) {
+    headrace::app::print_error(error.what());
+    return error.code() == headrace::ErrorCode::kUsage ? headrace::app::kExitUsage
+                                                       : headrace::app::kExitError;
+  } catch (const std::exception& error) {
+    headrace::app::print_error(std::string("[internal] ") + error.what());
+    return headrace::app::kExitError;
+  }
+}

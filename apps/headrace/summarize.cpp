@@ -1,0 +1,14 @@
+#include "base/error.h"
+#include "headrace/app.h"
+
+namespace headrace::app {
+
+void add_summarize_command(App& app) {
+  CLI::App* command = app.cli.add_subcommand("summarize", "Not there yet");
+  add_common_flags(app, *command);
+  command->final_callback([&app] {
+    app.body = [](Context&) -> int { fail(ErrorCode::kUnsupported, "[summarize] not there yet"); };
+  });
+}
+
+}  // namespace headrace::app

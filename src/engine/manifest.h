@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -29,12 +30,14 @@ enum class Role : uint16_t {
   kProjBias = 23,
 };
 
+/// "qkv", "lm_head", "input_norm", ...
 const char* role_name(Role role);
 
 /// One weight matrix, row-major [rows, k]; out = W x. Matrices stand in pass order: layer by layer,
-/// and qkv, dense, fc, gate, proj within a layer, lm_head last. The embedding table is not among them.
+/// and qkv, dense, fc, gate, proj within a layer, lm_head last. The embedding table is not among
+/// them.
 struct MatrixInfo {
-  int32_t layer = -1;   // -1: not in a layer (lm_head)
+  int32_t layer = -1;  // -1: not in a layer (lm_head)
   Role role = Role::kQkv;
   int32_t expert = -1;  // -1: not an expert
   int64_t rows = 0;
@@ -60,6 +63,8 @@ struct TileInfo {
   uint64_t stored_bytes = 0;      // bytes in the file, row padding included, end padding not
   uint64_t offset = 0;            // in the engine file; a multiple of 4096
   uint64_t xxh3 = 0;              // XXH3-64 of the stored bytes
+  uint32_t parameters_begin = 0;  // opaque to all but the codec: a range of
+  uint32_t parameters_size = 0;   // Manifest::codec_parameters; empty for raw tiles
 };
 
 /// A norm weight or bias: always in fast memory, stored as float32.
@@ -71,7 +76,9 @@ struct VectorInfo {
   uint64_t xxh3 = 0;
 };
 
-/// The untied token embedding table [vocab, hidden]: read from the file row by row.
+/// The untied token embedding table [vocab, hidden]: read from the file row by row. Row t starts at
+/// offset + t * row_stride_bytes; the last 8 bytes of its stride hold the XXH3-64 of its payload.
+/// Engine::read_embedding_row reads a row of either kind of table.
 struct EmbeddingInfo {
   bool tied = false;  // the rows of lm_head serve; the fields below are zero
   uint64_t offset = 0;
@@ -90,7 +97,8 @@ struct MatrixGroup {
 struct Manifest {
   std::vector<MatrixInfo> matrices;
   std::vector<TileInfo> tiles;
-  std::vector<VectorInfo> vectors;
+  std::vector<VectorInfo> vectors;  // by layer and role; those of no layer last
+  std::vector<std::byte> codec_parameters;
   EmbeddingInfo embedding;
   uint64_t tile_bytes = 0;  // the build's --tile_bytes
   uint64_t file_bytes = 0;  // size that the engine file must have
@@ -99,6 +107,8 @@ struct Manifest {
   std::vector<MatrixGroup> groups() const;
   /// Raw payload of every matrix: the denominator of gpu_weights_percent.
   uint64_t streamable_bytes() const;
+  /// The vector with this role, or null if the model has none (a bias, say).
+  const VectorInfo* find_vector(int32_t layer, Role role) const;
 };
 
 }  // namespace headrace

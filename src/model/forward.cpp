@@ -1,0 +1,183 @@
+#include "model/forward.h"
+
+#include <array>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/trace.h"
+
+namespace headrace {
+namespace {
+
+constexpr size_t kMaxGroupMatrices = 4;
+constexpr int32_t kNoLayer = -1;
+
+Role bias_role(Role role) {
+  switch (role) {
+    case Role::kQkv:
+      return Role::kQkvBias;
+    case Role::kDense:
+      return Role::kDenseBias;
+    case Role::kFc:
+      return Role::kFcBias;
+    case Role::kGate:
+      return Role::kGateBias;
+    case Role::kProj:
+      return Role::kProjBias;
+    default:
+      return role;  // no bias: never among the vectors
+  }
+}
+
+struct MatrixShape {
+  int64_t rows;
+  int64_t k;
+};
+
+MatrixShape matrix_shape(const ModelConfig& config, Role role) {
+  switch (role) {
+    case Role::kQkv:
+      return {config.qkv_size(), config.hidden_size};
+    case Role::kDense:
+      return {config.hidden_size, config.q_size()};
+    case Role::kFc:
+    case Role::kGate:
+      return {config.intermediate_size, config.hidden_size};
+    case Role::kProj:
+      return {config.hidden_size, config.intermediate_size};
+    case Role::kLmHead:
+      return {config.vocab_size, config.hidden_size};
+    default:
+      HR_CHECK(false);
+  }
+}
+
+}  // namespace
+
+const float* Forward::vector(int32_t layer, Role role) const {
+  const auto found = model_.vectors_.find({layer, role});
+  return found == model_.vectors_.end() ? nullptr : found->second;
+}
+
+const float* Forward::bias(int32_t layer, Role role) const { return vector(layer, bias_role(role)); }
+
+void Forward::embed() {
+  const size_t bytes =
+      static_cast<size_t>(tokens() * config().hidden_size) * dtype_size(config().dtype);
+  const std::span<std::byte> rows(model_.host_rows_.data(), bytes);
+  embedding_.gather(input_.ids, rows.data());
+  model_.backend_.upload(space().embedded, rows);
+  model_.backend_.widen(config().dtype, space().embedded, tokens(), config().hidden_size,
+                        space().residual);
+}
+
+void Forward::prepare_rope() {
+  const auto pairs = static_cast<size_t>(config().head_size / 2);
+  for (const SequenceRows& sequence : input_.sequences) {
+    for (int64_t i = 0; i < sequence.rows; ++i) {
+      const size_t at = static_cast<size_t>(sequence.row_begin + i) * pairs;
+      model_.rope_.fill(sequence.position + i, std::span(model_.host_cos_).subspan(at, pairs),
+                        std::span(model_.host_sin_).subspan(at, pairs));
+    }
+  }
+  const size_t count = static_cast<size_t>(tokens()) * pairs;
+  const auto upload = [&](float* to, const std::vector<float>& from) {
+    model_.backend_.upload(reinterpret_cast<std::byte*>(to),
+                           std::as_bytes(std::span(from).first(count)));
+  };
+  upload(space().cos, model_.host_cos_);
+  upload(space().sin, model_.host_sin_);
+}
+
+void Forward::norm(int32_t layer, Role role) {
+  model_.backend_.rms_norm(space().residual, vector(layer, role),
+                           static_cast<float>(config().norm_epsilon), tokens(),
+                           config().hidden_size, config().dtype, space().normed);
+}
+
+void Forward::matmul(int32_t layer, const std::byte* x, std::initializer_list<Target> targets) {
+  multiply(layer, x, tokens(), targets);
+}
+
+void Forward::multiply(int32_t layer, const std::byte* x, int64_t rows,
+                       std::initializer_list<Target> targets) {
+  std::array<MatrixOutput, kMaxGroupMatrices> outputs;
+  HR_CHECK(targets.size() <= outputs.size());
+  size_t count = 0;
+  int64_t k = 0;
+  int64_t weight_rows = 0;
+  for (const Target& target : targets) {
+    const MatrixShape shape = matrix_shape(config(), target.role);
+    outputs[count++] = {.rows = shape.rows,
+                        .out = target.out,
+                        .stride = shape.rows,
+                        .bias = bias(layer, target.role),
+                        .accumulate = target.accumulate};
+    k = shape.k;
+    weight_rows += shape.rows;
+  }
+  const size_t row_bytes = static_cast<size_t>(k) * dtype_size(config().dtype);
+  TraceSpan span(model_.context_.trace, role_name(targets.begin()->role), "matmul");
+  span.set_bytes(static_cast<uint64_t>(weight_rows) * row_bytes);
+  model_.backend_.matmul({.dtype = config().dtype,
+                          .tokens = rows,
+                          .k = k,
+                          .x = x,
+                          .x_stride_bytes = row_bytes,
+                          .outputs = std::span(outputs).first(count)},
+                         weights_.group(next_group_++));
+}
+
+void Forward::rope_and_store(int32_t layer) {
+  model_.backend_.rope_and_store({.tokens = tokens(),
+                                  .heads = config().num_attention_heads,
+                                  .kv_heads = config().num_key_value_heads,
+                                  .head_dim = config().head_size,
+                                  .qkv = space().qkv,
+                                  .cos = space().cos,
+                                  .sin = space().sin,
+                                  .sequences = input_.sequences,
+                                  .kv = kv_.layer(layer)});
+}
+
+void Forward::attention(int32_t layer) {
+  TraceSpan span(model_.context_.trace, "attention", "attention");
+  model_.backend_.attention(
+      {.tokens = tokens(),
+       .heads = config().num_attention_heads,
+       .kv_heads = config().num_key_value_heads,
+       .head_dim = config().head_size,
+       .scale = 1.0f / std::sqrt(static_cast<float>(config().head_size)),
+       .qkv = space().qkv,
+       .qkv_stride = config().qkv_size(),
+       .sequences = input_.sequences,
+       .kv = kv_.layer(layer),
+       .out_dtype = config().dtype,
+       .out = space().attended});
+}
+
+void Forward::silu_multiply() {
+  model_.backend_.silu_multiply(space().fc, space().gate, tokens(), config().intermediate_size,
+                                config().dtype, space().activated);
+}
+
+void Forward::logits() {
+  const std::span<const int32_t> rows = input_.logit_rows;
+  if (rows.empty()) return;
+  const int64_t hidden = config().hidden_size;
+  const size_t row_bytes = static_cast<size_t>(hidden) * dtype_size(config().dtype);
+  for (size_t begin = 0; begin < rows.size();) {  // one norm for each stretch of adjacent rows
+    size_t end = begin + 1;
+    while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
+    model_.backend_.rms_norm(space().residual + rows[begin] * hidden,
+                             vector(kNoLayer, Role::kFinalNorm),
+                             static_cast<float>(config().norm_epsilon),
+                             static_cast<int64_t>(end - begin), hidden, config().dtype,
+                             space().normed + begin * row_bytes);
+    begin = end;
+  }
+  multiply(kNoLayer, space().normed, static_cast<int64_t>(rows.size()),
+           {{.role = Role::kLmHead, .out = space().logits}});
+}
+
+}  // namespace headrace

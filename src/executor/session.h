@@ -1,0 +1,142 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "engine/engine_reader.h"
+#include "kernels/backend.h"
+#include "kv/kv_cache.h"
+#include "model/model.h"
+#include "plan/plan.h"
+#include "sampling/sampler.h"
+#include "stream/embedding_reader.h"
+#include "stream/weight_stream.h"
+
+namespace headrace {
+
+/// What a session must be able to hold at once. Sizes come from here and from the engine's build
+/// configuration, never from free memory.
+struct SessionLimits {
+  int64_t max_sequences = 1;       // sequences in one batch
+  int64_t max_sequence_tokens = 0; // prompt + output of one sequence; 0: the engine's max_seq_len
+  bool context_logits = false;     // logits of every prompt position are wanted
+};
+
+struct SessionOptions {
+  std::string engine_dir;
+  std::string device = "auto";     // auto, cpu or cuda
+  WeightBudget budget;             // weights kept in fast memory
+  SessionLimits limits;
+  int64_t prefill_chunk = 0;       // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
+  int32_t ring_requests = 0;       // slots of the ring; 0: chosen by the plan
+  StreamOptions stream;
+  std::string profile_path;        // machine profile to plan with; empty: measured once and cached
+};
+
+/// Planned bytes of memory, by use; what a process needs beyond its own code and tables.
+struct MemoryReport {
+  uint64_t weights_bytes = 0;  // resident tiles with their padding
+  uint64_t ring_bytes = 0;
+  uint64_t vectors_bytes = 0;  // norms and biases
+  uint64_t kv_bytes = 0;
+  uint64_t scratch_bytes = 0;  // activations, logits, kernel workspace
+  uint64_t total_bytes() const {
+    return weights_bytes + ring_bytes + vectors_bytes + kv_bytes + scratch_bytes;
+  }
+};
+
+struct GenerationRequest {
+  std::vector<int32_t> prompt;    // at least one token
+  int64_t max_new_tokens = 1;
+  std::vector<int32_t> end_ids;   // generating one of them ends the sequence; empty: never
+  SamplingParams sampling;
+};
+
+enum class FinishReason { kLength, kEndId, kStopped };
+
+struct GenerationResult {
+  std::vector<int32_t> tokens;    // generated ones; an end id is the last of them
+  std::vector<float> log_probs;   // of each generated token, natural logarithm
+  double cumulative_log_prob = 0;
+  FinishReason finish_reason = FinishReason::kLength;
+};
+
+/// Told what happens while a batch is generated. Called from the thread that runs generate().
+class GenerationObserver {
+ public:
+  virtual ~GenerationObserver() = default;
+  /// After each generated token; false ends that sequence (FinishReason::kStopped).
+  virtual bool on_token(size_t /*request*/, int32_t /*token*/) { return true; }
+  /// Logits after prompt position `position`; only if SessionLimits::context_logits.
+  virtual void on_context_logits(size_t, int64_t, std::span<const float>) {}
+  /// Logits that the `step`-th generated token is sampled from.
+  virtual void on_generation_logits(size_t, int64_t, std::span<const float>) {}
+};
+
+/// What one generate() call took. Times are wall-clock milliseconds.
+struct GenerationStats {
+  int64_t prompt_tokens = 0;
+  int64_t generated_tokens = 0;
+  int64_t prefill_passes = 0;
+  int64_t decode_passes = 0;
+  double prefill_ms = 0;    // until every prompt's last logits are there
+  double decode_ms = 0;
+  StreamCounters stream;    // of this call alone
+};
+
+/// An engine ready to generate: backend, plan, weights, KV cache, model. Confined to one thread.
+class Session {
+ public:
+  /// Opens the engine, plans, allocates, and reads the resident weights. Everything that cannot be
+  /// honoured is an Error with what would work, before anything large is loaded.
+  static std::unique_ptr<Session> open(const SessionOptions& options, Context& context);
+
+  const Engine& engine() const { return engine_; }
+  const Plan& plan() const { return plan_; }
+  const MachineProfile& profile() const { return profile_; }
+  const Backend& backend() const { return *backend_; }
+  const WeightStream& stream() const { return *stream_; }
+  MemoryReport memory() const;
+  int64_t prefill_chunk() const { return prefill_chunk_; }
+
+  /// Plans again and reloads the weights for another budget. Between generate() calls only.
+  void set_budget(const WeightBudget& budget);
+
+  /// Generates for all requests as one batch: prompts are prefilled in chunks, then every live
+  /// sequence decodes one token a pass. A request's tokens and logits do not depend on the others.
+  /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more sequences or
+  /// tokens than the limits allow. `observer` may be null.
+  std::vector<GenerationResult> generate(std::span<const GenerationRequest> requests,
+                                         GenerationObserver* observer = nullptr);
+
+  /// Of the last generate() call.
+  const GenerationStats& stats() const { return stats_; }
+
+ private:
+  Session(const SessionOptions& options, Context& context);
+
+  void load_weights();
+  void check(std::span<const GenerationRequest> requests) const;
+
+  SessionOptions options_;
+  Context& context_;
+  Engine engine_;
+  std::unique_ptr<Backend> backend_;
+  MachineProfile profile_;
+  Plan plan_;
+  int64_t prefill_chunk_ = 0;
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<WeightStream> stream_;
+  std::unique_ptr<EmbeddingReader> embedding_;
+  GenerationStats stats_;
+};
+
+/// "Set gpu weights percent to ...": reports the plan and memory at start-up, a line each.
+void report_plan(const Session& session, Log& log);
+
+}  // namespace headrace

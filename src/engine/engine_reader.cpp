@@ -1,0 +1,131 @@
+#include "engine/engine_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include <nlohmann/json.hpp>
+#include <xxhash.h>
+
+#include "base/error.h"
+#include "engine/format.h"
+#include "engine/little_endian.h"
+#include "engine/manifest_check.h"
+#include "engine/manifest_codec.h"
+
+namespace headrace {
+namespace {
+
+constexpr uint64_t kConfigLimitBytes = uint64_t{16} << 20;
+
+/// The object that config.json holds under `key`, as text.
+std::string section_text(const nlohmann::json& config, const char* key, const std::string& path) {
+  const auto found = config.find(key);
+  if (found == config.end() || !found->is_object()) {
+    fail(ErrorCode::kCorrupt, "[engine] {} has no object '{}': build the engine again", path, key);
+  }
+  return found->dump();
+}
+
+nlohmann::json read_config(FileSystem& fs, const std::string& path) {
+  const std::string text = read_text_file(fs, path, kConfigLimitBytes);
+  nlohmann::json config = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (config.is_object()) return config;
+  fail(ErrorCode::kCorrupt, "[engine] {} is not a JSON object: build the engine again", path);
+}
+
+Manifest read_manifest(const RandomAccessFile& file) {
+  std::array<std::byte, FileHeader::kBytes> bytes;
+  if (file.size() < bytes.size()) {
+    fail(ErrorCode::kCorrupt, "[engine] {} holds {} bytes, too few for an engine: truncated?",
+         file.path(), file.size());
+  }
+  file.read(0, bytes);
+  const FileHeader header = parse_header(bytes, file.size(), file.path());
+  std::vector<std::byte> manifest(header.manifest_bytes);
+  file.read(header.manifest_offset, manifest);
+  return parse_manifest(manifest, header, file.path());
+}
+
+}  // namespace
+
+Engine Engine::open(FileSystem& fs, const std::string& directory) {
+  const std::string config_path = join_path(directory, "config.json");
+  const std::string weights_path = join_path(directory, "rank0.engine");
+  for (const std::string& path : {config_path, weights_path}) {
+    if (!fs.exists(path)) {
+      fail(ErrorCode::kNotFound,
+           "[engine] File does not exist: {}: give the folder that 'headrace build' wrote", path);
+    }
+  }
+  Engine engine;
+  engine.directory_ = directory;
+  const nlohmann::json config = read_config(fs, config_path);
+  if (const auto version = config.find("version");
+      version != config.end() && version->is_string()) {
+    engine.version_ = version->get<std::string>();
+  }
+  engine.model_ =
+      parse_model_config(section_text(config, "pretrained_config", config_path), config_path);
+  engine.build_ =
+      parse_build_config(section_text(config, "build_config", config_path), config_path);
+  if (engine.build_.max_seq_len == 0) {
+    fail(ErrorCode::kCorrupt, "[engine] {}: build_config has no 'max_seq_len'", config_path);
+  }
+  engine.file_ = fs.open(weights_path);
+  engine.manifest_ = read_manifest(*engine.file_);
+  validate_manifest(engine.manifest_, engine.model_, weights_path);
+  return engine;
+}
+
+std::vector<float> Engine::read_vector(const VectorInfo& vector) const {
+  std::vector<std::byte> bytes(static_cast<size_t>(vector.count) * sizeof(float));
+  file_->read(vector.offset, bytes);
+  if (XXH3_64bits(bytes.data(), bytes.size()) != vector.xxh3) {
+    fail(ErrorCode::kCorrupt,
+         "[engine] {}: layer {} {} does not match its checksum: build the engine again",
+         weights_path(), vector.layer, role_name(vector.role));
+  }
+  std::vector<float> values(static_cast<size_t>(vector.count));
+  LittleEndianReader in(bytes);
+  for (float& value : values) value = std::bit_cast<float>(in.take<uint32_t>());
+  return values;
+}
+
+void Engine::read_embedding_row(int64_t token, std::span<std::byte> out) const {
+  HR_CHECK(out.size() == row_bytes(model_.hidden_size, model_.dtype));
+  if (token < 0 || token >= model_.vocab_size) {
+    fail(ErrorCode::kInvalidArgument, "[engine] token {} is not in the vocabulary: use 0 to {}",
+         token, model_.vocab_size - 1);
+  }
+  if (manifest_.embedding.tied) {
+    const MatrixInfo& head = manifest_.matrices.back();
+    const auto tiles = std::span(manifest_.tiles).subspan(head.first_tile, head.tile_count);
+    const auto next = std::ranges::upper_bound(tiles, token, {}, &TileInfo::row_begin);
+    const TileInfo& tile = *(next - 1);
+    const auto row = static_cast<uint64_t>(token - tile.row_begin);
+    file_->read(tile.offset + row * tile.row_stride_bytes, out);
+    return;
+  }
+  const uint32_t stride = manifest_.embedding.row_stride_bytes;
+  std::vector<std::byte> row(stride);
+  file_->read(manifest_.embedding.offset + static_cast<uint64_t>(token) * stride, row);
+  LittleEndianReader checksum{std::span(row).last(sizeof(uint64_t))};
+  if (XXH3_64bits(row.data(), out.size()) != checksum.take<uint64_t>()) {
+    fail(ErrorCode::kCorrupt,
+         "[engine] {}: embedding row {} does not match its checksum: build the engine again",
+         weights_path(), token);
+  }
+  std::memcpy(out.data(), row.data(), out.size());
+}
+
+std::string tile_name(const Manifest& manifest, uint32_t tile) {
+  const TileInfo& info = manifest.tiles.at(tile);
+  const MatrixInfo& matrix = manifest.matrices[info.matrix];
+  const std::string place = matrix.layer < 0 ? "" : fmt::format("layer {} ", matrix.layer);
+  return fmt::format("tile {} ({}{}, rows {} to {})", tile, place, role_name(matrix.role),
+                     info.row_begin, info.row_begin + info.rows - 1);
+}
+
+}  // namespace headrace

@@ -1,0 +1,166 @@
+#include "engine/engine_writer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include <xxhash.h>
+
+#include "base/error.h"
+#include "engine/format.h"
+#include "engine/little_endian.h"
+#include "engine/manifest_check.h"
+#include "engine/manifest_codec.h"
+
+// The file, front to back; every section begins on a multiple of 4096 (docs/engine-format.md):
+//
+//   header, 64 bytes (format.cpp)
+//   matrices in pass order: tiles side by side, then at least 64 bytes of padding
+//   embedding table, unless tied: rows of payload, padding and the payload's XXH3-64
+//   vectors, float32, each on a multiple of 64
+//   manifest (manifest_codec.cpp), padded to a multiple of 4096
+namespace headrace {
+namespace {
+
+constexpr uint64_t kChunkBytes = uint64_t{4} << 20;
+constexpr uint64_t kVectorAlignment = 64;
+
+struct HashStateDeleter {
+  void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+};
+using HashState = std::unique_ptr<XXH3_state_t, HashStateDeleter>;
+
+HashState new_hash() {
+  HashState state(XXH3_createState());
+  HR_CHECK(state != nullptr && XXH3_64bits_reset(state.get()) == XXH_OK);
+  return state;
+}
+
+/// Rows that a chunk of the writer's memory holds, at least one.
+int64_t rows_per_chunk(uint64_t stride) {
+  return static_cast<int64_t>(std::max<uint64_t>(kChunkBytes / stride, 1));
+}
+
+}  // namespace
+
+EngineWriter::EngineWriter(WritableFile& file, const ModelConfig& model, uint64_t tile_bytes)
+    : file_(file), model_(model) {
+  HR_CHECK(file_.size() == 0);
+  manifest_.tile_bytes = tile_bytes;
+  manifest_.embedding.tied = model.tie_word_embeddings;
+  pad_to(kPageBytes);  // the header's place
+}
+
+void EngineWriter::pad_to(uint64_t offset) {
+  HR_CHECK(offset >= file_.size());
+  static constexpr std::array<std::byte, kPageBytes> kZeros{};
+  while (file_.size() < offset) {
+    file_.append(std::span(kZeros).first(std::min(kPageBytes, offset - file_.size())));
+  }
+}
+
+std::span<std::byte> EngineWriter::read_chunk(const RowReader& read_rows, int64_t row_begin,
+                                              int64_t rows, uint64_t row_bytes, uint64_t stride) {
+  const auto count = static_cast<size_t>(rows);
+  packed_.resize(std::max(packed_.size(), count * row_bytes));
+  const std::span packed = std::span(packed_).first(count * row_bytes);
+  read_rows(row_begin, rows, packed);
+  if (stride == row_bytes) return packed;
+  strided_.assign(count * stride, std::byte{0});
+  for (size_t row = 0; row < count; ++row) {
+    std::memcpy(strided_.data() + row * stride, packed.data() + row * row_bytes, row_bytes);
+  }
+  return strided_;
+}
+
+void EngineWriter::add_tile(const TensorSpec& spec, int64_t row_begin, int64_t rows,
+                            const RowReader& read_rows) {
+  const uint64_t stride = row_stride_bytes(spec.k, model_.dtype);
+  const HashState hash = new_hash();
+  pad_to(align_up(file_.size(), kPageBytes));
+  TileInfo tile{.matrix = static_cast<uint32_t>(manifest_.matrices.size()),
+                .row_begin = row_begin,
+                .rows = rows,
+                .row_stride_bytes = static_cast<uint32_t>(stride),
+                .raw_bytes = static_cast<uint64_t>(rows) * row_bytes(spec.k, model_.dtype),
+                .stored_bytes = static_cast<uint64_t>(rows) * stride,
+                .offset = file_.size()};
+  for (int64_t done = 0; done < rows;) {
+    const int64_t piece = std::min(rows_per_chunk(stride), rows - done);
+    const auto bytes =
+        read_chunk(read_rows, row_begin + done, piece, row_bytes(spec.k, model_.dtype), stride);
+    XXH3_64bits_update(hash.get(), bytes.data(), bytes.size());
+    file_.append(bytes);
+    done += piece;
+  }
+  tile.xxh3 = XXH3_64bits_digest(hash.get());
+  manifest_.tiles.push_back(tile);
+}
+
+void EngineWriter::add_matrix(const TensorSpec& spec, const RowReader& read_rows) {
+  MatrixInfo matrix{.layer = spec.layer,
+                    .role = spec.role,
+                    .rows = spec.rows,
+                    .k = spec.k,
+                    .dtype = model_.dtype,
+                    .first_tile = static_cast<uint32_t>(manifest_.tiles.size())};
+  const int64_t tile_rows = rows_per_tile(spec.k, model_.dtype, manifest_.tile_bytes);
+  for (int64_t row = 0; row < spec.rows; row += tile_rows) {
+    add_tile(spec, row, std::min(tile_rows, spec.rows - row), read_rows);
+  }
+  matrix.tile_count = static_cast<uint32_t>(manifest_.tiles.size()) - matrix.first_tile;
+  manifest_.matrices.push_back(matrix);
+  pad_to(align_up(file_.size() + kReadableTail, kPageBytes));
+}
+
+void EngineWriter::add_embedding(const RowReader& read_rows) {
+  HR_CHECK(!manifest_.embedding.tied);
+  const uint64_t payload = row_bytes(model_.hidden_size, model_.dtype);
+  const uint64_t stride = embedding_stride_bytes(model_.hidden_size, model_.dtype);
+  manifest_.embedding.offset = file_.size();
+  manifest_.embedding.row_stride_bytes = static_cast<uint32_t>(stride);
+  for (int64_t row = 0; row < model_.vocab_size;) {
+    const int64_t piece = std::min(rows_per_chunk(stride), model_.vocab_size - row);
+    const auto bytes = read_chunk(read_rows, row, piece, payload, stride);
+    for (size_t begin = 0; begin < bytes.size(); begin += stride) {
+      LittleEndianWriter hash;
+      hash.put(uint64_t{XXH3_64bits(bytes.data() + begin, payload)});
+      std::ranges::copy(hash.bytes(),
+                        bytes.begin() + static_cast<ptrdiff_t>(begin + stride - sizeof(uint64_t)));
+    }
+    file_.append(bytes);
+    row += piece;
+  }
+  pad_to(align_up(file_.size(), kPageBytes));
+}
+
+void EngineWriter::add_vector(const TensorSpec& spec, std::span<const float> values) {
+  HR_CHECK(static_cast<int64_t>(values.size()) == spec.rows);
+  LittleEndianWriter bytes;
+  for (const float value : values) bytes.put(std::bit_cast<uint32_t>(value));
+  pad_to(align_up(file_.size(), kVectorAlignment));
+  manifest_.vectors.push_back({.layer = spec.layer,
+                               .role = spec.role,
+                               .count = spec.rows,
+                               .offset = file_.size(),
+                               .xxh3 = XXH3_64bits(bytes.bytes().data(), bytes.bytes().size())});
+  file_.append(bytes.bytes());
+}
+
+Manifest EngineWriter::finish() {
+  pad_to(align_up(file_.size(), kPageBytes));
+  const std::vector<std::byte> bytes = serialize_manifest(manifest_);
+  FileHeader header{.manifest_offset = file_.size(),
+                    .manifest_bytes = bytes.size(),
+                    .manifest_xxh3 = XXH3_64bits(bytes.data(), bytes.size())};
+  file_.append(bytes);
+  pad_to(align_up(file_.size(), kPageBytes));
+  header.file_bytes = file_.size();
+  file_.write_at(0, serialize_header(header));
+  manifest_.file_bytes = header.file_bytes;
+  check_manifest(manifest_, header, file_.path());
+  validate_manifest(manifest_, model_, file_.path());
+  return std::move(manifest_);
+}
+
+}  // namespace headrace

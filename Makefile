@@ -1,0 +1,56 @@
+# Front of the build: `make help` lists what there is. The build itself is CMake's (CMakePresets.json).
+.DEFAULT_GOAL := build
+.PHONY: help deps build demo test unit lint lint-fast format sanitize fuzz golden clean
+
+BUILD := build
+DEPS := scripts/install-deps
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install compilers and libraries (apt; nothing happens if they are there)
+	@$(DEPS) build
+
+build: deps ## release build: build/bin/headrace and build/bin/trtllm-build (the default)
+	@cmake --preset release
+	@cmake --build --preset release
+
+demo: build ## convert, build, plan and summarise with a real model, 20 % of it in memory
+	@$(DEPS) demo
+	@scripts/demo
+
+test: build lint-fast ## lint, then every test, the quick ones first (what CI runs)
+	@$(DEPS) e2e
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2
+
+unit: build ## the tests that take less than a minute together
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2 -L unit
+
+lint: build ## formatting, include directions, clang-tidy over everything
+	@$(DEPS) lint
+	@scripts/lint --tidy all
+
+lint-fast: build
+	@$(DEPS) lint
+	@scripts/lint --tidy changed
+
+format: ## reformat every C++ file
+	@$(DEPS) build lint
+	@scripts/lint --fix
+
+sanitize: deps ## unit tests under AddressSanitizer + UBSan, then under ThreadSanitizer
+	@for preset in asan-ubsan tsan; do \
+	  cmake --preset $$preset && cmake --build --preset $$preset && \
+	  ctest --test-dir build-$$preset --output-on-failure --no-tests=error -j 2 -L 'unit|fuzz' || exit 1; \
+	done
+
+fuzz: ## fuzz every parser for FUZZ_SECONDS (default 60) each, with Clang's libFuzzer
+	@$(DEPS) fuzz
+	@scripts/fuzz $(or $(FUZZ_SECONDS),60)
+
+golden: ## compute the committed golden outputs again (needs torch and transformers: 5 GB)
+	@$(DEPS) build golden
+	@scripts/make-golden
+
+clean: ## remove what the build made
+	@rm -rf build build-dev build-asan-ubsan build-tsan build-fuzz demo

@@ -8,8 +8,6 @@ std::string golden_path(std::string_view name) {
   return join_path(HEADRACE_TESTS_DIR "/golden", name);
 }
 
-std::string read_file(const std::string& path) {
-  return read_text_file(posix_file_system(), path);
-}
+std::string read_file(const std::string& path) { return read_text_file(posix_file_system(), path); }
 
 }  // namespace headrace::testing

@@ -13,8 +13,8 @@ namespace headrace::testing {
 struct NamedTensor {
   std::string name;
   DType dtype = DType::kFloat32;
-  std::vector<int64_t> shape;
-  std::vector<std::byte> bytes;
+  std::vector<int64_t> shape = {};
+  std::vector<std::byte> bytes = {};
 };
 
 /// Writes a safetensors file, independently of the program's own writer.

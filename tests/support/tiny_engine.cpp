@@ -20,8 +20,10 @@ NamedTensor random_tensor(const TensorSpec& spec, DType dtype, uint64_t seed) {
   if (is_norm) {
     for (float& value : values) value += 1.0f;
   }
-  NamedTensor tensor{
-      .name = checkpoint_name(spec.layer, spec.role), .dtype = dtype, .shape = {spec.rows}};
+  NamedTensor tensor;
+  tensor.name = checkpoint_name(spec.layer, spec.role);
+  tensor.dtype = dtype;
+  tensor.shape = {spec.rows};
   if (spec.k != 0) tensor.shape.push_back(spec.k);
   tensor.bytes = to_bytes(values, dtype);
   return tensor;

@@ -1,14 +1,344 @@
+#include "headrace/run.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
 #include "base/error.h"
-#include "headrace/app.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "headrace/prompts.h"
+#include "headrace/run_output.h"
+#include "text/detokenizer.h"
+#include "text/stop_words.h"
+#include "text/tokenizer.h"
 
 namespace headrace::app {
+namespace {
+
+constexpr const char* kDefaultPrompt = "A headrace is the channel that";
+
+/// Follows a batch while it is generated: prints text as it comes (--streaming), stops sequences at
+/// stop words, hands logits to the output files and moves the progress bar.
+class RunObserver : public GenerationObserver {
+ public:
+  RunObserver(const RunFlags& flags, const Tokenizer* tokenizer, size_t requests,
+              LogitsFiles* logits, Progress& progress)
+      : flags_(flags), logits_(logits), progress_(progress) {
+    if (tokenizer == nullptr) return;
+    texts_.reserve(requests);
+    for (size_t i = 0; i < requests; ++i) texts_.emplace_back(*tokenizer, flags.stop_words);
+  }
+
+  bool on_token(size_t request, int32_t token) override {
+    progress_.update(++tokens_);
+    if (texts_.empty()) return true;
+    Text& text = texts_[request];
+    text.pending += text.stop.feed(text.detokenizer.push(token));
+    const bool stopped = text.stop.stopped();
+    if (flags_.streaming && ++text.tokens % flags_.streaming_interval == 0) print(request);
+    return !stopped;
+  }
+
+  void on_context_logits(size_t, int64_t, std::span<const float> logits) override {
+    if (logits_ != nullptr) logits_->add_context(logits);
+  }
+
+  void on_generation_logits(size_t request, int64_t step, std::span<const float> logits) override {
+    if (logits_ != nullptr) logits_->set_generation(request, step, logits);
+  }
+
+  /// The text of a finished sequence, stop words and what follows them left out.
+  std::string finish(size_t request) {
+    if (texts_.empty()) return "";
+    Text& text = texts_[request];
+    if (!text.stop.stopped()) {
+      text.pending += text.stop.feed(text.detokenizer.finish());
+      text.pending += text.stop.finish();
+    }
+    if (flags_.streaming) print(request);
+    return text.printed + text.pending;
+  }
+
+ private:
+  struct Text {
+    Text(const Tokenizer& tokenizer, const std::vector<std::string>& words)
+        : detokenizer(tokenizer), stop(words) {}
+    Detokenizer detokenizer;
+    StopWords stop;
+    std::string pending;  // not printed yet
+    std::string printed;
+    int64_t tokens = 0;
+  };
+
+  void print(size_t request) {
+    Text& text = texts_[request];
+    if (text.pending.empty()) return;
+    if (texts_.size() > 1) std::printf("[Text %zu] ", request);
+    std::printf("%s%s", text.pending.c_str(), texts_.size() > 1 ? "\n" : "");
+    std::fflush(stdout);
+    text.printed += text.pending;
+    text.pending.clear();
+  }
+
+  const RunFlags& flags_;
+  LogitsFiles* logits_;
+  Progress& progress_;
+  std::vector<Text> texts_;
+  uint64_t tokens_ = 0;
+};
+
+std::unique_ptr<Tokenizer> load_tokenizer(const RunFlags& flags, Context& context) {
+  const bool given = !flags.tokenizer_dir.empty();
+  const std::string& dir = given ? flags.tokenizer_dir : flags.session.engine_dir;
+  if (!given && !Tokenizer::exists(context.fs, dir)) return nullptr;
+  return Tokenizer::load(context.fs, dir);
+}
+
+std::vector<int32_t> end_ids(const RunFlags& flags, const Tokenizer* tokenizer) {
+  if (flags.end_id.empty()) {
+    return tokenizer == nullptr ? std::vector<int32_t>{} : tokenizer->stop_ids();
+  }
+  const auto id = static_cast<int32_t>(parse_number(flags.end_id, "--end_id"));
+  return id < 0 ? std::vector<int32_t>{} : std::vector<int32_t>{id};
+}
+
+std::vector<GenerationRequest> make_requests(const RunFlags& flags,
+                                             const std::vector<Prompt>& prompts,
+                                             const Tokenizer* tokenizer) {
+  std::vector<GenerationRequest> requests;
+  for (const Prompt& prompt : prompts) {
+    requests.push_back({.prompt = prompt.ids,
+                        .max_new_tokens = flags.max_output_len,
+                        .end_ids = end_ids(flags, tokenizer),
+                        .sampling = flags.sampling});
+  }
+  return requests;
+}
+
+SessionOptions options_for(const RunFlags& flags, const std::vector<Prompt>& prompts) {
+  SessionOptions options = session_options(flags.session);
+  size_t longest = 0;
+  for (const Prompt& prompt : prompts) longest = std::max(longest, prompt.ids.size());
+  options.limits.max_sequences = static_cast<int64_t>(prompts.size());
+  options.limits.max_sequence_tokens = static_cast<int64_t>(longest) + flags.max_output_len;
+  options.limits.context_logits = !flags.output_logits_npy.empty();
+  return options;
+}
+
+nlohmann::json result_json(const Prompt& prompt, const GenerationResult& result,
+                           const std::string& text) {
+  constexpr const char* kReasons[] = {"length", "end_id", "stop"};
+  return {{"input_text", prompt.text},
+          {"input_ids", prompt.ids},
+          {"output_ids", result.tokens},
+          {"output_text", text},
+          {"cum_log_prob", result.cumulative_log_prob},
+          {"finish_reason", kReasons[static_cast<int>(result.finish_reason)]}};
+}
+
+void print_results(const RunFlags& flags, const std::vector<Prompt>& prompts,
+                   const std::vector<GenerationResult>& results, RunObserver& observer) {
+  nlohmann::json all = nlohmann::json::array();
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const std::string text = observer.finish(i);
+    if (flags.json) {
+      all.push_back(result_json(prompts[i], results[i], text));
+      continue;
+    }
+    if (flags.streaming) std::printf("\n");
+    const std::string ids = fmt::format("{}", fmt::join(results[i].tokens, ", "));
+    std::printf("Input [Text %zu]: \"%s\"\n", i, prompts[i].text.c_str());
+    std::printf("Output [Text %zu Beam 0]: \"%s\"\n", i, text.empty() ? ids.c_str() : text.c_str());
+  }
+  using ErrorHandler = nlohmann::json::error_handler_t;
+  if (flags.json) std::printf("%s\n", all.dump(2, ' ', false, ErrorHandler::replace).c_str());
+}
+
+void print_profiling(const Session& session) {
+  const GenerationStats& stats = session.stats();
+  const double total_ms = stats.prefill_ms + stats.decode_ms;
+  std::printf("batch_size: %lld, avg latency (of 1 iteration): %.3f sec\n",
+              static_cast<long long>(session.limits().max_sequences), total_ms / 1e3);
+  std::printf("prefill: %.1f tokens per second, decode: %.1f tokens per second\n",
+              1e3 * static_cast<double>(stats.prompt_tokens) / stats.prefill_ms,
+              1e3 * static_cast<double>(stats.generated_tokens) / total_ms);
+}
+
+void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const Tokenizer* tokenizer,
+              Session& session, Context& context) {
+  std::unique_ptr<LogitsFiles> logits;
+  if (!flags.output_logits_npy.empty()) {
+    logits = std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
+                                           flags.max_output_len, session.engine().model().vocab_size);
+  }
+  const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
+  RunObserver observer(flags, tokenizer, prompts.size(), logits.get(), context.progress);
+  context.progress.start("Generating", prompts.size() * static_cast<uint64_t>(flags.max_output_len),
+                         "tokens");
+  const std::vector<GenerationResult> results = session.generate(requests, &observer);
+  context.progress.finish();
+  print_results(flags, prompts, results, observer);
+  if (logits != nullptr) logits->commit();
+  const int32_t pad = requests[0].end_ids.empty() ? -1 : requests[0].end_ids[0];
+  write_token_files(context.fs, {.csv = flags.output_csv, .npy = flags.output_npy}, prompts, results,
+                    flags.max_output_len, pad);
+  write_log_prob_files(
+      context.fs, {.all = flags.output_log_probs_npy, .cumulative = flags.output_cum_log_probs_npy},
+      results, flags.max_output_len);
+  if (flags.run_profiling) print_profiling(session);
+  const std::string summary = streaming_summary(session);
+  if (!summary.empty()) context.log.info("{}", summary);
+}
+
+/// Reads a line, answers it, until the input ends. With --chat the conversation goes on.
+int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& context) {
+  if (tokenizer == nullptr) {
+    fail(ErrorCode::kInvalidArgument, "[run] --interactive needs a tokenizer: pass --tokenizer_dir");
+  }
+  flags.streaming = true;
+  flags.streaming_interval = 1;
+  SessionOptions options = session_options(flags.session);
+  options.limits.max_sequences = 1;
+  const auto session = Session::open(options, context);
+  report_plan(*session, context.log);
+  std::vector<ChatMessage> conversation;
+  std::string line;
+  while (std::printf("> "), std::fflush(stdout), std::getline(std::cin, line)) {
+    if (line.empty()) continue;
+    Prompt prompt{.text = line, .ids = {}};
+    if (flags.chat) {
+      conversation.push_back({"user", line});
+      prompt.ids = tokenizer->encode(tokenizer->apply_chat_template(conversation),
+                                     {.add_special_tokens = false});
+    } else {
+      prompt.ids = tokenizer->encode(line, {});
+    }
+    const std::vector<Prompt> prompts = {prompt};
+    const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
+    RunObserver observer(flags, tokenizer, 1, nullptr, context.progress);
+    session->generate(requests, &observer);
+    conversation.push_back({"assistant", observer.finish(0)});
+    std::printf("\n");
+  }
+  write_reports(flags.session, *session, context);
+  return 0;
+}
+
+int run(RunFlags& flags, Context& context) {
+  start_trace(flags.session, context);
+  const auto tokenizer = load_tokenizer(flags, context);
+  if (flags.max_output_len < 1) {
+    fail(ErrorCode::kInvalidArgument, "[run] --max_output_len {}: use 1 or more", flags.max_output_len);
+  }
+  if (flags.interactive) return run_interactive(flags, tokenizer.get(), context);
+  const PromptOptions prompt_options{.tokenizer = tokenizer.get(),
+                                     .chat = flags.chat,
+                                     .max_input_length = flags.max_input_length};
+  if (flags.input_text.empty()) flags.input_text = {kDefaultPrompt};
+  const std::vector<Prompt> prompts =
+      flags.input_file.empty() ? prompts_from_texts(flags.input_text, prompt_options, context)
+                               : prompts_from_file(flags.input_file, prompt_options, context);
+  const auto session = Session::open(options_for(flags, prompts), context);
+  report_plan(*session, context.log);
+  generate(flags, prompts, tokenizer.get(), *session, context);
+  write_reports(flags.session, *session, context);
+  return 0;
+}
+
+/// Flags that upstream's run.py has and this version cannot honour: any value but the harmless one
+/// is an error that says so.
+void add_later_flags(CLI::App& command) {
+  const auto only = [&command](const std::string& flag, const std::string& harmless,
+                               const std::string& what) {
+    command
+        .add_option_function<std::string>(
+            flag,
+            [flag, harmless, what](const std::string& value) {
+              if (value == harmless) return;
+              fail(ErrorCode::kUnsupported, "[run] {} {}: {} comes later; only {} works so far", flag,
+                   value, what, harmless);
+            },
+            what + " (later; only " + harmless + ")");
+  };
+  only("--num_beams", "1", "beam search");
+  only("--num_return_sequences", "1", "several sequences for a prompt");
+  only("--no_repeat_ngram_size", "0", "n-gram blocking");
+}
+
+void add_ignored_flags(CLI::App& command) {
+  static std::string ignored_value;
+  for (const char* flag : {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
+                           "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction"}) {
+    command.add_option(flag, ignored_value, "Accepted; has no effect here");
+  }
+  for (const char* flag : {"--no_prompt_template", "--kv_cache_enable_block_reuse",
+                           "--enable_chunked_context", "--use_py_session"}) {
+    command.add_flag(flag, "Accepted; has no effect here");
+  }
+}
+
+void add_output_flags(CLI::App& command, RunFlags& flags) {
+  command.add_option("--output_csv", flags.output_csv, "Write prompt + output ids, a row each");
+  command.add_option("--output_npy", flags.output_npy, "The same as an int32 matrix");
+  command.add_option("--output_logits_npy", flags.output_logits_npy,
+                     "X.npy: writes X_context.npy and X_generation.npy, float32");
+  command.add_option("--output_log_probs_npy", flags.output_log_probs_npy,
+                     "Log probabilities of the generated tokens");
+  command.add_option("--output_cum_log_probs_npy", flags.output_cum_log_probs_npy,
+                     "Their sums, one a prompt");
+  command.add_flag("--run_profiling", flags.run_profiling, "Print latency and tokens per second");
+  command.add_flag("--streaming", flags.streaming, "Print text as it is generated");
+  command.add_option("--streaming_interval", flags.streaming_interval,
+                     "Tokens between two prints (default 5)")
+      ->check(CLI::PositiveNumber);
+  command.add_flag("--json", flags.json, "Print results as JSON");
+}
+
+void add_sampling_flags(CLI::App& command, RunFlags& flags) {
+  SamplingParams& sampling = flags.sampling;
+  command.add_option("--temperature", sampling.temperature, "Default 1.0");
+  command.add_option("--top_k", sampling.top_k, "Default 1: greedy; 0: no limit");
+  command.add_option("--top_p", sampling.top_p, "Default 0.0: no limit");
+  command.add_option("--repetition_penalty", sampling.repetition_penalty, "Default 1.0");
+  command.add_option("--presence_penalty", sampling.presence_penalty, "Default 0.0");
+  command.add_option("--frequency_penalty", sampling.frequency_penalty, "Default 0.0");
+  command.add_option("--random_seed", sampling.random_seed, "Default 0");
+  command.add_option("--end_id", flags.end_id, "Token that ends a sequence; -1: none");
+  command.add_option("--stop_words", flags.stop_words, "Text that ends a sequence");
+}
+
+}  // namespace
 
 void add_run_command(App& app) {
-  CLI::App* command = app.cli.add_subcommand("run", "Not there yet");
+  CLI::App* command = app.cli.add_subcommand("run", "Generate text from prompts");
+  auto flags = std::make_shared<RunFlags>();  // lives as long as the callbacks below
+  command->footer(
+      "Example:\n  headrace run --engine_dir ENGINE --input_text \"The capital of France is\" "
+      "--max_output_len 20 --gpu_weights_percent 0.2");
   add_common_flags(app, *command);
-  command->final_callback([&app] {
-    app.body = [](Context&) -> int { fail(ErrorCode::kUnsupported, "[run] not there yet"); };
-  });
+  add_session_flags(*command, flags->session);
+  command->add_option("--gpu_weights_percent", flags->session.gpu_weights_percent,
+                      "Share of the weights kept in fast memory, 0.0 to 1.0 (default 1)");
+  command->add_option("--tokenizer_dir", flags->tokenizer_dir,
+                      "Folder of the tokenizer (default: the engine's)");
+  command->add_option("--input_text", flags->input_text, "Prompts");
+  command->add_option("--input_file", flags->input_file,
+                      "Prompts from .txt (a line each), .csv or .npy (token ids)");
+  command->add_option("--max_output_len", flags->max_output_len, "Tokens to generate (default 100)");
+  command->add_option("--max_input_length", flags->max_input_length,
+                      "Cut prompts to their last N tokens (default: never)");
+  command->add_flag("--chat", flags->chat, "Wrap each prompt in the model's chat template");
+  command->add_flag("--interactive", flags->interactive, "Answer lines from standard input");
+  add_output_flags(*command, *flags);
+  add_sampling_flags(*command, *flags);
+  add_later_flags(*command);
+  add_ignored_flags(*command);
+  command->final_callback(
+      [&app, flags] { app.body = [flags](Context& context) { return run(*flags, context); }; });
 }
 
 }  // namespace headrace::app

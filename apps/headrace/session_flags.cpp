@@ -1,0 +1,148 @@
+#include "headrace/session_flags.h"
+
+#include <charconv>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/format.h"
+#include "base/log.h"
+#include "base/trace.h"
+
+namespace headrace::app {
+namespace {
+
+VerifyMode parse_verify(const std::string& name) {
+  if (name == "first") return VerifyMode::kFirst;
+  if (name == "always") return VerifyMode::kAlways;
+  if (name == "never") return VerifyMode::kNever;
+  fail(ErrorCode::kInvalidArgument, "[--verify] '{}' is not a mode: use first, always or never", name);
+}
+
+IoMode parse_io(const std::string& name) {
+  if (name == "auto") return IoMode::kAuto;
+  if (name == "uring") return IoMode::kUring;
+  if (name == "pread") return IoMode::kPread;
+  fail(ErrorCode::kInvalidArgument, "[--io] '{}' is not a way to read: use auto, uring or pread", name);
+}
+
+DirectMode parse_direct(const std::string& name) {
+  if (name == "auto") return DirectMode::kAuto;
+  if (name == "on") return DirectMode::kOn;
+  if (name == "off") return DirectMode::kOff;
+  fail(ErrorCode::kInvalidArgument, "[--direct_io] '{}' is not a mode: use auto, on or off", name);
+}
+
+WeightBudget parse_budget(const SessionFlags& flags) {
+  WeightBudget budget;
+  if (!flags.gpu_weights_budget.empty()) {
+    budget.percent.reset();
+    budget.bytes = parse_bytes(flags.gpu_weights_budget, "--gpu_weights_budget");
+  } else {
+    budget.percent = parse_number(flags.gpu_weights_percent, "--gpu_weights_percent");
+  }
+  return budget;
+}
+
+nlohmann::json stats_json(const Session& session) {
+  const GenerationStats& stats = session.stats();
+  const StreamCounters& stream = stats.stream;
+  const MemoryReport memory = session.memory();
+  const Plan& plan = session.plan();
+  return {
+      {"plan",
+       {{"streamable_bytes", plan.streamable_bytes},
+        {"budget_bytes", plan.budget_bytes},
+        {"resident_bytes", plan.resident_bytes},
+        {"streamed_bytes_per_pass", plan.streamed_bytes},
+        {"ring_requests", plan.ring_requests},
+        {"ring_slot_bytes", plan.ring_slot_bytes},
+        {"predicted_pass_ms", plan.predicted_pass_ms}}},
+      {"memory",
+       {{"weights_bytes", memory.weights_bytes},
+        {"ring_bytes", memory.ring_bytes},
+        {"vectors_bytes", memory.vectors_bytes},
+        {"kv_bytes", memory.kv_bytes},
+        {"scratch_bytes", memory.scratch_bytes},
+        {"total_bytes", memory.total_bytes()}}},
+      {"generation",
+       {{"prompt_tokens", stats.prompt_tokens},
+        {"generated_tokens", stats.generated_tokens},
+        {"prefill_passes", stats.prefill_passes},
+        {"decode_passes", stats.decode_passes},
+        {"prefill_ms", stats.prefill_ms},
+        {"decode_ms", stats.decode_ms}}},
+      {"stream", stream_counters_json(stream)},
+      {"disk_gb_per_s_measured", session.profile().disk_gbps},
+  };
+}
+
+}  // namespace
+
+void add_session_flags(CLI::App& command, SessionFlags& flags) {
+  command.add_option("--engine_dir", flags.engine_dir, "Engine folder (default engine_outputs)");
+  command.add_option("--device", flags.device, "auto, cpu or cuda (default auto)");
+  command.add_option("--gpu_weights_budget", flags.gpu_weights_budget,
+                     "Bytes of weights kept in fast memory, as in 6G, instead of a percentage");
+  command.add_option("--prefill_chunk", flags.prefill_chunk,
+                     "Token rows of a prefill pass (default: up to 512, scratch under 256 MB)");
+  command.add_option("--ring_requests", flags.ring_requests,
+                     "Slots of the ring that streamed weights pass through (default: chosen)");
+  command.add_option("--verify", flags.verify,
+                     "Check checksums of weights: first arrival, always or never (default first)");
+  command.add_option("--io", flags.io, "Read with auto, uring or pread (default auto)");
+  command.add_option("--direct_io", flags.direct_io,
+                     "Read past the page cache: auto, on or off (default auto)");
+  command.add_option("--profile", flags.profile, "Machine profile to plan with (default: measured)");
+  command.add_option("--trace", flags.trace, "Write a Chrome trace of every transfer and op");
+  command.add_option("--stats_json", flags.stats_json, "Write plan, memory and stream counters");
+}
+
+SessionOptions session_options(const SessionFlags& flags) {
+  SessionOptions options;
+  options.engine_dir = flags.engine_dir;
+  options.device = flags.device;
+  options.budget = parse_budget(flags);
+  options.prefill_chunk = flags.prefill_chunk;
+  options.ring_requests = flags.ring_requests;
+  options.stream.verify = parse_verify(flags.verify);
+  options.stream.io = parse_io(flags.io);
+  options.stream.direct = parse_direct(flags.direct_io);
+  options.profile_path = flags.profile;
+  return options;
+}
+
+double parse_number(const std::string& text, const std::string& flag) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    fail(ErrorCode::kUsage, "[{}] '{}' is not a number", flag, text);
+  }
+  return value;
+}
+
+void start_trace(const SessionFlags& flags, Context& context) {
+  if (!flags.trace.empty()) context.trace.enable();
+}
+
+void write_reports(const SessionFlags& flags, const Session& session, Context& context) {
+  if (!flags.trace.empty()) context.trace.write(context.fs, flags.trace);
+  if (!flags.stats_json.empty()) {
+    write_text_file(context.fs, flags.stats_json, stats_json(session).dump(2) + "\n");
+  }
+}
+
+std::string streaming_summary(const Session& session) {
+  const GenerationStats& stats = session.stats();
+  const StreamCounters& stream = stats.stream;
+  if (stream.passes == 0 || stream.payload_bytes == 0) return "";
+  const double seconds = (stats.prefill_ms + stats.decode_ms) / 1e3;
+  const double gbps = static_cast<double>(stream.payload_bytes) / seconds / 1e9;
+  const double disk = session.profile().disk_gbps;
+  return fmt::format("streamed {} a pass over {} passes at {:.2f} GB/s, {:.0f} % of the measured disk's {:.2f} GB/s",
+                     format_bytes(stream.payload_bytes / static_cast<uint64_t>(stream.passes)),
+                     stream.passes, gbps, disk > 0 ? 100 * gbps / disk : 0, disk);
+}
+
+}  // namespace headrace::app

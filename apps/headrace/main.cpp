@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
+#include "base/trace.h"
 #include "headrace/app.h"
 
 namespace headrace::app {
@@ -22,8 +23,13 @@ int run_body(App& app) {
   const auto log = make_stderr_log(parse_log_level(app.log_level));
   const auto progress = make_progress(clock);
   ThreadPool pool(app.threads == 0 ? available_processors() : app.threads);
-  Context context{
-      .fs = posix_file_system(), .pool = pool, .log = *log, .progress = *progress, .clock = clock};
+  Trace trace(clock);  // records nothing until --trace enables it
+  Context context{.fs = posix_file_system(),
+                  .pool = pool,
+                  .log = *log,
+                  .progress = *progress,
+                  .clock = clock,
+                  .trace = trace};
   return app.body(context);
 }
 

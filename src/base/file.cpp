@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <unistd.h>
+
 #include "base/error.h"
 
 namespace headrace {
@@ -19,6 +21,28 @@ std::string read_text_file(FileSystem& fs, const std::string& path, uint64_t lim
 
 void append_text(WritableFile& file, std::string_view text) {
   file.append(std::as_bytes(std::span(text)));
+}
+
+void write_file_atomically(FileSystem& fs, const std::string& path,
+                           const std::function<void(WritableFile&)>& fill) {
+  const std::string temporary = fmt::format("{}.tmp{}", path, ::getpid());
+  try {
+    const auto file = fs.create(temporary);
+    fill(*file);
+    file->sync();
+    fs.rename(temporary, path);
+  } catch (...) {
+    try {
+      fs.remove(temporary);
+    } catch (
+        const Error&) {  // NOLINT(bugprone-empty-catch): the first failure is the one to report
+    }
+    throw;
+  }
+}
+
+void write_text_file(FileSystem& fs, const std::string& path, std::string_view text) {
+  write_file_atomically(fs, path, [&](WritableFile& file) { append_text(file, text); });
 }
 
 std::string join_path(std::string_view directory, std::string_view name) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,6 +21,9 @@ class RandomAccessFile {
   virtual void read(uint64_t offset, std::span<std::byte> out) const = 0;
   /// Tells the system that this range will be read soon. May do nothing.
   virtual void will_need(uint64_t offset, uint64_t length) const = 0;
+  /// Tells the system that reads will be small and scattered, so that it reads nothing besides. May
+  /// do nothing.
+  virtual void expect_random_reads() const {}
 };
 
 /// A file open for writing. Confined to one thread. Not synced until sync() returns.
@@ -63,6 +67,14 @@ std::string read_text_file(FileSystem& fs, const std::string& path,
                            uint64_t limit_bytes = uint64_t{1} << 30);
 
 void append_text(WritableFile& file, std::string_view text);
+
+/// Calls `fill` with a temporary file beside `path`, syncs it and renames it to `path`: either the
+/// whole new content is there afterwards, or the old one still is.
+void write_file_atomically(FileSystem& fs, const std::string& path,
+                           const std::function<void(WritableFile&)>& fill);
+
+/// The same for a small text.
+void write_text_file(FileSystem& fs, const std::string& path, std::string_view text);
 
 /// `directory` and `name` with one slash between them.
 std::string join_path(std::string_view directory, std::string_view name);

@@ -34,12 +34,12 @@ class PosixRandomAccessFile : public RandomAccessFile {
 
   void read(uint64_t offset, std::span<std::byte> out) const override {
     if (offset > size_ || out.size() > size_ - offset) {
-      fail(ErrorCode::kCorrupt, "[file] {} ends at byte {}, bytes {} to {} were asked for: truncated?",
-           path_, size_, offset, offset + out.size());
+      fail(ErrorCode::kCorrupt,
+           "[file] {} ends at byte {}, bytes {} to {} were asked for: truncated?", path_, size_,
+           offset, offset + out.size());
     }
     while (!out.empty()) {
-      const ssize_t got =
-          ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
+      const ssize_t got = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) fail_io("file", "read", path_, errno);
       if (got == 0) fail(ErrorCode::kCorrupt, "[file] {} became shorter while it was read", path_);
@@ -52,6 +52,8 @@ class PosixRandomAccessFile : public RandomAccessFile {
     ::posix_fadvise(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(length),
                     POSIX_FADV_WILLNEED);
   }
+
+  void expect_random_reads() const override { ::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_RANDOM); }
 
  private:
   std::string path_;
@@ -83,8 +85,7 @@ class PosixWritableFile : public WritableFile {
  private:
   void write_bytes(uint64_t offset, std::span<const std::byte> data) {
     while (!data.empty()) {
-      const ssize_t put =
-          ::pwrite(fd_.get(), data.data(), data.size(), static_cast<off_t>(offset));
+      const ssize_t put = ::pwrite(fd_.get(), data.data(), data.size(), static_cast<off_t>(offset));
       if (put < 0 && errno == EINTR) continue;
       if (put < 0) fail_io("file", "write", path_, errno);
       data = data.subspan(static_cast<size_t>(put));
@@ -102,7 +103,7 @@ class PosixFileSystem : public FileSystem {
   std::unique_ptr<RandomAccessFile> open(const std::string& path) override {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) fail_io("file", "open", path, errno);
-    struct stat info {};
+    struct stat info{};
     if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
       ::close(fd);
       fail(ErrorCode::kInvalidArgument, "[file] {} is not a regular file", path);
@@ -117,12 +118,12 @@ class PosixFileSystem : public FileSystem {
   }
 
   bool exists(const std::string& path) override {
-    struct stat info {};
+    struct stat info{};
     return ::stat(path.c_str(), &info) == 0;
   }
 
   bool is_directory(const std::string& path) override {
-    struct stat info {};
+    struct stat info{};
     return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
   }
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
+#include "base/trace.h"
 
 namespace headrace::testing {
 
@@ -43,9 +44,10 @@ class MemoryLog : public Log {
 /// A Context over the real file system (or one given) with a log in memory and no progress shown.
 struct TestContext {
   explicit TestContext(int threads = 1, FileSystem& fs = posix_file_system())
-      : pool(threads), context{fs, pool, log, *progress, clock} {}
+      : pool(threads), context{fs, pool, log, *progress, clock, trace} {}
 
   SteadyClock clock;
+  Trace trace{clock};
   ThreadPool pool;
   MemoryLog log;
   std::unique_ptr<Progress> progress = make_null_progress();

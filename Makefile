@@ -1,6 +1,6 @@
 # Front of the build: `make help` lists what there is. The build itself is CMake's (CMakePresets.json).
 .DEFAULT_GOAL := build
-.PHONY: help deps build demo test unit lint lint-fast format sanitize fuzz golden clean
+.PHONY: help deps build demo test unit lint format sanitize fuzz golden clean
 
 BUILD := build
 DEPS := scripts/install-deps
@@ -19,7 +19,7 @@ demo: build ## convert, build, plan and summarise with a real model, 20 % of it 
 	@$(DEPS) demo
 	@scripts/demo
 
-test: build lint-fast ## lint, then every test, the quick ones first (what CI runs)
+test: build lint ## lint, then every test, the quick ones first (what CI runs)
 	@$(DEPS) e2e
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2
 
@@ -28,11 +28,7 @@ unit: build ## the tests that take less than a minute together
 
 lint: build ## formatting, include directions, clang-tidy over everything
 	@$(DEPS) lint
-	@scripts/lint --tidy all
-
-lint-fast: build
-	@$(DEPS) lint
-	@scripts/lint --tidy changed
+	@scripts/lint
 
 format: ## reformat every C++ file
 	@$(DEPS) build lint

@@ -34,7 +34,7 @@ struct BuildConfig {
   bool gather_generation_logits = false;    // accepted
   uint64_t tile_bytes = uint64_t{1} << 20;  // a tile's size, nearly
   int64_t canonical_rows = 0;  // largest pass of the canonical class, in token rows; 0: all passes
-  PluginConfig plugins;
+  PluginConfig plugins = {};
 };
 
 /// Reads the "build_config" object. Missing keys keep their defaults, unknown ones are ignored;

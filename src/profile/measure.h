@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/context.h"
+#include "engine/engine_reader.h"
+#include "kernels/backend.h"
+#include "plan/machine_profile.h"
+#include "stream/stream_options.h"
+
+namespace headrace {
+
+/// How to read a file for measure_read_gbps().
+struct ReadMeasurement {
+  int depth = 8;                              // reads in flight
+  uint64_t piece_bytes = uint64_t{16} << 20;  // of each read
+  double seconds = 0.5;                       // at least; the reads in flight then are waited for
+};
+
+/// 1e9 bytes/s of a bare deep-queue read of a file, front to back and again, nothing else done with
+/// the bytes: what streaming is compared with. 0 for a file shorter than 4096 bytes.
+double measure_read_gbps(const std::string& path, const StreamOptions& options,
+                         const ReadMeasurement& measurement, Context& context);
+
+/// Measures disk (on the engine's weights), memory and arithmetic; takes under 3 s and at most 128
+/// MB that are given back.
+MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
+                               Context& context);
+
+/// The profile in file `path`; or, with an empty path, the one cached for this machine, engine disk
+/// and backend under $XDG_CACHE_HOME/headrace or ~/.cache/headrace; or a new measurement, then
+/// cached. A cache that cannot be read or written is a verbose log line, never an error.
+MachineProfile load_or_measure_profile(const std::string& path, const Engine& engine,
+                                       Backend& backend, const StreamOptions& options,
+                                       Context& context);
+
+/// Bytes that this process could still allocate: MemAvailable, or what its memory cgroups leave if
+/// that is less.
+uint64_t available_memory_bytes();
+
+}  // namespace headrace

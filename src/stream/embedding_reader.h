@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/file.h"
+#include "engine/engine_reader.h"
+#include "stream/weight_stream.h"
+
+namespace headrace {
+
+/// Gathers rows of the token embedding table: from the arena where the table is tied to lm_head and
+/// the row's tile is resident, otherwise from the engine file, just the row. Confined to one
+/// thread.
+class EmbeddingReader {
+ public:
+  /// `engine` and `stream` must outlive it.
+  EmbeddingReader(const Engine& engine, WeightStream& stream);
+
+  /// Writes rows `ids` to `out` [ids, hidden] in the engine's dtype, packed.
+  /// Error{kInvalidArgument} for an id outside the vocabulary, {kIo} or {kCorrupt} for a row that
+  /// cannot be read or does not match its checksum (rows of a tied table are covered by their
+  /// tile's).
+  void gather(std::span<const int32_t> ids, std::byte* out);
+
+ private:
+  struct Place {
+    const std::byte* resident = nullptr;  // null: read `offset` of the file
+    uint64_t offset = 0;
+  };
+  Place place_of(int32_t id) const;
+  void read_row(const Place& place, int32_t id, std::span<std::byte> out);
+
+  const Engine& engine_;
+  WeightStream& stream_;
+  std::unique_ptr<RandomAccessFile> file_;  // its own, so that the advice of random reads is too
+  uint64_t row_bytes_ = 0;
+  std::vector<std::byte> stored_row_;  // an untied row with its checksum
+};
+
+}  // namespace headrace

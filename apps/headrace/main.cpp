@@ -58,7 +58,7 @@ int main_checked(int argc, char** argv) {
     app.cli.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.cli.exit(error);  // --help
-    app.cli.exit(error);
+    print_error(std::string(error.what()) + " (--help lists what works)");
     return kExitUsage;
   }
   return run_body(app);

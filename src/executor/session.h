@@ -101,6 +101,7 @@ class Session {
   const Backend& backend() const { return *backend_; }
   const WeightStream& stream() const { return *stream_; }
   MemoryReport memory() const;
+  const SessionLimits& limits() const { return options_.limits; }
   int64_t prefill_chunk() const { return prefill_chunk_; }
 
   /// Plans again and reloads the weights for another budget. Between generate() calls only.

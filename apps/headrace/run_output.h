@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "executor/session.h"
+#include "headrace/prompts.h"
+#include "tensor/npy.h"
+
+namespace headrace::app {
+
+/// Where token ids go; an empty path writes nothing.
+struct TokenFiles {
+  std::string csv;
+  std::string npy;
+};
+
+/// Writes prompt + output ids, one row a prompt, padded with `pad` to the longest prompt +
+/// max_output_len. Files appear complete or not at all.
+void write_token_files(FileSystem& fs, const TokenFiles& files, const std::vector<Prompt>& prompts,
+                       const std::vector<GenerationResult>& results, int64_t max_output_len,
+                       int32_t pad);
+
+/// Where log probabilities go; an empty path writes nothing.
+struct LogProbFiles {
+  std::string all;         // [prompts, 1, max_output_len], 0 after the end
+  std::string cumulative;  // [prompts, 1]
+};
+
+void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
+                          const std::vector<GenerationResult>& results, int64_t max_output_len);
+
+/// --output_logits_npy X.npy: X_context.npy [sum of prompt lengths, vocab] and X_generation.npy
+/// [prompts, 1, max_output_len, vocab], float32, zero where nothing was generated. Written while the
+/// batch runs, so that memory does not grow with them; under their final names only after commit().
+class LogitsFiles {
+ public:
+  LogitsFiles(FileSystem& fs, const std::string& path, const std::vector<Prompt>& prompts,
+              int64_t max_output_len, int64_t vocab_size);
+
+  /// Rows arrive in order: all of prompt 0, then all of prompt 1, ...
+  void add_context(std::span<const float> logits);
+  void set_generation(size_t prompt, int64_t step, std::span<const float> logits);
+  void commit();
+
+ private:
+  const int64_t max_output_len_;
+  NpyWriter context_;
+  NpyWriter generation_;
+};
+
+}  // namespace headrace::app

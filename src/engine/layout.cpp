@@ -75,7 +75,7 @@ const char* name_in_layer(Role role) {
     default:
       break;
   }
-  HR_CHECK(!"a role of a layer");
+  fail(ErrorCode::kInternal, "[engine] {} is not in a layer", role_name(role));
 }
 
 }  // namespace

@@ -25,7 +25,8 @@ struct MatrixOutput {
   bool accumulate = false;      // out += dot + bias instead of out = dot + bias
 };
 
-/// out = W x for all matrices of a group. x is [tokens, k] in `dtype`, token rows x_stride_bytes apart.
+/// out = W x for all matrices of a group. x is [tokens, k] in `dtype`, token rows x_stride_bytes
+/// apart.
 struct MatmulArgs {
   DType dtype = DType::kFloat16;
   int64_t tokens = 0;
@@ -35,8 +36,9 @@ struct MatmulArgs {
   std::span<const MatrixOutput> outputs;  // by WeightRun::matrix
 };
 
-/// The token rows [row_begin, row_begin + rows) of a pass belong to one sequence and are its positions
-/// [position, position + rows). `blocks` is the sequence's block table, long enough for all of them.
+/// The token rows [row_begin, row_begin + rows) of a pass belong to one sequence and are its
+/// positions [position, position + rows). `blocks` is the sequence's block table, long enough for
+/// all of them.
 struct SequenceRows {
   int64_t row_begin = 0;
   int64_t rows = 0;
@@ -44,9 +46,9 @@ struct SequenceRows {
   std::span<const int32_t> blocks;
 };
 
-/// Rotates Q (in place) and K of a fused qkv [tokens, (heads + 2 kv_heads) * head_dim] float32, in the
-/// half-split ("neox") pairing (i, i + head_dim / 2), then stores K and V in the cache, rounded to its
-/// dtype. cos and sin are [tokens, head_dim / 2] float32.
+/// Rotates Q (in place) and K of a fused qkv [tokens, (heads + 2 kv_heads) * head_dim] float32, in
+/// the half-split ("neox") pairing (i, i + head_dim / 2), then stores K and V in the cache, rounded
+/// to its dtype. cos and sin are [tokens, head_dim / 2] float32.
 struct RopeStoreArgs {
   int64_t tokens = 0;
   int64_t heads = 0;
@@ -59,9 +61,9 @@ struct RopeStoreArgs {
   KvLayer kv;
 };
 
-/// Causal attention of each token row over its sequence's cache up to and including its own position.
-/// q is the first heads * head_dim columns of the rotated qkv; out is [tokens, heads * head_dim] in
-/// out_dtype, packed.
+/// Causal attention of each token row over its sequence's cache up to and including its own
+/// position. q is the first heads * head_dim columns of the rotated qkv; out is [tokens, heads *
+/// head_dim] in out_dtype, packed.
 struct AttentionArgs {
   int64_t tokens = 0;
   int64_t heads = 0;
@@ -78,8 +80,9 @@ struct AttentionArgs {
 
 /// Where the mathematics happens: a few coarse ops over memory that the backend allocated. Ops are
 /// enqueued in order; synchronize() waits for all of them (on the CPU backends each op has finished
-/// when it returns). Every op's result is fixed bit for bit by docs/numerics.md, whatever the number
-/// of threads, the instruction set, or how a group's rows are cut into runs. Used by one thread.
+/// when it returns). Every op's result is fixed bit for bit by docs/numerics.md, whatever the
+/// number of threads, the instruction set, or how a group's rows are cut into runs. Used by one
+/// thread.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -111,8 +114,8 @@ class Backend {
   virtual void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
                              DType out_dtype, std::byte* out) = 0;
 
-  /// Scratch that ops keep for themselves (packed x and the like) for passes up to this shape, so that
-  /// the plan can report it; allocated here, once, and never on the per-pass path.
+  /// Scratch that ops keep for themselves (packed x and the like) for passes up to this shape, so
+  /// that the plan can report it; allocated here, once, and never on the per-pass path.
   virtual size_t reserve(int64_t max_tokens, int64_t max_k, DType dtype) = 0;
 };
 

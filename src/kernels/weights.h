@@ -23,8 +23,8 @@ class LeaseOwner {
   virtual void release(uint64_t ticket) = 0;
 };
 
-/// Move-only handle on runs that are in fast memory. Their bytes stay until the lease is released or
-/// destroyed, which lets the ring reuse the space.
+/// Move-only handle on runs that are in fast memory. Their bytes stay until the lease is released
+/// or destroyed, which lets the ring reuse the space.
 class Lease {
  public:
   Lease() = default;
@@ -54,14 +54,14 @@ class Lease {
   std::span<const WeightRun> runs_;
 };
 
-/// Brings the weights of one matrix group into fast memory, piece by piece: resident rows first, then
-/// streamed ones as they arrive. A group may be larger than the ring, so a consumer holds few leases
-/// at a time. Used by one thread.
+/// Brings the weights of one matrix group into fast memory, piece by piece: resident rows first,
+/// then streamed ones as they arrive. A group may be larger than the ring, so a consumer holds few
+/// leases at a time. Used by one thread.
 class WeightFeed {
  public:
   virtual ~WeightFeed() = default;
-  /// Moves the next piece into `lease`; false when the whole group has been handed out. Blocks until
-  /// the bytes are there. A failed read or checksum is Error{kIo} or {kCorrupt}.
+  /// Moves the next piece into `lease`; false when the whole group has been handed out. Blocks
+  /// until the bytes are there. A failed read or checksum is Error{kIo} or {kCorrupt}.
   virtual bool next(Lease& lease) = 0;
 };
 

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/matmul_blocking.h"
+
+namespace headrace {
+
+/// Runs every op on a team of threads with the kernels of one instruction set. An op has finished
+/// when it returns. Confined to one thread.
+class CpuBackend : public Backend {
+ public:
+  CpuBackend(ThreadPool& pool, CpuIsa isa, const cpu::CpuKernels& kernels)
+      : pool_(pool), isa_(isa), kernels_(kernels) {}
+
+  std::string description() const override;
+  Buffer allocate(size_t size_bytes, const char* purpose) override;
+  void upload(std::byte* to, std::span<const std::byte> from) override;
+  void download(std::span<std::byte> to, const std::byte* from) override;
+  void synchronize() override {}
+
+  void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
+             float* out) override;
+  void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
+                DType out_dtype, std::byte* out) override;
+  void matmul(const MatmulArgs& args, WeightFeed& weights) override;
+  void rope_and_store(const RopeStoreArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width, DType out_dtype,
+                     std::byte* out) override;
+  size_t reserve(int64_t max_tokens, int64_t max_k, DType dtype) override;
+
+ private:
+  /// Rows of a run that one thread multiplies in one go.
+  struct Piece {
+    const WeightRun* run;
+    int64_t begin;
+    int64_t rows;
+  };
+
+  void reserve_for(int64_t tokens, int64_t k);
+  void pack_x(const MatmulArgs& args, const cpu::LeafOrder& order);
+  void cut_into_pieces(const MatmulArgs& args, std::span<const WeightRun> runs);
+  int64_t rows_of_a_piece(const MatmulArgs& args, std::span<const WeightRun> runs) const;
+  void multiply(const MatmulArgs& args, const cpu::LeafOrder& order, const Piece& piece,
+                float* scratch) const;
+  float* thread_scratch(int thread) const;
+
+  template <typename Body>
+  void for_elements(int64_t count, Body body);
+
+  ThreadPool& pool_;
+  CpuIsa isa_;
+  const cpu::CpuKernels& kernels_;
+
+  int64_t reserved_tokens_ = 0;
+  int64_t reserved_k_ = 0;
+  Buffer packed_x_;
+  Buffer scratch_;                    // one part per thread
+  size_t thread_scratch_floats_ = 0;  // of a part
+  std::vector<Piece> pieces_;         // of the lease in hand; keeps its capacity
+  cpu::AttentionPlan attention_plan_;
+};
+
+}  // namespace headrace

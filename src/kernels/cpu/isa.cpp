@@ -1,0 +1,67 @@
+#include "base/error.h"
+#include "kernels/cpu/cpu_backend.h"
+
+namespace headrace {
+namespace {
+
+bool processor_has(CpuIsa isa) {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  switch (isa) {
+    case CpuIsa::kAvx512:
+      return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case CpuIsa::kAvx2:
+      return avx2;
+    case CpuIsa::kPortable:
+      return true;
+  }
+#endif
+  return isa == CpuIsa::kPortable;
+}
+
+const cpu::CpuKernels* kernels_for(CpuIsa isa) {
+  if (!processor_has(isa)) return nullptr;
+  switch (isa) {
+    case CpuIsa::kAvx512:
+      return cpu::avx512_kernels();
+    case CpuIsa::kAvx2:
+      return cpu::avx2_kernels();
+    case CpuIsa::kPortable:
+      return cpu::portable_kernels();
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+CpuIsa detect_cpu_isa() {
+  for (const CpuIsa isa : {CpuIsa::kAvx512, CpuIsa::kAvx2}) {
+    if (kernels_for(isa) != nullptr) return isa;
+  }
+  return CpuIsa::kPortable;
+}
+
+const char* cpu_isa_name(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kAvx512:
+      return "avx512";
+    case CpuIsa::kAvx2:
+      return "avx2";
+    case CpuIsa::kPortable:
+      return "portable";
+  }
+  return "unknown";
+}
+
+std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, CpuIsa isa) {
+  const cpu::CpuKernels* kernels = kernels_for(isa);
+  if (kernels == nullptr) {
+    fail(ErrorCode::kDevice, "[cpu] this processor has no {}: use {}", cpu_isa_name(isa),
+         cpu_isa_name(detect_cpu_isa()));
+  }
+  return std::make_unique<CpuBackend>(pool, isa, *kernels);
+}
+
+}  // namespace headrace

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace headrace {
+
+class Tokenizer;
+
+/// Turns a stream of token ids into a stream of text that never ends inside a character: the bytes
+/// of an unfinished one wait for the next token. What push() and finish() return, joined, is the
+/// tokenizer's decode() of all ids. Borrows the tokenizer. Confined to one thread.
+class Detokenizer {
+ public:
+  explicit Detokenizer(const Tokenizer& tokenizer, bool skip_special = true)
+      : tokenizer_(&tokenizer), skip_special_(skip_special) {}
+
+  /// The text that has become certain with this token; often "". Bytes that no further byte can
+  /// make valid come out as U+FFFD. An id outside the vocabulary is Error{kInvalidArgument}.
+  std::string push(int32_t id);
+
+  /// The rest: an unfinished character as one U+FFFD. The object is then as new.
+  std::string finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  bool skip_special_;
+  bool first_ = true;
+  std::string pending_;  // the unfinished character: at most 3 bytes between calls
+};
+
+}  // namespace headrace

@@ -22,10 +22,10 @@ uint64_t resolve_budget(const WeightBudget& budget, uint64_t streamable_bytes);
 
 struct PlanOptions {
   WeightBudget budget;
-  int64_t batch_size = 1;                     // token rows of a decode pass, for the prediction
+  int64_t batch_size = 1;                       // token rows of a decode pass, for the prediction
   uint64_t request_bytes = uint64_t{16} << 20;  // neighbours travel together up to this size
-  int32_t ring_requests = 0;                  // slots of the ring; 0: chosen by the plan
-  uint64_t ring_limit_bytes = uint64_t{128} << 20;  // bounds the choice when ring_requests is 0
+  int32_t ring_requests = 0;                    // slots of the ring; 0: chosen by the plan
+  uint64_t ring_limit_bytes = uint64_t{128} << 20;  // of the ring that the plan chooses
 };
 
 /// Where a tile rests between passes. kDevice: in fast memory.
@@ -44,30 +44,49 @@ struct TransferRequest {
 /// What bounds a predicted pass.
 enum class Bound : uint8_t { kLink, kMemory, kCompute };
 
+/// "link", "memory" or "compute".
+const char* bound_name(Bound bound);
+
 struct Plan {
   uint64_t streamable_bytes = 0;
   uint64_t budget_bytes = 0;
-  uint64_t resident_bytes = 0;  // raw bytes of resident tiles; budget - resident < one tile
+  uint64_t resident_bytes = 0;  // what resident tiles take of the budget
   uint64_t streamed_bytes = 0;  // raw bytes of the others: payload leased by a full pass
+  uint64_t read_bytes = 0;      // what a full pass reads for them, padding included
   std::vector<Home> homes;      // by tile
 
-  /// Place of each resident tile in the arena (undefined for others). Tiles that are neighbours in the
-  /// file are neighbours here, so that runs join.
+  /// Place of each resident tile in the arena (undefined for others). Tiles that are neighbours in
+  /// the file are neighbours here, so that runs join.
   std::vector<uint64_t> arena_offsets;
-  uint64_t arena_bytes = 0;     // resident tiles with their padding
+  uint64_t arena_bytes = 0;  // resident tiles with their padding
 
   std::vector<TransferRequest> requests;  // one full pass, in order
   int32_t ring_requests = 0;              // slots; 0 when nothing streams
   uint64_t ring_slot_bytes = 0;
   uint64_t ring_bytes() const { return static_cast<uint64_t>(ring_requests) * ring_slot_bytes; }
 
-  double predicted_pass_ms = 0;  // a decode pass of batch_size rows
+  // A decode pass of batch_size rows. Link, memory and arithmetic work at the same time, so the
+  // pass takes as long as the slowest of them needs.
+  int64_t batch_size = 1;
+  double link_ms = 0;
+  double memory_ms = 0;
+  double compute_ms = 0;
+  double predicted_pass_ms = 0;
   Bound bound = Bound::kLink;
 };
 
 /// Pure function of its arguments. Residency follows the spread rule: every matrix keeps the same
-/// share, as nearly as whole tiles allow, as a prefix of its rows. Error{kInvalidArgument} for options
-/// that cannot be honoured (ring_requests of 1, say), with what would work.
+/// share, as nearly as whole tiles allow, as a prefix of its rows; where tiles have several sizes,
+/// smaller ones that come later use up what is left. The budget that stays unused is less than the
+/// smallest tile that is not resident. A larger budget never keeps less. Error{kInvalidArgument}
+/// for options that cannot be honoured (ring_requests of 1, say), with what would work.
 Plan make_plan(const Manifest& manifest, const MachineProfile& profile, const PlanOptions& options);
+
+/// Throws Error{kOutOfMemory} if arena, ring and `other_bytes` (KV cache, scratch) take more than
+/// `free_bytes`, with the percentage that would fit.
+void require_fit(const Plan& plan, uint64_t other_bytes, uint64_t free_bytes);
+
+/// "Set gpu weights percent to 0.2, which is 123 bytes. Valid range: 0 bytes ~ 615 bytes."
+std::string gpu_weights_percent_line(const Plan& plan, const WeightBudget& budget);
 
 }  // namespace headrace

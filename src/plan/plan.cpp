@@ -1,0 +1,237 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "plan/residency.h"
+
+namespace headrace {
+namespace {
+
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kReadableTail = 64;  // after the last row of a run (kernels/weights.h)
+constexpr int32_t kRingSlots = 8;
+constexpr int32_t kFewestChosenSlots = 4;
+constexpr int32_t kMostRingSlots = 1024;
+constexpr uint64_t kRingShare = 8;  // the ring takes at most this fraction of what streams,
+constexpr uint64_t kSmallRingBytes = uint64_t{16} << 20;  // or this if that is more
+
+uint64_t align_up(uint64_t value, uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
+
+/// First byte after the tile's last page.
+uint64_t page_end(const TileInfo& tile) {
+  return align_up(tile.offset + tile.stored_bytes, kPageBytes);
+}
+
+/// Calls visit(begin, end) for every longest run of tiles [begin, end) of one matrix that share
+/// `resident` and follow each other page by page in the file.
+template <typename F>
+void for_each_run(const Manifest& manifest, const std::vector<bool>& resident, bool wanted,
+                  F&& visit) {
+  for (const MatrixInfo& matrix : manifest.matrices) {
+    const uint32_t last = matrix.first_tile + matrix.tile_count;
+    for (uint32_t begin = matrix.first_tile; begin < last;) {
+      uint32_t end = begin + 1;
+      if (resident[begin] == wanted) {
+        while (end < last && resident[end] == wanted &&
+               manifest.tiles[end].offset == page_end(manifest.tiles[end - 1])) {
+          ++end;
+        }
+        visit(begin, end);
+      }
+      begin = end;
+    }
+  }
+}
+
+void place_resident(const Manifest& manifest, const std::vector<bool>& resident, Plan& plan) {
+  plan.arena_offsets.assign(manifest.tiles.size(), 0);
+  for_each_run(manifest, resident, true, [&](uint32_t begin, uint32_t end) {
+    const uint64_t base = plan.arena_bytes;
+    const uint64_t first = manifest.tiles[begin].offset;
+    for (uint32_t t = begin; t < end; ++t) {
+      plan.arena_offsets[t] = base + (manifest.tiles[t].offset - first);
+      plan.resident_bytes += resident_cost(manifest.tiles[t]);
+    }
+    const TileInfo& last = manifest.tiles[end - 1];
+    plan.arena_bytes +=
+        align_up(last.offset + last.stored_bytes + kReadableTail - first, kPageBytes);
+  });
+}
+
+/// Size that requests grow to: large ones serve the link best, but the ring should stay small
+/// beside what streams.
+uint64_t request_limit(const Plan& plan, const PlanOptions& options) {
+  const uint64_t ring = std::min(options.ring_limit_bytes,
+                                 std::max(plan.streamed_bytes / kRingShare, kSmallRingBytes));
+  return std::min(options.request_bytes, ring / kRingSlots);
+}
+
+void append_request(const Manifest& manifest, uint32_t first, uint32_t end, uint32_t group,
+                    Plan& plan) {
+  const TileInfo& head = manifest.tiles[first];
+  const TileInfo& last = manifest.tiles[end - 1];
+  TransferRequest request{.first_tile = first,
+                          .tile_count = end - first,
+                          .group = group,
+                          .offset = head.offset,
+                          .size_bytes = page_end(last) - head.offset};
+  for (uint32_t t = first; t < end; ++t) request.payload_bytes += manifest.tiles[t].raw_bytes;
+  const uint64_t used = last.offset + last.stored_bytes - head.offset;
+  plan.ring_slot_bytes = std::max(plan.ring_slot_bytes, align_up(used + kReadableTail, kPageBytes));
+  plan.read_bytes += request.size_bytes;
+  plan.requests.push_back(request);
+}
+
+void make_requests(const Manifest& manifest, const std::vector<bool>& resident,
+                   const PlanOptions& options, Plan& plan) {
+  std::vector<uint32_t> group_of(manifest.matrices.size());
+  const std::vector<MatrixGroup> groups = manifest.groups();
+  for (uint32_t g = 0; g < groups.size(); ++g) {
+    for (uint32_t i = 0; i < groups[g].matrix_count; ++i) group_of[groups[g].first_matrix + i] = g;
+  }
+  const uint64_t limit = request_limit(plan, options);
+  for_each_run(manifest, resident, false, [&](uint32_t begin, uint32_t end) {
+    const uint32_t group = group_of[manifest.tiles[begin].matrix];
+    while (begin < end) {
+      uint32_t next = begin + 1;
+      while (next < end && page_end(manifest.tiles[next]) - manifest.tiles[begin].offset <= limit) {
+        ++next;
+      }
+      append_request(manifest, begin, next, group, plan);
+      begin = next;
+    }
+  });
+}
+
+void size_ring(const PlanOptions& options, Plan& plan) {
+  if (plan.requests.empty()) return;
+  if (options.ring_requests != 0) {
+    plan.ring_requests = options.ring_requests;
+    return;
+  }
+  const uint64_t slots = options.ring_limit_bytes / plan.ring_slot_bytes;
+  plan.ring_requests =
+      static_cast<int32_t>(std::clamp<uint64_t>(slots, kFewestChosenSlots, kRingSlots));
+}
+
+double milliseconds(double amount, double giga_per_second) {
+  return giga_per_second > 0 ? amount / giga_per_second / 1e6 : 0;
+}
+
+void predict(const Manifest& manifest, const MachineProfile& profile, Plan& plan) {
+  double multiply_adds = 0;
+  for (const MatrixInfo& matrix : manifest.matrices) {
+    multiply_adds += static_cast<double>(matrix.rows) * static_cast<double>(matrix.k);
+  }
+  const auto rows = static_cast<double>(plan.batch_size);
+  plan.link_ms = milliseconds(static_cast<double>(plan.read_bytes), profile.disk_gbps);
+  plan.memory_ms = milliseconds(static_cast<double>(plan.streamable_bytes), profile.memory_gbps);
+  plan.compute_ms = milliseconds(2 * multiply_adds * rows, profile.matmul_gflops);
+  plan.predicted_pass_ms = std::max({plan.link_ms, plan.memory_ms, plan.compute_ms});
+  if (plan.predicted_pass_ms == plan.link_ms && !plan.requests.empty()) {
+    plan.bound = Bound::kLink;
+  } else {
+    plan.bound = plan.memory_ms >= plan.compute_ms ? Bound::kMemory : Bound::kCompute;
+  }
+}
+
+void check_options(const PlanOptions& options) {
+  const int32_t slots = options.ring_requests;
+  if (slots != 0 && (slots < 2 || slots > kMostRingSlots)) {
+    fail(ErrorCode::kInvalidArgument,
+         "[plan] a ring of {} requests cannot stream: use 2 to {}, or 0 to let the plan choose",
+         slots, kMostRingSlots);
+  }
+  if (options.batch_size < 1) {
+    fail(ErrorCode::kInvalidArgument, "[plan] a batch of {} cannot run: use 1 or more",
+         options.batch_size);
+  }
+}
+
+}  // namespace
+
+const char* bound_name(Bound bound) {
+  switch (bound) {
+    case Bound::kLink:
+      return "link";
+    case Bound::kMemory:
+      return "memory";
+    case Bound::kCompute:
+      return "compute";
+  }
+  return "";
+}
+
+uint64_t resolve_budget(const WeightBudget& budget, uint64_t streamable_bytes) {
+  if (budget.bytes) return std::min(*budget.bytes, streamable_bytes);
+  const double percent = budget.percent.value_or(1.0);
+  if (!(percent >= 0.0 && percent <= 1.0)) {
+    fail(ErrorCode::kInvalidArgument,
+         "[plan] gpu_weights_percent {} is out of range: use a value between 0.0 and 1.0", percent);
+  }
+  const double bytes = std::floor(percent * static_cast<double>(streamable_bytes));
+  return std::min(static_cast<uint64_t>(bytes), streamable_bytes);
+}
+
+Plan make_plan(const Manifest& manifest, const MachineProfile& profile,
+               const PlanOptions& options) {
+  check_options(options);
+  Plan plan;
+  plan.batch_size = options.batch_size;
+  plan.streamable_bytes = manifest.streamable_bytes();
+  plan.budget_bytes = resolve_budget(options.budget, plan.streamable_bytes);
+  const std::vector<bool> resident = spread_residency(manifest, plan.budget_bytes);
+  plan.homes.reserve(resident.size());
+  for (size_t t = 0; t < resident.size(); ++t) {
+    plan.homes.push_back(resident[t] ? Home::kDevice : Home::kDisk);
+    if (!resident[t]) plan.streamed_bytes += manifest.tiles[t].raw_bytes;
+  }
+  place_resident(manifest, resident, plan);
+  make_requests(manifest, resident, options, plan);
+  size_ring(options, plan);
+  predict(manifest, profile, plan);
+  return plan;
+}
+
+void require_fit(const Plan& plan, uint64_t other_bytes, uint64_t free_bytes) {
+  const uint64_t fixed = plan.ring_bytes() + other_bytes;
+  const uint64_t needed = plan.arena_bytes + fixed;
+  if (needed <= free_bytes) return;
+  const char* const place = "[plan]";
+  const auto streamable = static_cast<double>(plan.streamable_bytes);
+  const double percent = static_cast<double>(plan.budget_bytes) / streamable;
+  if (fixed >= free_bytes) {
+    fail(ErrorCode::kOutOfMemory,
+         "{} ring, KV cache and scratch need {}, {} are free: use a smaller batch or shorter "
+         "sequences",
+         place, format_bytes(fixed), format_bytes(free_bytes));
+  }
+  // Padding makes the arena a little larger than the budget that it serves.
+  const double padding = static_cast<double>(plan.arena_bytes) /
+                         std::max(1.0, static_cast<double>(plan.resident_bytes));
+  const double room = static_cast<double>(free_bytes - fixed) / std::max(1.0, padding);
+  const double fits = std::floor(room / streamable * 100) / 100;
+  fail(ErrorCode::kOutOfMemory,
+       "{} gpu_weights_percent {:.3g} needs {} with ring, KV cache and scratch, {} are free: "
+       "{:.2f} fits",
+       place, percent, format_bytes(needed), format_bytes(free_bytes), std::min(fits, percent));
+}
+
+std::string gpu_weights_percent_line(const Plan& plan, const WeightBudget& budget) {
+  const double percent = budget.percent.value_or(
+      plan.streamable_bytes == 0
+          ? 1.0
+          : static_cast<double>(plan.budget_bytes) / static_cast<double>(plan.streamable_bytes));
+  std::string text = fmt::format("{}", percent);
+  if (text.find_first_not_of("0123456789") == std::string::npos) text += ".0";
+  return fmt::format(
+      "Set gpu weights percent to {}, which is {} bytes. Valid range: 0 bytes ~ {} bytes.", text,
+      plan.budget_bytes, plan.streamable_bytes);
+}
+
+}  // namespace headrace

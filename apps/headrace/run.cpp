@@ -110,14 +110,11 @@ std::vector<GenerationRequest> make_requests(const RunFlags& flags,
                                              const std::vector<Prompt>& prompts,
                                              const Tokenizer* tokenizer) {
   std::vector<GenerationRequest> requests;
-  SamplingParams sampling = flags.sampling;
-  sampling.log_probs = flags.json || !flags.output_log_probs_npy.empty() ||
-                       !flags.output_cum_log_probs_npy.empty();
   for (const Prompt& prompt : prompts) {
     requests.push_back({.prompt = prompt.ids,
                         .max_new_tokens = flags.max_output_len,
                         .end_ids = end_ids(flags, tokenizer),
-                        .sampling = sampling});
+                        .sampling = flags.sampling});
   }
   return requests;
 }

@@ -38,7 +38,7 @@ class BatchRun {
  private:
   struct Sequence {
     Sequence(const GenerationRequest& from, size_t at)
-        : request(from), index(at), sampler(from.sampling, from.prompt) {}
+        : request(from), index(at), sampler(from.sampling, from.prompt, from.end_ids) {}
 
     int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
     bool prefilling() const { return cached < prompt_size(); }

@@ -60,7 +60,7 @@ enum class FinishReason { kLength, kEndId, kStopped };
 
 struct GenerationResult {
   std::vector<int32_t> tokens;    // generated ones; an end id is the last of them
-  std::vector<float> log_probs;   // of each generated token; zeros unless SamplingParams::log_probs
+  std::vector<float> log_probs;   // of each generated token, natural logarithm
   double cumulative_log_prob = 0;
   FinishReason finish_reason = FinishReason::kLength;
 };

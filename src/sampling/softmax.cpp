@@ -1,0 +1,98 @@
+#include "sampling/softmax.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+
+namespace headrace {
+namespace {
+
+constexpr size_t kLanes = 16;  // independent sums, so that loops become vector code
+constexpr size_t kBlock = 256;
+constexpr float kLowest = -87.0f;  // e^x is a denormal below
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+inline float exp_inline(float x) {
+  const float limited = x < kLowest ? kLowest : x;
+  // x = n ln2 + r: adding 1.5 * 2^23 leaves n in the low bits.
+  constexpr float kRound = 12582912.0f;
+  const float shifted = limited * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  const float r = (limited - n * 0.693359375f) + n * 2.12194440e-4f;
+  // Taylor's series: the first term left out is below r^8 / 8! = 5e-9 for |r| <= 0.35.
+  float sum = 1.0f / 5040.0f;
+  sum = sum * r + 1.0f / 720.0f;
+  sum = sum * r + 1.0f / 120.0f;
+  sum = sum * r + 1.0f / 24.0f;
+  sum = sum * r + 1.0f / 6.0f;
+  sum = sum * r + 0.5f;
+  sum = sum * r + 1.0f;
+  sum = sum * r + 1.0f;
+  const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;  // n, modulo 2^32
+  const float value = std::bit_cast<float>(std::bit_cast<uint32_t>(sum) + exponent);
+  return x < kLowest ? 0.0f : value;
+}
+
+[[noreturn]] void refuse_logits(std::span<const float> logits) {
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (std::isnan(logits[i]) || logits[i] == kInfinity) {
+      fail(ErrorCode::kInvalidArgument,
+           "[sampling] the logit of token {} is {}: the model's values overflowed; a checkpoint in "
+           "bfloat16 or float32 would hold them",
+           i, std::isnan(logits[i]) ? "not a number" : "infinite");
+    }
+  }
+  fail(ErrorCode::kInvalidArgument,
+       "[sampling] no token of {} can be chosen: leave at least one logit "
+       "above -infinity",
+       logits.size());
+}
+
+}  // namespace
+
+float exp_nonpositive(float x) { return exp_inline(x); }
+
+int32_t argmax(std::span<const float> logits) {
+  std::array<float, kLanes> best;
+  best.fill(-kInfinity);
+  std::array<uint32_t, kLanes> bad{};
+  const size_t whole = logits.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float value = logits[i + lane];
+      best[lane] = value > best[lane] ? value : best[lane];
+      bad[lane] |= value < kInfinity ? 0u : 1u;
+    }
+  }
+  for (size_t i = whole; i < logits.size(); ++i) {
+    best[0] = std::max(best[0], logits[i]);
+    bad[0] |= logits[i] < kInfinity ? 0u : 1u;
+  }
+  const float maximum = *std::max_element(best.begin(), best.end());
+  const bool any_bad = std::any_of(bad.begin(), bad.end(), [](uint32_t b) { return b != 0; });
+  if (any_bad || maximum == -kInfinity) refuse_logits(logits);
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), maximum) - logits.begin());
+}
+
+double log_sum_exp(std::span<const float> logits, float maximum) {
+  double total = 0;
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const std::span<const float> block =
+        logits.subspan(begin, std::min(kBlock, logits.size() - begin));
+    std::array<float, kLanes> sums{};
+    const size_t whole = block.size() / kLanes * kLanes;
+    for (size_t i = 0; i < whole; i += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane)
+        sums[lane] += exp_inline(block[i + lane] - maximum);
+    }
+    for (size_t i = whole; i < block.size(); ++i) sums[0] += exp_inline(block[i] - maximum);
+    for (const float sum : sums) total += static_cast<double>(sum);
+  }
+  return static_cast<double>(maximum) + std::log(total);
+}
+
+}  // namespace headrace

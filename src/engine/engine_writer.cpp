@@ -1,13 +1,15 @@
 #include "engine/engine_writer.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
-#include <memory>
 
 #include <xxhash.h>
 
 #include "base/error.h"
 #include "engine/format.h"
+#include "engine/hash.h"
 #include "engine/little_endian.h"
 #include "engine/manifest_check.h"
 #include "engine/manifest_codec.h"
@@ -24,17 +26,6 @@ namespace {
 
 constexpr uint64_t kChunkBytes = uint64_t{4} << 20;
 constexpr uint64_t kVectorAlignment = 64;
-
-struct HashStateDeleter {
-  void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
-};
-using HashState = std::unique_ptr<XXH3_state_t, HashStateDeleter>;
-
-HashState new_hash() {
-  HashState state(XXH3_createState());
-  HR_CHECK(state != nullptr && XXH3_64bits_reset(state.get()) == XXH_OK);
-  return state;
-}
 
 /// Rows that a chunk of the writer's memory holds, at least one.
 int64_t rows_per_chunk(uint64_t stride) {
@@ -76,7 +67,7 @@ std::span<std::byte> EngineWriter::read_chunk(const RowReader& read_rows, int64_
 void EngineWriter::add_tile(const TensorSpec& spec, int64_t row_begin, int64_t rows,
                             const RowReader& read_rows) {
   const uint64_t stride = row_stride_bytes(spec.k, model_.dtype);
-  const HashState hash = new_hash();
+  StreamingHash hash;
   pad_to(align_up(file_.size(), kPageBytes));
   TileInfo tile{.matrix = static_cast<uint32_t>(manifest_.matrices.size()),
                 .row_begin = row_begin,
@@ -89,11 +80,11 @@ void EngineWriter::add_tile(const TensorSpec& spec, int64_t row_begin, int64_t r
     const int64_t piece = std::min(rows_per_chunk(stride), rows - done);
     const auto bytes =
         read_chunk(read_rows, row_begin + done, piece, row_bytes(spec.k, model_.dtype), stride);
-    XXH3_64bits_update(hash.get(), bytes.data(), bytes.size());
+    hash.update(bytes);
     file_.append(bytes);
     done += piece;
   }
-  tile.xxh3 = XXH3_64bits_digest(hash.get());
+  tile.xxh3 = hash.digest();
   manifest_.tiles.push_back(tile);
 }
 

@@ -277,7 +277,7 @@ void add_ignored_flags(CLI::App& command) {
   }
   for (const char* flag : {"--no_prompt_template", "--kv_cache_enable_block_reuse",
                            "--enable_chunked_context", "--use_py_session"}) {
-    command.add_flag(flag, "Accepted; has no effect here");
+    command.add_flag_callback(flag, [] {}, "Accepted; has no effect here");
   }
 }
 

@@ -45,9 +45,25 @@ WeightBudget parse_budget(const SessionFlags& flags) {
   return budget;
 }
 
+nlohmann::json counters_json(const StreamCounters& stream) {
+  return {{"passes", stream.passes},
+          {"requests", stream.requests},
+          {"payload_bytes", stream.payload_bytes},
+          {"leased_bytes", stream.leased_bytes},
+          {"padding_bytes", stream.padding_bytes},
+          {"read_bytes", stream.read_bytes},
+          {"dropped_bytes", stream.dropped_bytes},
+          {"embedding_bytes", stream.embedding_bytes},
+          {"embedding_read_bytes", stream.embedding_read_bytes},
+          {"resident_load_bytes", stream.resident_load_bytes},
+          {"link_busy_ns", stream.link_busy_ns},
+          {"starved_ns", stream.starved_ns},
+          {"wait_ns", stream.wait_ns},
+          {"pass_ns", stream.pass_ns}};
+}
+
 nlohmann::json stats_json(const Session& session) {
   const GenerationStats& stats = session.stats();
-  const StreamCounters& stream = stats.stream;
   const MemoryReport memory = session.memory();
   const Plan& plan = session.plan();
   return {
@@ -73,7 +89,8 @@ nlohmann::json stats_json(const Session& session) {
         {"decode_passes", stats.decode_passes},
         {"prefill_ms", stats.prefill_ms},
         {"decode_ms", stats.decode_ms}}},
-      {"stream", stream_counters_json(stream)},
+      {"stream", counters_json(stats.stream)},
+      {"stream_total", counters_json(session.stream().counters())},
       {"disk_gb_per_s_measured", session.profile().disk_gbps},
   };
 }

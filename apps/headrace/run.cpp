@@ -322,7 +322,7 @@ void add_run_command(App& app) {
   add_common_flags(app, *command);
   add_session_flags(*command, flags->session);
   command->add_option("--gpu_weights_percent", flags->session.gpu_weights_percent,
-                      "Share of the weights kept in fast memory, 0.0 to 1.0 (default 1)");
+                      "Share of the weights kept in fast memory, 0.0 to 1.0, or auto (default 1)");
   command->add_option("--tokenizer_dir", flags->tokenizer_dir,
                       "Folder of the tokenizer (default: the engine's)");
   command->add_option("--input_text", flags->input_text, "Prompts");

@@ -120,7 +120,9 @@ SessionOptions session_options(const SessionFlags& flags) {
   SessionOptions options;
   options.engine_dir = flags.engine_dir;
   options.device = flags.device;
-  options.budget = parse_budget(flags);
+  options.automatic_budget =
+      flags.gpu_weights_budget.empty() && flags.gpu_weights_percent == "auto";
+  if (!options.automatic_budget) options.budget = parse_budget(flags);
   options.prefill_chunk = flags.prefill_chunk;
   options.ring_requests = flags.ring_requests;
   options.stream.verify = parse_verify(flags.verify);

@@ -1,6 +1,7 @@
 #include "executor/session.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -99,8 +100,12 @@ std::unique_ptr<KvCache> make_kv(const Engine& engine, const SessionLimits& limi
 
 Session::Session(const SessionOptions& options, Context& context)
     : options_(options), context_(context), engine_(Engine::open(context.fs, options.engine_dir)) {
-  check_streaming_allowed(engine_, options.budget);
-  resolve_budget(options.budget, engine_.manifest().streamable_bytes());
+  if (options_.automatic_budget && !engine_.build().weight_streaming) {
+    options_.automatic_budget = false;  // everything has to be resident
+    options_.budget = {};
+  }
+  check_streaming_allowed(engine_, options_.budget);
+  resolve_budget(options_.budget, engine_.manifest().streamable_bytes());
   options_.limits = resolve_limits(options.limits, engine_.build());
   prefill_chunk_ = resolve_chunk(options.prefill_chunk, engine_, options_.limits);
   backend_ = make_backend(options.device, context);
@@ -118,13 +123,39 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
   return session;
 }
 
+/// Bytes that this session may use for weights and ring: what the machine has left for the process.
+uint64_t Session::memory_for_weights() const {
+  const MemoryReport memory = this->memory();
+  const uint64_t others = memory.kv_bytes + memory.scratch_bytes + memory.vectors_bytes;
+  const uint64_t available = available_memory_bytes();
+  return available > others ? available - others : 0;
+}
+
 void Session::load_weights() {
   embedding_.reset();
   stream_.reset();
-  plan_ = make_plan(engine_.manifest(), profile_,
-                    {.budget = options_.budget,
-                     .batch_size = options_.limits.max_sequences,
-                     .ring_requests = options_.ring_requests});
+  PlanOptions plan_options{.budget = options_.budget,
+                           .batch_size = options_.limits.max_sequences,
+                           .ring_requests = options_.ring_requests};
+  const uint64_t available = memory_for_weights();
+  const uint64_t streamable = engine_.manifest().streamable_bytes();
+  const uint64_t beside_weights = available > plan_options.ring_limit_bytes
+                                      ? available - plan_options.ring_limit_bytes
+                                      : 0;
+  if (options_.automatic_budget) {
+    const uint64_t margin = beside_weights / 10;  // for the rest of the process and its neighbours
+    plan_options.budget = {.percent = {}, .bytes = std::min(streamable, beside_weights - margin)};
+  }
+  plan_ = make_plan(engine_.manifest(), profile_, plan_options);
+  if (plan_.arena_bytes + plan_.ring_bytes() > available) {
+    fail(ErrorCode::kOutOfMemory,
+         "[session] weights and ring need {}, {} are free beside KV cache and scratch: "
+         "--gpu_weights_percent {:.2f} fits",
+         format_bytes(plan_.arena_bytes + plan_.ring_bytes()), format_bytes(available),
+         std::floor(100.0 * static_cast<double>(std::min(streamable, beside_weights)) /
+                    static_cast<double>(streamable)) /
+             100.0);
+  }
   stream_ = std::make_unique<WeightStream>(engine_, plan_, options_.stream, *backend_, context_);
   embedding_ = std::make_unique<EmbeddingReader>(engine_, *stream_);
   stream_->load_resident();
@@ -132,6 +163,7 @@ void Session::load_weights() {
 
 void Session::set_budget(const WeightBudget& budget) {
   check_streaming_allowed(engine_, budget);
+  options_.automatic_budget = false;
   resolve_budget(budget, engine_.manifest().streamable_bytes());
   options_.budget = budget;
   load_weights();

@@ -30,6 +30,7 @@ struct SessionOptions {
   std::string engine_dir;
   std::string device = "auto";     // auto, cpu or cuda
   WeightBudget budget;             // weights kept in fast memory
+  bool automatic_budget = false;   // as many as memory allows, instead of `budget`
   SessionLimits limits;
   int64_t prefill_chunk = 0;       // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
   int32_t ring_requests = 0;       // slots of the ring; 0: chosen by the plan
@@ -120,6 +121,7 @@ class Session {
  private:
   Session(const SessionOptions& options, Context& context);
 
+  uint64_t memory_for_weights() const;
   void load_weights();
   void check(std::span<const GenerationRequest> requests) const;
 

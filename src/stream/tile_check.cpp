@@ -1,0 +1,48 @@
+#include "stream/tile_check.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <xxhash.h>
+
+#include "engine/engine_reader.h"
+
+namespace headrace {
+
+TileCheck::TileCheck(const Manifest& manifest, std::string source, VerifyMode mode)
+    : manifest_(manifest),
+      source_(std::move(source)),
+      mode_(mode),
+      verified_(manifest.tiles.size(), mode == VerifyMode::kNever) {}
+
+std::string TileCheck::place(uint32_t tile) const {
+  return fmt::format("[stream] {} of {} at byte {}", tile_name(manifest_, tile), source_,
+                     manifest_.tiles[tile].offset);
+}
+
+std::optional<Error> TileCheck::check(uint32_t first_tile, uint32_t tile_count,
+                                      const std::byte* data, int error) {
+  if (error == ENODATA) {
+    return Error(
+        ErrorCode::kCorrupt,
+        place(first_tile) + " is missing, the file became shorter: build the engine again");
+  }
+  if (error != 0) {
+    return Error(ErrorCode::kIo,
+                 fmt::format("{} cannot be read: {}", place(first_tile), std::strerror(error)));
+  }
+  const uint64_t begin = manifest_.tiles[first_tile].offset;
+  for (uint32_t t = first_tile; t < first_tile + tile_count; ++t) {
+    if (verified_[t] && mode_ != VerifyMode::kAlways) continue;
+    const TileInfo& tile = manifest_.tiles[t];
+    if (mode_ != VerifyMode::kNever &&
+        XXH3_64bits(data + (tile.offset - begin), tile.stored_bytes) != tile.xxh3) {
+      return Error(ErrorCode::kCorrupt,
+                   place(t) + " does not match its checksum: build the engine again");
+    }
+    verified_[t] = true;
+  }
+  return std::nullopt;
+}
+
+}  // namespace headrace

@@ -1,0 +1,214 @@
+#include "stream/weight_stream.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/format.h"
+#include "base/trace.h"
+#include "stream/disk_link.h"
+#include "stream/resident_weights.h"
+#include "stream/ring.h"
+#include "stream/tile_check.h"
+
+namespace headrace {
+namespace {
+
+constexpr int32_t kLoadDepth = 8;  // requests in flight while resident tiles are read
+
+std::unique_ptr<Link> open_link(const Engine& engine, const Plan& plan,
+                                const StreamOptions& options) {
+  return open_disk_link(engine.weights_path(), std::max(plan.ring_requests, kLoadDepth), options);
+}
+
+}  // namespace
+
+class WeightStream::State : public WeightFeed {
+ public:
+  State(const Manifest& manifest, Plan plan, std::unique_ptr<Link> link, std::string source,
+        const StreamOptions& options, Backend& backend, Context& context);
+
+  void load_resident();
+  void begin_pass(bool with_logits);
+  State& group(uint32_t index);
+  bool next(Lease& lease) override;
+  void end_pass();
+  StreamCounters counters() const;
+  void trace_pass() const;
+
+  const Manifest& manifest;
+  const Plan plan;
+  Backend& backend;
+  Context& context;
+  StreamCounters totals;  // what the ring does not count
+  StreamCounters last_pass;
+  const std::unique_ptr<Link> link;
+  TileCheck check;
+  ResidentWeights resident;
+  std::unique_ptr<Ring> ring;  // null if nothing streams; goes before what it reads into and from
+
+ private:
+  bool loaded_ = false;
+
+  // The pass.
+  bool in_pass_ = false;
+  bool with_logits_ = false;
+  int64_t pass_begin_ns_ = 0;
+  StreamCounters before_pass_;
+  uint32_t next_group_ = 0;
+  uint32_t next_request_ = 0;
+
+  // The group, as a feed.
+  uint32_t group_ = 0;
+  uint32_t group_end_ = 0;  // first request of later groups
+  bool resident_left_ = false;
+};
+
+WeightStream::State::State(const Manifest& manifest_in, Plan plan_in, std::unique_ptr<Link> link_in,
+                           std::string source, const StreamOptions& options, Backend& backend_in,
+                           Context& context_in)
+    : manifest(manifest_in),
+      plan(std::move(plan_in)),
+      backend(backend_in),
+      context(context_in),
+      link(std::move(link_in)),
+      check(manifest, std::move(source), options.verify),
+      resident(manifest, plan, backend) {
+  if (plan.requests.empty()) return;
+  Buffer memory = backend.allocate(plan.ring_bytes(), "ring of streamed weights");
+  link->prepare(memory.bytes());
+  ring = std::make_unique<Ring>(Ring::Parts{.manifest = manifest,
+                                            .plan = plan,
+                                            .link = *link,
+                                            .check = check,
+                                            .clock = context.clock,
+                                            .trace = context.trace},
+                                std::move(memory));
+}
+
+void WeightStream::State::load_resident() {
+  HR_CHECK(!loaded_);
+  totals.resident_load_bytes += resident.load(*link, check, context);
+  loaded_ = true;
+  if (ring) ring->begin();
+}
+
+void WeightStream::State::begin_pass(bool with_logits) {
+  HR_CHECK(loaded_);
+  if (in_pass_ && ring) ring->abandon_pass();
+  in_pass_ = true;
+  with_logits_ = with_logits;
+  next_group_ = 0;
+  next_request_ = 0;
+  group_end_ = 0;
+  resident_left_ = false;
+  before_pass_ = counters();
+  pass_begin_ns_ = context.clock.now_ns();
+  if (ring) ring->begin_pass(with_logits);
+}
+
+WeightStream::State& WeightStream::State::group(uint32_t index) {
+  HR_CHECK(in_pass_ && index == next_group_);                // in order,
+  HR_CHECK(next_request_ == group_end_ && !resident_left_);  // each to its end
+  ++next_group_;
+  group_ = index;
+  resident_left_ = !resident.runs(index).empty();
+  while (group_end_ < plan.requests.size() && plan.requests[group_end_].group == index) {
+    ++group_end_;
+  }
+  return *this;
+}
+
+bool WeightStream::State::next(Lease& lease) {
+  lease.release();
+  if (std::exchange(resident_left_, false)) {
+    lease = Lease(nullptr, 0, resident.runs(group_));
+    return true;
+  }
+  if (next_request_ == group_end_) return false;
+  lease = ring->take(next_request_);
+  ++next_request_;
+  return true;
+}
+
+void WeightStream::State::end_pass() {
+  HR_CHECK(in_pass_ && next_request_ == group_end_ && !resident_left_);
+  const auto skipped = plan.requests.begin() + next_request_;
+  HR_CHECK(std::all_of(skipped, plan.requests.end(), [&](const TransferRequest& request) {
+    const MatrixInfo& matrix = manifest.matrices[manifest.tiles[request.first_tile].matrix];
+    return !with_logits_ && matrix.role == Role::kLmHead;
+  }));
+  in_pass_ = false;
+  ++totals.passes;
+  totals.pass_ns += context.clock.now_ns() - pass_begin_ns_;
+  last_pass = counters() - before_pass_;
+  trace_pass();
+}
+
+StreamCounters WeightStream::State::counters() const {
+  StreamCounters sum = ring ? ring->counters() : StreamCounters{};
+  sum.passes = totals.passes;
+  sum.pass_ns = totals.pass_ns;
+  sum.embedding_bytes = totals.embedding_bytes;
+  sum.embedding_read_bytes = totals.embedding_read_bytes;
+  sum.resident_load_bytes = totals.resident_load_bytes;
+  return sum;
+}
+
+void WeightStream::State::trace_pass() const {
+  if (!context.trace.enabled()) return;
+  TraceEvent event{.name = "pass",
+                   .category = "stream",
+                   .begin_ns = pass_begin_ns_,
+                   .end_ns = context.clock.now_ns()};
+  event.add("pass", static_cast<uint64_t>(totals.passes - 1));
+  event.add("payload_bytes", last_pass.payload_bytes);
+  event.add("read_bytes", last_pass.read_bytes);
+  event.add("embedding_bytes", last_pass.embedding_bytes);
+  event.add("wait_ns", static_cast<uint64_t>(last_pass.wait_ns));
+  event.add("starved_ns", static_cast<uint64_t>(last_pass.starved_ns));
+  context.trace.record(event);
+}
+
+WeightStream::WeightStream(const Engine& engine, Plan plan, const StreamOptions& options,
+                           Backend& backend, Context& context)
+    : WeightStream(engine.manifest(), plan, open_link(engine, plan, options), engine.weights_path(),
+                   options, backend, context) {}
+
+WeightStream::WeightStream(const Manifest& manifest, Plan plan, std::unique_ptr<Link> link,
+                           std::string source, const StreamOptions& options, Backend& backend,
+                           Context& context)
+    : state_(std::make_unique<State>(manifest, std::move(plan), std::move(link), std::move(source),
+                                     options, backend, context)) {}
+
+WeightStream::~WeightStream() = default;
+
+void WeightStream::load_resident() { state_->load_resident(); }
+void WeightStream::begin_pass(bool with_logits) { state_->begin_pass(with_logits); }
+WeightFeed& WeightStream::group(uint32_t index) { return state_->group(index); }
+void WeightStream::end_pass() { state_->end_pass(); }
+StreamCounters WeightStream::counters() const { return state_->counters(); }
+const StreamCounters& WeightStream::last_pass() const { return state_->last_pass; }
+
+std::string WeightStream::description() const {
+  const Plan& plan = state_->plan;
+  if (!state_->ring) return state_->link->description() + "; nothing streams";
+  return fmt::format("{}; ring of {} x {}", state_->link->description(), plan.ring_requests,
+                     format_bytes(plan.ring_slot_bytes));
+}
+
+const Plan& WeightStream::plan() const { return state_->plan; }
+const std::byte* WeightStream::resident_tile(uint32_t tile) const {
+  return state_->resident.tile(tile);
+}
+
+void WeightStream::count_embedding(uint64_t row_bytes, uint64_t read_bytes) {
+  state_->totals.embedding_bytes += row_bytes;
+  state_->totals.embedding_read_bytes += read_bytes;
+}
+
+Backend& WeightStream::backend() const { return state_->backend; }
+Context& WeightStream::context() const { return state_->context; }
+
+}  // namespace headrace

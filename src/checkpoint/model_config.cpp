@@ -80,14 +80,16 @@ RopeScaling parse_scaling(const Fields& fields, std::string_view where) {
   } else if (type == "llama3") {
     scaling.kind = RopeScaling::Kind::kLlama3;
   } else {
-    fail(ErrorCode::kUnsupported, "[config] {}: rotary_scaling type '{}' is not known: linear and "
-         "llama3 are", where, type);
+    fail(ErrorCode::kUnsupported,
+         "[config] {}: rotary_scaling type '{}' is not known: linear and "
+         "llama3 are",
+         where, type);
   }
   scaling.factor = values.number("factor", scaling.factor);
   scaling.low_freq_factor = values.number("low_freq_factor", scaling.low_freq_factor);
   scaling.high_freq_factor = values.number("high_freq_factor", scaling.high_freq_factor);
-  scaling.original_max_position_embeddings = values.integer(
-      "original_max_position_embeddings", scaling.original_max_position_embeddings);
+  scaling.original_max_position_embeddings =
+      values.integer("original_max_position_embeddings", scaling.original_max_position_embeddings);
   return scaling;
 }
 
@@ -131,8 +133,8 @@ void check_scaling(const RopeScaling& scaling, std::string_view where) {
              "rotary_scaling.original_max_position_embeddings", where);
   if (scaling.high_freq_factor <= scaling.low_freq_factor) {
     fail(ErrorCode::kCorrupt,
-         "[config] {}: rotary_scaling.high_freq_factor {} should be above low_freq_factor {}", where,
-         scaling.high_freq_factor, scaling.low_freq_factor);
+         "[config] {}: rotary_scaling.high_freq_factor {} should be above low_freq_factor {}",
+         where, scaling.high_freq_factor, scaling.low_freq_factor);
   }
 }
 

@@ -13,13 +13,13 @@ struct RopeScaling {
   enum class Kind { kNone, kLinear, kLlama3 };
   Kind kind = Kind::kNone;
   double factor = 1.0;
-  double low_freq_factor = 1.0;                    // llama3 only
-  double high_freq_factor = 4.0;                   // llama3 only
-  int64_t original_max_position_embeddings = 8192; // llama3 only
+  double low_freq_factor = 1.0;                     // llama3 only
+  double high_freq_factor = 4.0;                    // llama3 only
+  int64_t original_max_position_embeddings = 8192;  // llama3 only
 };
 
-/// Shape and meaning of a model, as the checkpoint's config.json holds it (INTERFACE.md section 2) and
-/// the engine carries it on ("pretrained_config"). Immutable once validated.
+/// Shape and meaning of a model, as the checkpoint's config.json holds it (INTERFACE.md section 2)
+/// and the engine carries it on ("pretrained_config"). Immutable once validated.
 struct ModelConfig {
   std::string architecture = "LlamaForCausalLM";  // a key of the architecture registry
   DType dtype = DType::kFloat16;
@@ -52,8 +52,8 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view wher
 /// The text of config.json, with mapping and quantization sections as INTERFACE.md lists them.
 std::string model_config_to_json(const ModelConfig& config);
 
-/// Throws Error{kCorrupt} naming `where` and the first value that no model can have: sizes below 1 or
-/// over 2^31, heads not a multiple of kv heads, an odd head size, ...
+/// Throws Error{kCorrupt} naming `where` and the first value that no model can have: sizes below 1
+/// or over 2^31, heads not a multiple of kv heads, an odd head size, ...
 void validate_model_config(const ModelConfig& config, std::string_view where);
 
 }  // namespace headrace

@@ -7,7 +7,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/file.h"
@@ -15,65 +14,47 @@
 
 namespace headrace {
 
-/// One tensor of a safetensors file.
+/// A tensor of a safetensors file.
 struct TensorEntry {
   std::string name;
-  std::string dtype_text;       // as the file says it: "F32", "BF16", "I64", ...
-  std::vector<int64_t> shape;
-  uint64_t offset = 0;          // of its first byte in the file
+  std::string stored_type;     // as the file spells it: "BF16", "I64"
+  std::optional<DType> dtype;  // empty: a type that weights here are not made of
+  std::vector<int64_t> shape;  // none: a scalar
+  uint64_t offset = 0;         // of the data, in the file
   uint64_t size_bytes = 0;
 
-  /// The element type; empty for those that weights do not come in.
-  std::optional<DType> dtype() const;
   /// Product of the shape.
-  int64_t elements() const;
+  uint64_t elements() const;
 };
 
-/// A safetensors file, opened: an 8-byte little-endian header length, a JSON header, then the tensors'
-/// bytes. The header has been checked: every tensor lies inside the file, has the bytes that its shape
-/// and type need, and shares none with another. Immutable; thread-safe.
+/// The header of a safetensors file, checked: every tensor's bytes are those of its shape and type,
+/// and together the tensors cover [data_begin, file_bytes) without overlap or gap. `text` is the
+/// JSON header. Sorted by offset. Error{kCorrupt} naming `where` otherwise.
+std::vector<TensorEntry> parse_safetensors_header(std::string_view text, uint64_t data_begin,
+                                                  uint64_t file_bytes, std::string_view where);
+
+/// A safetensors file, open: the header is in memory, data is read on demand and never as a whole.
+/// Immutable and thread-safe; movable.
 class SafetensorsReader {
  public:
-  /// `fs` must outlive the reader. Error{kCorrupt} naming file and tensor for a header that does not
-  /// hold.
+  /// Error{kCorrupt} for a file whose header contradicts itself or the file's size.
   static SafetensorsReader open(FileSystem& fs, const std::string& path);
 
   const std::string& path() const { return file_->path(); }
-  /// In the order of their bytes.
-  const std::vector<TensorEntry>& entries() const { return entries_; }
-  /// Null if there is none of that name.
+  /// In the order of their data in the file.
+  std::span<const TensorEntry> entries() const { return entries_; }
+  /// Null if there is no such tensor. Valid as long as the reader lives where it is.
   const TensorEntry* find(std::string_view name) const;
-  /// Reads out.size() bytes of the tensor from `byte_offset` on.
+  /// Fills `out` with the tensor's bytes from `byte_offset` on (little-endian, row-major).
+  /// REQUIRES: the range lies inside the tensor, which is one of entries().
   void read(const TensorEntry& entry, uint64_t byte_offset, std::span<std::byte> out) const;
 
  private:
   SafetensorsReader() = default;
 
-  std::shared_ptr<const RandomAccessFile> file_;  // shared by copies of the reader
+  std::unique_ptr<RandomAccessFile> file_;
   std::vector<TensorEntry> entries_;
-  std::unordered_map<std::string, size_t> by_name_;
-};
-
-/// Writes a safetensors file whose tensors are known beforehand; their bytes are appended in that
-/// order, in pieces of any size. Confined to one thread.
-class SafetensorsWriter {
- public:
-  struct Tensor {
-    std::string name;
-    DType dtype = DType::kFloat16;
-    std::vector<int64_t> shape;
-  };
-
-  /// Writes the header to `file`, which must be empty and outlive the writer.
-  SafetensorsWriter(WritableFile& file, const std::vector<Tensor>& tensors);
-
-  void append(std::span<const std::byte> data) { file_.append(data); }
-  /// Syncs. HR_CHECKs that exactly the declared bytes were appended.
-  void finish();
-
- private:
-  WritableFile& file_;
-  uint64_t expected_bytes_ = 0;  // of the whole file
+  std::vector<uint32_t> by_name_;  // indices into entries_, sorted by name
 };
 
 }  // namespace headrace

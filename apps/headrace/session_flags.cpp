@@ -62,8 +62,7 @@ nlohmann::json counters_json(const StreamCounters& stream) {
           {"pass_ns", stream.pass_ns}};
 }
 
-nlohmann::json stats_json(const Session& session) {
-  const GenerationStats& stats = session.stats();
+nlohmann::json stats_json(const Session& session, const GenerationStats& stats) {
   const MemoryReport memory = session.memory();
   const Plan& plan = session.plan();
   return {
@@ -146,14 +145,22 @@ void start_trace(const SessionFlags& flags, Context& context) {
 }
 
 void write_reports(const SessionFlags& flags, const Session& session, Context& context) {
+  write_reports(flags, session, session.stats(), context);
+}
+
+void write_reports(const SessionFlags& flags, const Session& session, const GenerationStats& stats,
+                   Context& context) {
   if (!flags.trace.empty()) context.trace.write(context.fs, flags.trace);
   if (!flags.stats_json.empty()) {
-    write_text_file(context.fs, flags.stats_json, stats_json(session).dump(2) + "\n");
+    write_text_file(context.fs, flags.stats_json, stats_json(session, stats).dump(2) + "\n");
   }
 }
 
 std::string streaming_summary(const Session& session) {
-  const GenerationStats& stats = session.stats();
+  return streaming_summary(session, session.stats());
+}
+
+std::string streaming_summary(const Session& session, const GenerationStats& stats) {
   const StreamCounters& stream = stats.stream;
   if (stream.passes == 0 || stream.payload_bytes == 0) return "";
   const double seconds = (stats.prefill_ms + stats.decode_ms) / 1e3;

@@ -38,11 +38,15 @@ double parse_number(const std::string& text, const std::string& flag);
 /// Begins recording if --trace was given. Call before the session opens.
 void start_trace(const SessionFlags& flags, Context& context);
 
-/// Writes --trace and --stats_json, if given. Call after the last generate().
+/// Writes --trace and --stats_json, if given. Call after the last generate(). `stats` are those of
+/// its calls taken together; by default of the last.
+void write_reports(const SessionFlags& flags, const Session& session, const GenerationStats& stats,
+                   Context& context);
 void write_reports(const SessionFlags& flags, const Session& session, Context& context);
 
 /// "streamed 107.0 MB a pass at 1.93 GB/s, 96 % of the measured disk": what moved in the last
 /// generate() call, for the end of a run; empty when nothing streamed.
+std::string streaming_summary(const Session& session, const GenerationStats& stats);
 std::string streaming_summary(const Session& session);
 
 }  // namespace headrace::app

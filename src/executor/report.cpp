@@ -8,7 +8,7 @@ void report_plan(const Session& session, Log& log) {
   const Plan& plan = session.plan();
   const MemoryReport memory = session.memory();
   log.info("{}", session.backend().description());
-  log.info("{}", budget_line(plan));
+  log.info("{}", gpu_weights_percent_line(plan, session.budget()));
   log.info("Weights: {} resident, {} streamed a pass from {}", format_bytes(plan.resident_bytes),
            format_bytes(plan.streamed_bytes), session.stream().description());
   log.info(

@@ -134,8 +134,7 @@ uint64_t Session::memory_for_weights() const {
 void Session::load_weights() {
   embedding_.reset();
   stream_.reset();
-  PlanOptions plan_options{.budget = options_.budget,
-                           .batch_size = options_.limits.max_sequences,
+  PlanOptions plan_options{.batch_size = options_.limits.max_sequences,
                            .ring_requests = options_.ring_requests};
   const uint64_t available = memory_for_weights();
   const uint64_t streamable = engine_.manifest().streamable_bytes();
@@ -144,8 +143,9 @@ void Session::load_weights() {
                                       : 0;
   if (options_.automatic_budget) {
     const uint64_t margin = beside_weights / 10;  // for the rest of the process and its neighbours
-    plan_options.budget = {.percent = {}, .bytes = std::min(streamable, beside_weights - margin)};
+    options_.budget = {.percent = {}, .bytes = std::min(streamable, beside_weights - margin)};
   }
+  plan_options.budget = options_.budget;
   plan_ = make_plan(engine_.manifest(), profile_, plan_options);
   if (plan_.arena_bytes + plan_.ring_bytes() > available) {
     fail(ErrorCode::kOutOfMemory,

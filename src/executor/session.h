@@ -98,6 +98,7 @@ class Session {
 
   const Engine& engine() const { return engine_; }
   const Plan& plan() const { return plan_; }
+  const WeightBudget& budget() const { return options_.budget; }
   const MachineProfile& profile() const { return profile_; }
   const Backend& backend() const { return *backend_; }
   const WeightStream& stream() const { return *stream_; }

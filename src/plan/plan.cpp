@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/format.h"
 #include "plan/residency.h"
 
 namespace headrace {
@@ -196,30 +195,6 @@ Plan make_plan(const Manifest& manifest, const MachineProfile& profile,
   size_ring(options, plan);
   predict(manifest, profile, plan);
   return plan;
-}
-
-void require_fit(const Plan& plan, uint64_t other_bytes, uint64_t free_bytes) {
-  const uint64_t fixed = plan.ring_bytes() + other_bytes;
-  const uint64_t needed = plan.arena_bytes + fixed;
-  if (needed <= free_bytes) return;
-  const char* const place = "[plan]";
-  const auto streamable = static_cast<double>(plan.streamable_bytes);
-  const double percent = static_cast<double>(plan.budget_bytes) / streamable;
-  if (fixed >= free_bytes) {
-    fail(ErrorCode::kOutOfMemory,
-         "{} ring, KV cache and scratch need {}, {} are free: use a smaller batch or shorter "
-         "sequences",
-         place, format_bytes(fixed), format_bytes(free_bytes));
-  }
-  // Padding makes the arena a little larger than the budget that it serves.
-  const double padding = static_cast<double>(plan.arena_bytes) /
-                         std::max(1.0, static_cast<double>(plan.resident_bytes));
-  const double room = static_cast<double>(free_bytes - fixed) / std::max(1.0, padding);
-  const double fits = std::floor(room / streamable * 100) / 100;
-  fail(ErrorCode::kOutOfMemory,
-       "{} gpu_weights_percent {:.3g} needs {} with ring, KV cache and scratch, {} are free: "
-       "{:.2f} fits",
-       place, percent, format_bytes(needed), format_bytes(free_bytes), std::min(fits, percent));
 }
 
 std::string gpu_weights_percent_line(const Plan& plan, const WeightBudget& budget) {

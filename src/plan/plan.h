@@ -82,10 +82,6 @@ struct Plan {
 /// for options that cannot be honoured (ring_requests of 1, say), with what would work.
 Plan make_plan(const Manifest& manifest, const MachineProfile& profile, const PlanOptions& options);
 
-/// Throws Error{kOutOfMemory} if arena, ring and `other_bytes` (KV cache, scratch) take more than
-/// `free_bytes`, with the percentage that would fit.
-void require_fit(const Plan& plan, uint64_t other_bytes, uint64_t free_bytes);
-
 /// "Set gpu weights percent to 0.2, which is 123 bytes. Valid range: 0 bytes ~ 615 bytes."
 std::string gpu_weights_percent_line(const Plan& plan, const WeightBudget& budget);
 

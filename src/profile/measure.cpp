@@ -1,0 +1,124 @@
+#include "profile/measure.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/thread_pool.h"
+#include "base/trace.h"
+#include "profile/machine_name.h"
+#include "profile/memory_feed.h"
+
+namespace headrace {
+namespace {
+
+constexpr double kSeconds = 0.3;  // of each measurement of the backend
+constexpr size_t kMemoryBytes = size_t{64} << 20;
+constexpr int64_t kMemoryK = 4096;
+constexpr int64_t kComputeK = 1024;
+constexpr int64_t kComputeRows = 512;
+constexpr int64_t kComputeTokens = 64;
+// Every element is a normal number near 1 (fp16) or 0.01 (bf16, fp32), so that arithmetic runs at
+// its usual speed.
+constexpr int kPattern = 0x3c;
+
+/// Repeats a product of [rows, k] weights with [tokens, k] inputs; returns the mean seconds of one.
+double time_matmul(Backend& backend, DType dtype, int64_t rows, int64_t k, int64_t tokens,
+                   const Clock& clock) {
+  const size_t row_bytes = static_cast<size_t>(k) * dtype_size(dtype);
+  const Buffer weights =
+      backend.allocate(static_cast<size_t>(rows) * row_bytes + 64, "measurement of the machine");
+  const Buffer x =
+      backend.allocate(static_cast<size_t>(tokens) * row_bytes, "measurement of the machine");
+  const Buffer out = backend.allocate(static_cast<size_t>(tokens * rows) * sizeof(float),
+                                      "measurement of the machine");
+  std::vector<std::byte> pattern(size_t{1} << 20, std::byte{kPattern});
+  for (const Buffer* buffer : {&weights, &x}) {
+    for (size_t at = 0; at < buffer->size_bytes(); at += pattern.size()) {
+      const size_t size = std::min(pattern.size(), buffer->size_bytes() - at);
+      backend.upload(buffer->data() + at, std::span(pattern).first(size));
+    }
+  }
+  const std::array outputs = {MatrixOutput{.rows = rows, .out = out.floats(), .stride = rows}};
+  const MatmulArgs args{.dtype = dtype,
+                        .tokens = tokens,
+                        .k = k,
+                        .x = x.data(),
+                        .x_stride_bytes = row_bytes,
+                        .outputs = outputs};
+  MemoryFeed feed(weights.data(), rows, row_bytes);
+  const auto run = [&] {
+    feed.rewind();
+    backend.matmul(args, feed);
+    backend.synchronize();
+    return clock.now_ns();
+  };
+  int64_t now_ns = run();  // once to warm up
+  const int64_t begin_ns = now_ns;
+  const int64_t end_ns = begin_ns + static_cast<int64_t>(kSeconds * 1e9);
+  int64_t repeats = 0;
+  for (; now_ns < end_ns; ++repeats) now_ns = run();
+  return static_cast<double>(now_ns - begin_ns) / 1e9 / static_cast<double>(repeats);
+}
+
+}  // namespace
+
+MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
+                               Context& context) {
+  TraceSpan span(context.trace, "measure the machine", "profile");
+  const DType dtype = engine.model().dtype;
+  MachineProfile profile;
+  profile.machine = machine_name(engine, backend);
+  profile.threads = context.pool.size();
+  profile.free_memory_bytes = available_memory_bytes();
+  profile.disk_gbps = measure_read_gbps(engine.weights_path(), options,
+                                        {.piece_bytes = uint64_t{8} << 20}, context);
+
+  backend.reserve(kComputeTokens, kMemoryK, dtype);
+  const auto element = static_cast<int64_t>(dtype_size(dtype));
+  const int64_t rows = static_cast<int64_t>(kMemoryBytes) / (kMemoryK * element);
+  profile.memory_gbps = static_cast<double>(rows * kMemoryK * element) / 1e9 /
+                        time_matmul(backend, dtype, rows, kMemoryK, 1, context.clock);
+  profile.matmul_gflops =
+      2e-9 * static_cast<double>(kComputeRows * kComputeK * kComputeTokens) /
+      time_matmul(backend, dtype, kComputeRows, kComputeK, kComputeTokens, context.clock);
+  return profile;
+}
+
+MachineProfile load_or_measure_profile(const std::string& path, const Engine& engine,
+                                       Backend& backend, const StreamOptions& options,
+                                       Context& context) {
+  if (!path.empty()) return parse_machine_profile(read_text_file(context.fs, path, 1 << 20), path);
+  const std::string name = machine_name(engine, backend);
+  const std::string cache = profile_cache_path(name);
+  try {
+    if (!cache.empty() && context.fs.exists(cache)) {
+      const std::string text = read_text_file(context.fs, cache, 1 << 20);
+      const MachineProfile profile = parse_machine_profile(text, cache);
+      if (profile.machine == name) return profile;
+    }
+  } catch (const Error& error) {
+    context.log.verbose("{}; measuring again", error.what());
+  }
+  const MachineProfile profile = measure_machine(engine, backend, options, context);
+  context.log.verbose("Measured {}: disk {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s", name,
+                      profile.disk_gbps, profile.memory_gbps, profile.matmul_gflops);
+  try {
+    if (!cache.empty()) {
+      context.fs.create_directories(cache.substr(0, cache.rfind('/')));
+      write_text_file(context.fs, cache, machine_profile_to_json(profile));
+    }
+  } catch (const Error& error) {
+    context.log.verbose("{}; the profile is not cached", error.what());
+  }
+  return profile;
+}
+
+}  // namespace headrace

@@ -134,8 +134,9 @@ uint64_t Session::memory_for_weights() const {
 void Session::load_weights() {
   embedding_.reset();
   stream_.reset();
-  PlanOptions plan_options{.batch_size = options_.limits.max_sequences,
-                           .ring_requests = options_.ring_requests};
+  PlanOptions plan_options;
+  plan_options.batch_size = options_.limits.max_sequences;
+  plan_options.ring_requests = options_.ring_requests;
   const uint64_t available = memory_for_weights();
   const uint64_t streamable = engine_.manifest().streamable_bytes();
   const uint64_t beside_weights = available > plan_options.ring_limit_bytes

@@ -273,14 +273,15 @@ int summarize(const SummarizeFlags& flags, Context& context) {
 
 void add_ignored_flags(CLI::App& command) {
   static std::string ignored_value;
+  const std::string description = "Accepted; has no effect here";
   for (const char* flag :
        {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
         "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction", "--vocab_file"}) {
-    command.add_option(flag, ignored_value, "Accepted; has no effect here");
+    command.add_option(flag, ignored_value, description);
   }
   for (const char* flag : {"--use_py_session", "--debug_mode", "--kv_cache_enable_block_reuse",
                            "--enable_chunked_context"}) {
-    command.add_flag(flag, std::string("Accepted; has no effect here"));
+    command.add_flag(flag, description);
   }
 }
 

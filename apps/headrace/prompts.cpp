@@ -1,5 +1,6 @@
 #include "headrace/prompts.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 
@@ -51,6 +52,14 @@ void clip(Prompt& prompt, const PromptOptions& options, Context& context) {
   context.log.warning("[run] a prompt of {} tokens is cut to its last {} (--max_input_length)",
                       prompt.ids.size(), limit);
   prompt.ids.erase(prompt.ids.begin(), prompt.ids.end() - options.max_input_length);
+}
+
+/// For display only: ids that the tokenizer does not have are refused later, with a better message.
+std::string text_of(const std::vector<int32_t>& ids, const Tokenizer* tokenizer) {
+  if (tokenizer == nullptr) return "";
+  const bool known = std::ranges::all_of(
+      ids, [&](int32_t id) { return id >= 0 && id < tokenizer->vocab_size(); });
+  return known ? tokenizer->decode(ids, false) : "";
 }
 
 std::vector<Prompt> prompts_from_csv(const std::string& path, Context& context) {
@@ -122,7 +131,10 @@ std::vector<Prompt> prompts_from_file(const std::string& path, const PromptOptio
     fail(ErrorCode::kInvalidArgument, "[run] --input_file {}: use a .txt, .csv or .npy file", path);
   }
   if (prompts.empty()) fail(ErrorCode::kInvalidArgument, "[run] {} holds no prompt", path);
-  for (Prompt& prompt : prompts) clip(prompt, options, context);
+  for (Prompt& prompt : prompts) {
+    clip(prompt, options, context);
+    if (prompt.text.empty()) prompt.text = text_of(prompt.ids, options.tokenizer);
+  }
   return prompts;
 }
 

@@ -1,11 +1,13 @@
 #include "checkpoint/model_config.h"
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "checkpoint/json_fields.h"
+#include "checkpoint/text_check.h"
 
 namespace headrace {
 namespace {
@@ -13,77 +15,21 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kLargestSize = int64_t{1} << 31;
+constexpr int64_t kMostLayers = 10000;
+constexpr int64_t kLargestMatrix = int64_t{1} << 48;  // elements
 
-/// Reads typed values of one JSON object; errors name the file and the key.
-class Fields {
- public:
-  Fields(const json& object, std::string_view where) : object_(object), where_(where) {}
-
-  bool has(const char* key) const { return object_.contains(key) && !object_[key].is_null(); }
-
-  int64_t integer(const char* key) const {
-    const json& value = require(key);
-    if (!value.is_number_integer()) wrong(key, "an integer");
-    if (value.is_number_unsigned() &&
-        value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-      wrong(key, "a smaller integer");
-    }
-    return value.get<int64_t>();
-  }
-  int64_t integer(const char* key, int64_t otherwise) const {
-    return has(key) ? integer(key) : otherwise;
-  }
-  double number(const char* key, double otherwise) const {
-    if (!has(key)) return otherwise;
-    if (!object_[key].is_number()) wrong(key, "a number");
-    return object_[key].get<double>();
-  }
-  bool boolean(const char* key, bool otherwise) const {
-    if (!has(key)) return otherwise;
-    if (!object_[key].is_boolean()) wrong(key, "true or false");
-    return object_[key].get<bool>();
-  }
-  std::string text(const char* key) const {
-    const json& value = require(key);
-    if (!value.is_string()) wrong(key, "a string");
-    return value.get<std::string>();
-  }
-  std::string text(const char* key, const char* otherwise) const {
-    return has(key) ? text(key) : otherwise;
-  }
-  const json& object(const char* key) const {
-    const json& value = require(key);
-    if (!value.is_object()) wrong(key, "an object");
-    return value;
-  }
-
- private:
-  const json& require(const char* key) const {
-    if (!has(key)) fail(ErrorCode::kCorrupt, "[config] {} has no '{}'", where_, key);
-    return object_[key];
-  }
-  [[noreturn]] void wrong(const char* key, const char* expected) const {
-    fail(ErrorCode::kCorrupt, "[config] {}: '{}' should be {}", where_, key, expected);
-  }
-
-  const json& object_;
-  const std::string_view where_;
-};
-
-RopeScaling parse_scaling(const Fields& fields, std::string_view where) {
+RopeScaling parse_scaling(const JsonFields& fields) {
   RopeScaling scaling;
   if (!fields.has("rotary_scaling")) return scaling;
-  const Fields values(fields.object("rotary_scaling"), where);
-  const std::string type = values.text("type");
+  const JsonFields values = fields.object("rotary_scaling");
+  const char* key = values.has("type") ? "type" : "rope_type";
+  const std::string type = values.text(key);
   if (type == "linear") {
     scaling.kind = RopeScaling::Kind::kLinear;
   } else if (type == "llama3") {
     scaling.kind = RopeScaling::Kind::kLlama3;
   } else {
-    fail(ErrorCode::kUnsupported,
-         "[config] {}: rotary_scaling type '{}' is not known: linear and "
-         "llama3 are",
-         where, type);
+    values.reject(key, "linear and llama3 are known");
   }
   scaling.factor = values.number("factor", scaling.factor);
   scaling.low_freq_factor = values.number("low_freq_factor", scaling.low_freq_factor);
@@ -91,6 +37,25 @@ RopeScaling parse_scaling(const Fields& fields, std::string_view where) {
   scaling.original_max_position_embeddings =
       values.integer("original_max_position_embeddings", scaling.original_max_position_embeddings);
   return scaling;
+}
+
+/// Refuses what a checkpoint of another program may say and this one would ignore.
+void check_unsupported(const JsonFields& fields) {
+  if (fields.text("position_embedding_type", "rope_gpt_neox") != "rope_gpt_neox") {
+    fields.reject("position_embedding_type", "rope_gpt_neox is known");
+  }
+  if (fields.has("mapping")) {
+    const JsonFields mapping = fields.object("mapping");
+    for (const char* key : {"world_size", "tp_size", "pp_size"}) {
+      if (mapping.integer(key, 1) != 1) mapping.reject(key, "1 is supported");
+    }
+  }
+  if (fields.has("quantization")) {
+    const JsonFields quantization = fields.object("quantization");
+    for (const char* key : {"quant_algo", "kv_cache_quant_algo"}) {
+      if (quantization.has(key)) quantization.reject(key, "null is supported");
+    }
+  }
 }
 
 json scaling_json(const RopeScaling& scaling) {
@@ -141,9 +106,9 @@ void check_scaling(const RopeScaling& scaling, std::string_view where) {
 }  // namespace
 
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where) {
-  const json root = json::parse(json_text, nullptr, false);
-  if (!root.is_object()) fail(ErrorCode::kCorrupt, "[config] {} is not a JSON object", where);
-  const Fields fields(root, where);
+  const json root = parse_json_object(json_text, where);
+  const JsonFields fields(root, std::string(where));
+  check_unsupported(fields);
   ModelConfig config;
   config.architecture = fields.text("architecture");
   config.dtype = parse_dtype(fields.text("dtype"), fmt::format("{}: dtype", where));
@@ -159,7 +124,7 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view wher
   config.hidden_act = fields.text("hidden_act", "silu");
   config.norm_epsilon = fields.number("norm_epsilon", config.norm_epsilon);
   config.rotary_base = fields.number("rotary_base", config.rotary_base);
-  config.rotary_scaling = parse_scaling(fields, where);
+  config.rotary_scaling = parse_scaling(fields);
   config.qkv_bias = fields.boolean("qkv_bias", false);
   config.dense_bias = fields.boolean("dense_bias", false);
   config.mlp_bias = fields.boolean("mlp_bias", false);
@@ -201,6 +166,10 @@ void validate_model_config(const ModelConfig& config, std::string_view where) {
   check_size(config.max_position_embeddings, "max_position_embeddings", where);
   check_size(config.hidden_size, "hidden_size", where);
   check_size(config.num_hidden_layers, "num_hidden_layers", where);
+  if (config.num_hidden_layers > kMostLayers) {
+    fail(ErrorCode::kCorrupt, "[config] {}: 'num_hidden_layers' is {}; it should be 1 to {}", where,
+         config.num_hidden_layers, kMostLayers);
+  }
   check_size(config.num_attention_heads, "num_attention_heads", where);
   check_size(config.num_key_value_heads, "num_key_value_heads", where);
   check_size(config.head_size, "head_size", where);
@@ -213,6 +182,13 @@ void validate_model_config(const ModelConfig& config, std::string_view where) {
     fail(ErrorCode::kCorrupt, "[config] {}: {} heads of {} are more than any model has", where,
          config.num_attention_heads, config.head_size);
   }
+  const int64_t most_rows =
+      std::max({config.vocab_size, config.qkv_size(), config.intermediate_size});
+  const int64_t widest = std::max({config.hidden_size, config.q_size(), config.intermediate_size});
+  if (most_rows > kLargestMatrix / widest) {
+    fail(ErrorCode::kCorrupt, "[config] {}: a matrix of {} x {} is larger than any model's", where,
+         most_rows, widest);
+  }
   if (config.num_attention_heads % config.num_key_value_heads != 0) {
     fail(ErrorCode::kCorrupt,
          "[config] {}: num_attention_heads {} is not a multiple of num_key_value_heads {}", where,
@@ -224,7 +200,7 @@ void validate_model_config(const ModelConfig& config, std::string_view where) {
   }
   if (config.hidden_act != "silu") {
     fail(ErrorCode::kUnsupported, "[config] {}: hidden_act '{}' is not supported: silu is", where,
-         config.hidden_act);
+         printable(config.hidden_act));
   }
 }
 

@@ -27,9 +27,10 @@ struct TensorEntry {
   uint64_t elements() const;
 };
 
-/// The header of a safetensors file, checked: every tensor's bytes are those of its shape and type,
-/// and together the tensors cover [data_begin, file_bytes) without overlap or gap. `text` is the
-/// JSON header. Sorted by offset. Error{kCorrupt} naming `where` otherwise.
+/// The JSON header of a safetensors file, checked: every tensor's bytes are those of its shape and
+/// type, no name comes twice, and together the tensors cover [data_begin, file_bytes) without
+/// overlap or gap. Sorted by offset. Error{kCorrupt} naming `where` otherwise, {kUnsupported} for a
+/// type that is not known.
 std::vector<TensorEntry> parse_safetensors_header(std::string_view text, uint64_t data_begin,
                                                   uint64_t file_bytes, std::string_view where);
 
@@ -41,6 +42,7 @@ class SafetensorsReader {
   static SafetensorsReader open(FileSystem& fs, const std::string& path);
 
   const std::string& path() const { return file_->path(); }
+  const RandomAccessFile& file() const { return *file_; }
   /// In the order of their data in the file.
   std::span<const TensorEntry> entries() const { return entries_; }
   /// Null if there is no such tensor. Valid as long as the reader lives where it is.

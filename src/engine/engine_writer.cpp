@@ -141,6 +141,11 @@ void EngineWriter::add_vector(const TensorSpec& spec, std::span<const float> val
 Manifest EngineWriter::finish() {
   pad_to(align_up(file_.size(), kPageBytes));
   const std::vector<std::byte> bytes = serialize_manifest(manifest_);
+  if (bytes.size() > kMaxManifestBytes) {
+    fail(ErrorCode::kInvalidArgument,
+         "[build] {} tiles need a manifest of {} bytes, the limit is {}: use a larger --tile_bytes",
+         manifest_.tiles.size(), bytes.size(), kMaxManifestBytes);
+  }
   FileHeader header{.manifest_offset = file_.size(),
                     .manifest_bytes = bytes.size(),
                     .manifest_xxh3 = XXH3_64bits(bytes.data(), bytes.size())};

@@ -220,7 +220,7 @@ TEST(BuildEngine, IsTheSameTwice) {
 TEST(BuildEngine, LeavesNothingOnAFullDisk) {
   const TemporaryDirectory folder;
   testing::make_tiny_checkpoint({}, folder / "checkpoint");
-  for (const uint64_t limit : {0u, 5000u, 100000u, 600000u}) {
+  for (const uint64_t limit : {0u, 5000u, 100000u, 400000u}) {
     testing::LimitedFileSystem disk(limit);
     TestContext test(1, disk);
     expect_error(ErrorCode::kIo, "No space left", [&] {

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -24,9 +25,8 @@ using GgufValue = std::variant<int64_t, double, bool, std::string, std::vector<i
 struct GgufTensor {
   std::string name;
   QuantType type = QuantType::kF32;
-  std::vector<int64_t>
-      shape;            // row-major: the last dimension is contiguous (GGUF's order reversed)
-  uint64_t offset = 0;  // of the data, from the start of the file
+  std::vector<int64_t> shape;  // the last dimension is contiguous (GGUF's order reversed)
+  uint64_t offset = 0;         // of the data, from the start of the file
   uint64_t size_bytes = 0;
 
   /// Elements of one row: the last dimension.
@@ -38,13 +38,15 @@ struct GgufTensor {
 
 /// Reads GGUF files, versions 2 and 3, little-endian (the layout is described in the ggml project's
 /// docs/gguf.md). Everything in front of the data is checked when the file is opened: counts and
-/// sizes against the file's length, keys and names that occur twice, tensors that overlap.
-/// Immutable, so thread-safe.
+/// sizes against the file's length, keys and names that occur twice, tensors that overlap. Texts
+/// are as the file has them: is_utf8 tells whether they are UTF-8. Immutable, so thread-safe.
 class GgufFile {
  public:
   /// Error{kCorrupt} for a file that is not well-formed, {kUnsupported} for versions and tensor
   /// types that cannot be read here.
   static GgufFile open(FileSystem& fs, const std::string& path);
+  /// The same for a file that is open already.
+  static GgufFile read(std::unique_ptr<RandomAccessFile> file);
 
   const std::string& path() const { return file_->path(); }
   uint64_t file_bytes() const { return file_->size(); }
@@ -72,6 +74,8 @@ class GgufFile {
 
  private:
   explicit GgufFile(std::unique_ptr<RandomAccessFile> file) : file_(std::move(file)) {}
+  uint64_t alignment() const;
+  void check_tensors(uint64_t data_begin);
   template <typename T>
   const T* find_value(std::string_view key, const char* kind) const;
 

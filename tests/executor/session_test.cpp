@@ -253,7 +253,7 @@ TEST_F(SessionTest, SettingsThatCannotBeHonouredAreErrors) {
   refuse("max_batch_size 8", invalid, [](SessionOptions& o) { o.limits.max_sequences = 9; });
   refuse("max_seq_len 256", invalid, [](SessionOptions& o) { o.limits.max_sequence_tokens = 257; });
   refuse("chunk", invalid, [](SessionOptions& o) { o.prefill_chunk = -1; });
-  refuse("cuda", ErrorCode::kDevice, [](SessionOptions& o) { o.device = "cuda"; });
+  refuse("CUDA", ErrorCode::kDevice, [](SessionOptions& o) { o.device = "cuda"; });
   refuse("tpu", invalid, [](SessionOptions& o) { o.device = "tpu"; });
 }
 

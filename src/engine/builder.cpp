@@ -23,9 +23,6 @@
 namespace headrace {
 namespace {
 
-/// The program's version, as CMakeLists.txt states it.
-constexpr const char* kProgramVersion = "0.1.0";
-
 TensorSpec embedding_spec(const ModelConfig& config) {
   return {.role = Role::kEmbedding, .rows = config.vocab_size, .k = config.hidden_size};
 }
@@ -144,7 +141,7 @@ void check_limits(const ModelConfig& config) {
 
 std::string config_text(const ModelConfig& model, const BuildConfig& build) {
   nlohmann::ordered_json config;
-  config["version"] = kProgramVersion;
+  config["version"] = HEADRACE_VERSION;
   config["pretrained_config"] = nlohmann::ordered_json::parse(model_config_to_json(model));
   config["build_config"] = nlohmann::ordered_json::parse(build_config_to_json(build));
   return config.dump(2) + "\n";

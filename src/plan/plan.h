@@ -13,7 +13,7 @@ namespace headrace {
 /// How many bytes of weights may live in fast memory. Exactly one of the two is set.
 struct WeightBudget {
   std::optional<double> percent = 1.0;  // share of streamable bytes, 0.0 to 1.0
-  std::optional<uint64_t> bytes;        // at most streamable bytes count
+  std::optional<uint64_t> bytes = {};   // at most streamable bytes count
 };
 
 /// budget.bytes, or floor(percent x streamable). Error{kInvalidArgument} for a percent outside
@@ -21,7 +21,7 @@ struct WeightBudget {
 uint64_t resolve_budget(const WeightBudget& budget, uint64_t streamable_bytes);
 
 struct PlanOptions {
-  WeightBudget budget;
+  WeightBudget budget = {};
   int64_t batch_size = 1;                       // token rows of a decode pass, for the prediction
   uint64_t request_bytes = uint64_t{16} << 20;  // neighbours travel together up to this size
   int32_t ring_requests = 0;                    // slots of the ring; 0: chosen by the plan

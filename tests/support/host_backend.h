@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstring>
+#include <span>
+#include <string>
+
+#include "base/error.h"
+#include "kernels/backend.h"
+
+namespace headrace::testing {
+
+/// A backend that owns memory and computes nothing: for tests of what feeds a backend.
+class HostBackend : public Backend {
+ public:
+  std::string description() const override { return "host memory"; }
+  Buffer allocate(size_t size_bytes, const char* purpose) override {
+    allocated_bytes += size_bytes;
+    return allocate_host(size_bytes, purpose);
+  }
+  void upload(std::byte* to, std::span<const std::byte> from) override {
+    std::memcpy(to, from.data(), from.size());
+  }
+  void download(std::span<std::byte> to, const std::byte* from) override {
+    std::memcpy(to.data(), from, to.size());
+  }
+  void synchronize() override {}
+  void widen(DType, const std::byte*, int64_t, int64_t, float*) override { refuse(); }
+  void rms_norm(const float*, const float*, float, int64_t, int64_t, DType, std::byte*) override {
+    refuse();
+  }
+  void matmul(const MatmulArgs&, WeightFeed&) override { refuse(); }
+  void rope_and_store(const RopeStoreArgs&) override { refuse(); }
+  void attention(const AttentionArgs&) override { refuse(); }
+  void silu_multiply(const float*, const float*, int64_t, int64_t, DType, std::byte*) override {
+    refuse();
+  }
+  size_t reserve(int64_t, int64_t, DType) override { return 0; }
+
+  size_t allocated_bytes = 0;
+
+ private:
+  [[noreturn]] static void refuse() {
+    fail(ErrorCode::kInternal, "[test] this backend has no ops");
+  }
+};
+
+}  // namespace headrace::testing

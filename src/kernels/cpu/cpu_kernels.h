@@ -22,7 +22,9 @@ struct MatrixRows {
   bool accumulate = false;
 };
 
-/// Token rows are packed for the matrix kernel in tiles of this many (the last may hold one).
+/// Up to here matmul_few is the faster of the two matrix kernels.
+inline constexpr int64_t kFewTokens = 8;
+/// Token rows are packed for matmul_many in tiles of this many (the last may hold one).
 inline constexpr int kTileTokens = 2;
 /// Weight rows are packed in tiles of this many.
 inline constexpr int kTileRows = 4;
@@ -41,12 +43,12 @@ struct CpuKernels {
   /// Rotates one head: the pairs (x[i], x[i + half]).
   void (*rotate)(float* x, const float* cos, const float* sin, int64_t half);
 
-  /// x for matmul_one: K floats and -0 up to a whole number of vectors.
+  /// One row of x for matmul_few: K floats, and -0 up to a whole number of vectors.
   void (*pack_row)(DType dtype, const std::byte* x, int64_t k, float* packed);
-  /// rows.tokens == 1; x from pack_row.
-  void (*matmul_one)(const MatrixRows& rows, const float* x);
+  /// For up to kFewTokens token rows. x: rows of pack_row, x_stride floats apart.
+  void (*matmul_few)(const MatrixRows& rows, const float* x, int64_t x_stride);
 
-  /// x for matmul_tile: `tokens` (1 or 2) rows in leaf order, vector by vector in turn.
+  /// x for matmul_many: `tokens` (1 or 2) rows in leaf order, vector by vector in turn.
   void (*pack_tokens)(DType dtype, const std::byte* x, size_t x_stride_bytes, int64_t tokens,
                       const LeafOrder& order, int64_t k, float* packed);
   /// Any number of tokens. x: tiles of kTileTokens from pack_tokens, one after the other.

@@ -6,7 +6,7 @@
 namespace headrace {
 namespace {
 
-/// Bytes of weights that a thread takes at a time when one token row is multiplied.
+/// Bytes of weights that a thread takes at a time when few token rows are multiplied.
 constexpr int64_t kLeastPieceBytes = 32 * 1024;
 constexpr int64_t kMostPieceBytes = 256 * 1024;
 /// Elements of x below which packing it on one thread is quicker.
@@ -43,14 +43,21 @@ void CpuBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
 
 void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
   float* packed = packed_x_.floats();
-  if (args.tokens == 1) return kernels_.pack_row(args.dtype, args.x, args.k, packed);
+  const int64_t row_floats = order.vectors * kernels_.lanes;
+  if (args.tokens <= cpu::kFewTokens) {
+    for (int64_t t = 0; t < args.tokens; ++t) {
+      kernels_.pack_row(args.dtype, args.x + static_cast<size_t>(t) * args.x_stride_bytes, args.k,
+                        packed + t * row_floats);
+    }
+    return;
+  }
   const auto tiles = [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t t = tile * cpu::kTileTokens;
       kernels_.pack_tokens(args.dtype, args.x + static_cast<size_t>(t) * args.x_stride_bytes,
                            args.x_stride_bytes,
                            std::min<int64_t>(cpu::kTileTokens, args.tokens - t), order, args.k,
-                           packed + t * order.vectors * kernels_.lanes);
+                           packed + t * row_floats);
     }
   };
   const int64_t count = (args.tokens + cpu::kTileTokens - 1) / cpu::kTileTokens;
@@ -60,7 +67,7 @@ void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
 
 int64_t CpuBackend::rows_of_a_piece(const MatmulArgs& args, std::span<const WeightRun> runs) const {
   const int64_t rows = count_rows(runs);
-  if (args.tokens == 1) {
+  if (args.tokens <= cpu::kFewTokens) {
     const int64_t row_bytes = args.k * static_cast<int64_t>(dtype_size(args.dtype));
     const int64_t bytes =
         std::clamp(rows * row_bytes / (pool_.size() * 8), kLeastPieceBytes, kMostPieceBytes);
@@ -100,8 +107,8 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
       .bias = output.bias == nullptr ? nullptr : output.bias + row,
       .accumulate = output.accumulate,
   };
-  if (args.tokens == 1) {
-    kernels_.matmul_one(rows, packed_x_.floats());
+  if (args.tokens <= cpu::kFewTokens) {
+    kernels_.matmul_few(rows, packed_x_.floats(), order.vectors * kernels_.lanes);
   } else {
     kernels_.matmul_many(rows, order, packed_x_.floats(), scratch);
   }

@@ -3,8 +3,8 @@
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/matmul_few.h"
 #include "kernels/cpu/matmul_many.h"
-#include "kernels/cpu/matmul_one.h"
 
 namespace headrace::cpu {
 
@@ -44,10 +44,11 @@ struct MakeKernels {
     });
   }
   static void pack_row(DType dtype, const std::byte* x, int64_t k, float* packed) {
-    by_dtype(dtype, [&]<DType kType>() { MatmulOne<V>::template pack_row<kType>(x, k, packed); });
+    by_dtype(dtype, [&]<DType kType>() { MatmulFew<V>::template pack_row<kType>(x, k, packed); });
   }
-  static void matmul_one(const MatrixRows& rows, const float* x) {
-    by_dtype(rows.dtype, [&]<DType kType>() { MatmulOne<V>::template run<kType>(rows, x); });
+  static void matmul_few(const MatrixRows& rows, const float* x, int64_t x_stride) {
+    by_dtype(rows.dtype,
+             [&]<DType kType>() { MatmulFew<V>::template run<kType>(rows, x, x_stride); });
   }
   static void pack_tokens(DType dtype, const std::byte* x, size_t x_stride_bytes, int64_t tokens,
                           const LeafOrder& order, int64_t k, float* packed) {
@@ -75,7 +76,7 @@ struct MakeKernels {
       .silu_multiply = silu_multiply,
       .rotate = Elementwise<V>::rotate,
       .pack_row = pack_row,
-      .matmul_one = matmul_one,
+      .matmul_few = matmul_few,
       .pack_tokens = pack_tokens,
       .matmul_many = matmul_many,
       .multiply_in_order = AttentionKernels<V>::multiply_in_order,

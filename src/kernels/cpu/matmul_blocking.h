@@ -7,43 +7,51 @@
 
 namespace headrace::cpu {
 
-/// Floats of a tile's sums, for the widest vectors; of one level of waiting sums; of all levels.
-inline constexpr int64_t kMostTileFloats = kTileRows * kTileTokens * 16;
-inline constexpr int64_t kMostBlockRows = 64;
-inline constexpr int64_t kMostBlockTokens = 64;
-inline constexpr int64_t kLevelFloats = kMostTileFloats * (kMostBlockTokens / kTileTokens);
-inline constexpr int64_t kWaitingFloats = 6 * kLevelFloats;
-
-/// Sizes of the blocks in which matmul_many works, chosen so that packed weights and a block of
-/// tokens stay in the second-level cache. They change no result.
+/// Sizes of the blocks in which matmul_many works; they change no result. A block of rows is packed
+/// and multiplied with all tokens, kBlockTokens at a time. Of long rows, only one step (a few
+/// leaves of the order) is taken at a time, for all tiles of the block, so that this part of the
+/// tokens stays in the first-level cache while weights stream through.
 struct MatmulBlocking {
+  static constexpr int64_t kBlockTokens = 8;
+  static constexpr int64_t kMostBlockRows = 64;
+  static constexpr int64_t kMostTiles = kMostBlockRows / kTileRows * (kBlockTokens / kTileTokens);
+
+  /// Floats of a tile's sums, for the widest vectors, and of sums that wait in all levels of the
+  /// tree.
+  static constexpr int64_t kTileFloats = kTileRows * kTileTokens * 16;
+  static constexpr int64_t kLevelFloats = kTileFloats * kMostTiles;
+  static constexpr int64_t kWaitingFloats = 6 * kLevelFloats;
+  static constexpr int64_t kProductFloats = kMostBlockRows * kBlockTokens;
+
   explicit MatmulBlocking(int64_t k)
-      : block_rows(limit(kWeightFloats / k, kTileRows, kMostBlockRows)),
-        block_tokens(limit(kTokenFloats / k, kTileTokens, kMostBlockTokens)),
-        leaves_together(k <= 1536   ? 4
-                        : k <= 4096 ? 2
-                                    : 1) {}
+      : block_rows(kCacheFloats / k / kTileRows * kTileRows),
+        short_rows(k <= 2048),
+        whole_tiles(k <= 1024) {
+    // Rows so long that few fit in the second-level cache come from the third.
+    if (block_rows < 16) block_rows = kMostFloats / k / kTileRows * kTileRows;
+    if (block_rows > kMostBlockRows) block_rows = kMostBlockRows;
+    if (block_rows < kTileRows) block_rows = kTileRows;
+  }
 
   /// What matmul_many needs as scratch for rows of up to max_k elements.
   static int64_t most_scratch_floats(int64_t max_k) {
     constexpr int64_t kMostLanes = 16;
     const int64_t one_tile = kTileRows * (max_k + kMostLanes);
-    const int64_t block = kWeightFloats + kMostBlockRows * kMostLanes;
-    return (one_tile > block ? one_tile : block) + kWaitingFloats;
+    const int64_t block = kMostFloats + kMostBlockRows * kMostLanes;
+    const int64_t largest_block = kMostBlockRows * (max_k + kMostLanes);
+    const int64_t packed = one_tile > block        ? one_tile
+                           : block < largest_block ? block
+                                                   : largest_block;
+    return packed + kWaitingFloats + kProductFloats;
   }
 
-  int64_t block_rows;    // at most this many rows in one call; a multiple of kTileRows
-  int64_t block_tokens;  // tokens that are multiplied with all of them in turn
-  int leaves_together;   // 4: every tile is finished before the next
+  int64_t block_rows;  // at most this many rows in one call; a multiple of kTileRows
+  bool short_rows;     // a step takes four leaves, else one
+  bool whole_tiles;    // a tile takes all steps at once
 
  private:
-  static constexpr int64_t kWeightFloats = 96 * 1024;  // 384 KiB
-  static constexpr int64_t kTokenFloats = 64 * 1024;   // 256 KiB
-
-  static int64_t limit(int64_t value, int64_t multiple, int64_t most) {
-    value = value / multiple * multiple;
-    return value < multiple ? multiple : value > most ? most : value;
-  }
+  static constexpr int64_t kCacheFloats = 128 * 1024;       // 512 KiB
+  static constexpr int64_t kMostFloats = int64_t{1} << 20;  // 4 MiB
 };
 
 }  // namespace headrace::cpu

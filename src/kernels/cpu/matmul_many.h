@@ -21,6 +21,7 @@ struct MatmulMany {
 
   static constexpr int kLanes = V::kLanes;
   static constexpr int kRows = kTileRows;
+  static constexpr size_t kPrefetchBytes = 8192;
   static constexpr int kLeaves = static_cast<int>(numerics::kPartials) / kLanes;
 
   /// One vector of sums for each output of a tile; output (row r, token t) is sum[t * kRows + r].
@@ -40,31 +41,52 @@ struct MatmulMany {
 
   template <DType kType>
   static void run(const MatrixRows& m, const LeafOrder& order, const float* x, float* scratch) {
+    // With few tokens to use them, packed weights should not leave the first-level cache.
     const MatmulBlocking blocking(m.k);
-    const int64_t row_floats = order.vectors * kLanes;
-    float* packed = scratch;
-    float* waiting = scratch + blocking.block_rows * row_floats;
-    pack_weights<kType>(m, order, packed);
-    for (int64_t t = 0; t < m.tokens; t += blocking.block_tokens) {
-      const int64_t end =
-          t + blocking.block_tokens < m.tokens ? t + blocking.block_tokens : m.tokens;
-      for (int64_t r = 0; r < m.rows; r += kRows) {
-        const Panel panel{m, order, packed + r * row_floats, x, r, waiting};
-        multiply(panel, blocking, t, end);
-      }
+    const int64_t block_rows = m.tokens < kManyTokens ? kRows : blocking.block_rows;
+    for (int64_t r = 0; r < m.rows; r += block_rows) {
+      MatrixRows part = m;
+      part.weights += static_cast<size_t>(r) * m.row_stride_bytes;
+      part.rows = m.rows - r < block_rows ? m.rows - r : block_rows;
+      part.out += r;
+      if (m.bias != nullptr) part.bias += r;
+      run_block<kType>(part, blocking, order, x, scratch);
     }
   }
 
  private:
-  /// Four rows of weights, packed, with all that their products need.
-  struct Panel {
-    const MatrixRows& m;
+  static constexpr int64_t kManyTokens = 64;
+
+  /// A block of packed rows and tokens, and where its sums go.
+  struct Block {
     const LeafOrder& order;
     const float* w;
     const float* x;
-    int64_t row;
-    float* waiting;  // sums that wait for their neighbour in the tree: [level][tile]
+    int64_t rows;  // whole tiles
+    int64_t tokens = 0;
+    float* waiting;             // sums that wait for their neighbour in the tree: [level][tile]
+    float* products = nullptr;  // [tokens][kMostBlockRows]
   };
+
+  template <DType kType>
+  static void run_block(const MatrixRows& m, const MatmulBlocking& blocking, const LeafOrder& order,
+                        const float* x, float* scratch) {
+    Block block{.order = order,
+                .w = scratch,
+                .x = x,
+                .rows = (m.rows + kRows - 1) / kRows * kRows,
+                .waiting = scratch + blocking.block_rows * order.vectors * kLanes};
+    block.products = block.waiting + MatmulBlocking::kWaitingFloats;
+    pack_weights<kType>(m, order, scratch);
+    const auto multiply = blocking.short_rows ? multiply_block<4> : multiply_block<1>;
+    for (int64_t t = 0; t < m.tokens; t += MatmulBlocking::kBlockTokens) {
+      const int64_t left = m.tokens - t;
+      block.tokens = left < MatmulBlocking::kBlockTokens ? left : MatmulBlocking::kBlockTokens;
+      multiply(block, blocking.whole_tiles);
+      write(m, t, block);
+      block.x += block.tokens * order.vectors * kLanes;
+    }
+  }
 
   template <DType kType>
   static HR_INLINE void pack(const std::byte* from, const LeafOrder& order, int64_t k, Vec padding,
@@ -95,6 +117,9 @@ struct MatmulMany {
     const int64_t row_floats = order.vectors * kLanes;
     for (int64_t r = 0; r < m.rows; ++r) {
       const std::byte* w = m.weights + static_cast<size_t>(r) * m.row_stride_bytes;
+      for (size_t line = 0; line < m.row_stride_bytes; line += 64) {
+        V::prefetch(w + kPrefetchBytes + line);
+      }
       float* tile = packed + r / kRows * (kRows * row_floats);
       pack<kType>(w, order, m.k, V::zero(), tile + r % kRows * kLanes, kRows * kLanes);
     }
@@ -106,51 +131,49 @@ struct MatmulMany {
     }
   }
 
-  static void multiply(const Panel& panel, const MatmulBlocking& blocking, int64_t begin,
-                       int64_t end) {
-    switch (blocking.leaves_together) {
-      case 4:
-        for (int64_t t = begin; t < end; t += kTileTokens) {
-          const int64_t tile_end = t + kTileTokens < end ? t + kTileTokens : end;
-          multiply_leaves<4>(panel, t, tile_end);
-        }
-        break;
-      case 2:
-        multiply_leaves<2>(panel, begin, end);
-        break;
-      default:
-        multiply_leaves<1>(panel, begin, end);
-    }
+  template <int kTogether>
+  static void multiply_block(const Block& block, bool whole_tiles) {
+    constexpr int kSteps = kLeaves / kTogether;
+    if (whole_tiles) return multiply_steps<kTogether>(block, 0, kSteps);
+    for (int step = 0; step < kSteps; ++step) multiply_steps<kTogether>(block, step, step + 1);
   }
 
-  /// Token rows [begin, end) of a panel, kTogether leaves at a time over all of them, so that this
-  /// part of the weights stays in the first-level cache.
+  /// Takes all tiles of the block through the steps [begin, end).
   template <int kTogether>
-  static void multiply_leaves(const Panel& panel, int64_t begin, int64_t end) {
-    for (int step = 0; step < kLeaves / kTogether; ++step) {
-      int64_t t = begin;
-      for (; t + kTileTokens <= end; t += kTileTokens) {
-        tile_step<kTogether, kTileTokens>(panel, step, t, (t - begin) / kTileTokens);
+  static void multiply_steps(const Block& block, int begin, int end) {
+    const bool one_at_a_time = begin == 0 && end == kLeaves / kTogether;
+    const int64_t row_floats = block.order.vectors * kLanes;
+    float* waiting = block.waiting;
+    for (int64_t r = 0; r < block.rows; r += kRows) {
+      const float* w = block.w + r * row_floats;
+      for (int64_t t = 0; t < block.tokens; t += kTileTokens) {
+        const float* x = block.x + t * row_floats;
+        float* products = block.products + t * MatmulBlocking::kMostBlockRows + r;
+        for (int step = begin; step < end; ++step) {
+          if (block.tokens - t >= kTileTokens) {
+            tile_step<kTogether, kTileTokens>(block.order, step, w, x, waiting, products);
+          } else {
+            tile_step<kTogether, 1>(block.order, step, w, x, waiting, products);
+          }
+        }
+        if (!one_at_a_time) waiting += MatmulBlocking::kTileFloats;
       }
-      if (t < end) tile_step<kTogether, 1>(panel, step, t, (t - begin) / kTileTokens);
     }
   }
 
   template <int kTogether, int kTokens>
-  static HR_INLINE void tile_step(const Panel& panel, int step, int64_t t, int64_t tile_index) {
+  static HR_INLINE void tile_step(const LeafOrder& order, int step, const float* w, const float* x,
+                                  float* waiting, float* products) {
     constexpr int kSums = kTokens * kRows;
-    const float* x = panel.x + t * panel.order.vectors * kLanes;
-    Tile<kTokens> tile =
-        subtree<kTogether, kTokens>(panel.w, x, panel.order.begin + step * kTogether);
-    float* waiting = panel.waiting + tile_index * kMostTileFloats;
+    Tile<kTokens> tile = subtree<kTogether, kTokens>(w, x, order.begin + step * kTogether);
     for (int level = step; (level & 1) != 0; level >>= 1) {
       unroll<kSums>([&](auto i) __attribute__((always_inline)) {
         tile.sum[i] = V::add(V::load(waiting + i * kLanes), tile.sum[i]);
       });
-      waiting += kLevelFloats;
+      waiting += MatmulBlocking::kLevelFloats;
     }
     if (step + 1 == kLeaves / kTogether) {
-      write<kTokens>(panel, t, tile);
+      finish<kTokens>(tile, products);
     } else {
       unroll<kSums>([&](auto i) __attribute__((always_inline)) {
         V::store(waiting + i * kLanes, tile.sum[i]);
@@ -183,10 +206,11 @@ struct MatmulMany {
     x += begin * kTokens * kLanes;
     for (int64_t i = begin; i < end; ++i, w += kRows * kLanes, x += kTokens * kLanes) {
       Vec weights[kRows];
-      unroll<kRows>([&](auto r)
-                        __attribute__((always_inline)) { weights[r] = V::load(w + r * kLanes); });
+      unroll<kRows>([&](auto r) __attribute__((always_inline)) {
+        weights[r] = V::in_register(V::load(w + r * kLanes));
+      });
       unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
-        const Vec value = V::load(x + t * kLanes);
+        const Vec value = V::in_register(V::load(x + t * kLanes));
         unroll<kRows>([&](auto r) __attribute__((always_inline)) {
           constexpr int kSum = decltype(t)::value * kRows + decltype(r)::value;
           tile.sum[kSum] = V::fma(weights[r], value, tile.sum[kSum]);
@@ -197,21 +221,30 @@ struct MatmulMany {
   }
 
   template <int kTokens>
-  static HR_INLINE void write(const Panel& panel, int64_t t, const Tile<kTokens>& tile) {
+  static HR_INLINE void finish(const Tile<kTokens>& tile, float* products) {
     float dots[2 * kRows];
     if constexpr (kTokens == 2) {
       V::tree8(tile.sum, dots);
     } else {
       for (int i = 0; i < kRows; ++i) dots[i] = V::tree(tile.sum[i]);
     }
-    const MatrixRows& m = panel.m;
-    const int64_t rows = m.rows - panel.row < kRows ? m.rows - panel.row : kRows;
     for (int token = 0; token < kTokens; ++token) {
-      float* out = m.out + (t + token) * m.stride + panel.row;
-      for (int64_t r = 0; r < rows; ++r) {
-        float value = dots[token * kRows + r];
-        if (m.bias != nullptr) value = value + m.bias[panel.row + r];
-        out[r] = m.accumulate ? out[r] + value : value;
+      __builtin_memcpy(products + token * MatmulBlocking::kMostBlockRows, dots + token * kRows,
+                       kRows * sizeof(float));
+    }
+  }
+
+  /// Adds bias and what was there, and writes the block's products for the token rows from t on.
+  static void write(const MatrixRows& m, int64_t t, const Block& block) {
+    for (int64_t token = 0; token < block.tokens; ++token) {
+      const float* products = block.products + token * MatmulBlocking::kMostBlockRows;
+      float* out = m.out + (t + token) * m.stride;
+      for (int64_t r = 0; r < m.rows; r += kLanes) {
+        const int64_t n = m.rows - r < kLanes ? m.rows - r : kLanes;
+        Vec value = V::load_n(products + r, n);
+        if (m.bias != nullptr) value = V::add(value, V::load_n(m.bias + r, n));
+        if (m.accumulate) value = V::add(V::load_n(out + r, n), value);
+        V::store_n(out + r, value, n);
       }
     }
   }

@@ -93,8 +93,13 @@ struct Avx2 {
     }
   }
 
+  static HR_INLINE Vec in_register(Vec v) {
+    asm("" : "+x"(v));
+    return v;
+  }
+
   static HR_INLINE void prefetch(const void* at) {
-    _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0);
+    _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T1);
   }
 
  private:

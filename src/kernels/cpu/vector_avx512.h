@@ -112,7 +112,14 @@ struct Avx512 {
     }
   }
 
-  static HR_INLINE void prefetch(const void* at) { _mm_prefetch(at, _MM_HINT_T0); }
+  /// v, but in a register: keeps the compiler from loading a value anew at each use.
+  static HR_INLINE Vec in_register(Vec v) {
+    asm("" : "+v"(v));
+    return v;
+  }
+
+  /// Into the second-level cache: the first keeps what is used again and again.
+  static HR_INLINE void prefetch(const void* at) { _mm_prefetch(at, _MM_HINT_T1); }
 
  private:
   static HR_INLINE __mmask16 mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }

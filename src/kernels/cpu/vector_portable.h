@@ -102,7 +102,9 @@ struct Portable {
     }
   }
 
-  static HR_INLINE void prefetch(const void* at) { __builtin_prefetch(at); }
+  static HR_INLINE Vec in_register(Vec v) { return v; }
+
+  static HR_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 0, 2); }
 
  private:
   static HR_INLINE float power(int exponent) {

@@ -1,0 +1,97 @@
+#include "executor/session_parts.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace headrace {
+namespace {
+
+constexpr size_t kScratchLimitBytes = size_t{256} << 20;
+constexpr int64_t kLargestChunk = 512;
+constexpr int64_t kSmallestChunk = 16;
+
+/// The largest power of two up to 512 whose activations leave half of the scratch limit to kernels.
+int64_t choose_chunk(const ModelConfig& config, const SessionLimits& limits) {
+  int64_t chunk = kLargestChunk;
+  while (chunk > kSmallestChunk &&
+         Model::workspace_bytes(config, model_limits(limits, chunk)) > kScratchLimitBytes / 2) {
+    chunk /= 2;
+  }
+  return chunk;
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(const std::string& device, Context& context) {
+  if (device == "cuda") {
+    fail(ErrorCode::kDevice, "[device] this build has no CUDA backend: use --device cpu, or auto");
+  }
+  if (device != "cpu" && device != "auto") {
+    fail(ErrorCode::kInvalidArgument, "[device] '{}' is not a device: use auto, cpu or cuda",
+         device);
+  }
+  return make_cpu_backend(context.pool, detect_cpu_isa());
+}
+
+SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
+  if (limits.max_sequences < 1) {
+    fail(ErrorCode::kInvalidArgument, "[session] a batch of {} cannot run: use 1 or more",
+         limits.max_sequences);
+  }
+  if (limits.max_sequences > build.max_batch_size) {
+    fail(ErrorCode::kInvalidArgument,
+         "[session] a batch of {} is larger than the engine's --max_batch_size {}: use fewer, or "
+         "build "
+         "again with more",
+         limits.max_sequences, build.max_batch_size);
+  }
+  if (limits.max_sequence_tokens == 0) limits.max_sequence_tokens = build.max_seq_len;
+  if (limits.max_sequence_tokens > build.max_seq_len) {
+    fail(ErrorCode::kInvalidArgument,
+         "[session] {} tokens of prompt and output are more than the engine's --max_seq_len {}: "
+         "ask for "
+         "fewer, or build again with more",
+         limits.max_sequence_tokens, build.max_seq_len);
+  }
+  return limits;
+}
+
+ModelLimits model_limits(const SessionLimits& limits, int64_t chunk) {
+  const int64_t rows = std::max(chunk, limits.max_sequences);
+  return {.max_tokens = rows,
+          .max_logit_rows = limits.context_logits ? rows : limits.max_sequences};
+}
+
+int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& limits) {
+  if (asked < 0) {
+    fail(ErrorCode::kInvalidArgument,
+         "[session] a prefill chunk of {} rows cannot run: use 1 or more", asked);
+  }
+  const int64_t chunk = asked == 0 ? choose_chunk(engine.model(), limits) : asked;
+  return std::min(chunk, limits.max_sequences * limits.max_sequence_tokens);
+}
+
+void check_streaming_allowed(const Engine& engine, const WeightBudget& budget) {
+  const bool everything = budget.percent && *budget.percent == 1.0;
+  if (engine.build().weight_streaming || everything) return;
+  fail(ErrorCode::kInvalidArgument,
+       "[session] Engine built without weight streaming. Cannot set gpu_weights_percent to a value "
+       "other "
+       "than 1. Build it with --weight_streaming.");
+}
+
+KvShape kv_shape(const Engine& engine) {
+  const ModelConfig& config = engine.model();
+  return {.layers = config.num_hidden_layers,
+          .kv_heads = config.num_key_value_heads,
+          .head_dim = config.head_size,
+          .block_tokens = engine.build().tokens_per_block,
+          .dtype = config.dtype};
+}
+
+int64_t kv_blocks(const Engine& engine, const SessionLimits& limits) {
+  return limits.max_sequences * kv_shape(engine).blocks_for(limits.max_sequence_tokens);
+}
+
+}  // namespace headrace

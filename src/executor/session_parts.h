@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/context.h"
+#include "engine/engine_reader.h"
+#include "executor/session.h"
+#include "kernels/backend.h"
+#include "kv/kv_cache.h"
+#include "model/workspace.h"
+
+namespace headrace {
+
+/// What a session settles before it allocates anything, so that `headrace plan` can say the same
+/// without a session.
+
+/// The backend that --device names. Error{kDevice} for one that is not there.
+std::unique_ptr<Backend> make_backend(const std::string& device, Context& context);
+
+/// Fills in defaults from the engine. Error{kInvalidArgument} for more than it was built for.
+SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build);
+
+/// The largest pass of a session whose prefill passes have `chunk` token rows.
+ModelLimits model_limits(const SessionLimits& limits, int64_t chunk);
+
+/// `asked`, or if it is 0 as many rows as keep the scratch under 256 MB. Takes resolved limits.
+int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& limits);
+
+/// Error{kInvalidArgument} if the engine was built without weight streaming and not all of it is to
+/// stay in fast memory.
+void check_streaming_allowed(const Engine& engine, const WeightBudget& budget);
+
+KvShape kv_shape(const Engine& engine);
+/// Blocks of KV cache that a session with these (resolved) limits has.
+int64_t kv_blocks(const Engine& engine, const SessionLimits& limits);
+
+}  // namespace headrace

@@ -71,8 +71,7 @@ void Session::load_weights() {
                                       ? available - plan_options.ring_limit_bytes
                                       : 0;
   if (options_.automatic_budget) {
-    const uint64_t margin = beside_weights / 10;  // for the rest of the process and its neighbours
-    options_.budget = {.percent = {}, .bytes = std::min(streamable, beside_weights - margin)};
+    options_.budget = automatic_budget(available, streamable);
   }
   plan_options.budget = options_.budget;
   plan_ = make_plan(engine_.manifest(), profile_, plan_options);

@@ -32,6 +32,10 @@ int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& 
 /// stay in fast memory.
 void check_streaming_allowed(const Engine& engine, const WeightBudget& budget);
 
+/// As many weights as `available` bytes hold beside a ring, with a tenth left for the rest of the
+/// process and its neighbours.
+WeightBudget automatic_budget(uint64_t available, uint64_t streamable_bytes);
+
 KvShape kv_shape(const Engine& engine);
 /// Blocks of KV cache that a session with these (resolved) limits has.
 int64_t kv_blocks(const Engine& engine, const SessionLimits& limits);

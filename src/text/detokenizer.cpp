@@ -1,0 +1,22 @@
+#include "text/detokenizer.h"
+
+#include "text/tokenizer.h"
+#include "text/unicode.h"
+
+namespace headrace {
+
+std::string Detokenizer::push(int32_t id) {
+  if (tokenizer_->is_special(id) && skip_special_) return "";
+  tokenizer_->append_bytes(id, first_, pending_);
+  first_ = false;
+  return text::take_certain_text(pending_);
+}
+
+std::string Detokenizer::finish() {
+  std::string out = text::repair_utf8(pending_);
+  pending_.clear();
+  first_ = true;
+  return out;
+}
+
+}  // namespace headrace

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 
@@ -18,8 +19,13 @@ constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 }  // namespace
 
 SafetensorsReader SafetensorsReader::open(FileSystem& fs, const std::string& path) {
+  return read(fs.open(path));
+}
+
+SafetensorsReader SafetensorsReader::read(std::unique_ptr<RandomAccessFile> file) {
   SafetensorsReader reader;
-  reader.file_ = fs.open(path);
+  reader.file_ = std::move(file);
+  const std::string& path = reader.path();
   const uint64_t file_bytes = reader.file_->size();
   uint64_t header_bytes = 0;
   if (file_bytes < sizeof header_bytes) {

@@ -40,6 +40,8 @@ class SafetensorsReader {
  public:
   /// Error{kCorrupt} for a file whose header contradicts itself or the file's size.
   static SafetensorsReader open(FileSystem& fs, const std::string& path);
+  /// The same for a file that is open already.
+  static SafetensorsReader read(std::unique_ptr<RandomAccessFile> file);
 
   const std::string& path() const { return file_->path(); }
   const RandomAccessFile& file() const { return *file_; }

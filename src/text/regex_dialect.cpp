@@ -110,6 +110,9 @@ class Translator {
         return replace(2, R"(\P{Nd})");
       case 'v':
         return replace(2, R"(\x{0b})");
+      case 'p':
+      case 'P':
+        return property();
       case 'u':
         if (position_ + 6 > pattern_.size()) refuse("an unfinished \\u");
         return replace(6, fmt::format("\\x{{{}}}", pattern_.substr(position_ + 2, 4)));
@@ -119,6 +122,13 @@ class Translator {
       default:
         copy(1 + utf8_length(peek(1)));
     }
+  }
+
+  /// \p{Name}: the braces are no interval.
+  void property() {
+    const size_t end = peek(2) == '{' ? pattern_.find('}', position_) : std::string_view::npos;
+    if (end == std::string_view::npos) refuse("a property without braces");
+    copy(end + 1 - position_);
   }
 
   void bracket() {

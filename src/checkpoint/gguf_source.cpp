@@ -35,9 +35,9 @@ class GgufSource : public ModelSource {
     config_ = architecture_->read_gguf(file_);
     validate_model_config(config_, path);
     config_.dtype = own_dtype();
-    if (file_.metadata().contains("tokenizer.ggml.model")) {
-      companions_.push_back(
-          {.name = "tokenizer_gguf.json", .path = {}, .text = gguf_tokenizer_json(file_)});
+    std::string tokenizer = gguf_tokenizer_json(file_);
+    if (!tokenizer.empty()) {
+      companions_.push_back({.name = kGgufTokenizerFile, .path = {}, .text = std::move(tokenizer)});
     }
   }
 

@@ -67,7 +67,9 @@ void place_resident(const Manifest& manifest, const std::vector<bool>& resident,
 uint64_t request_limit(const Plan& plan, const PlanOptions& options) {
   const uint64_t ring = std::min(options.ring_limit_bytes,
                                  std::max(plan.streamed_bytes / kRingShare, kSmallRingBytes));
-  return std::min(options.request_bytes, ring / kRingSlots);
+  const uint64_t slot = ring / kRingSlots;
+  return std::min(options.request_bytes,
+                  slot - std::min(slot, kPageBytes));  // less the readable tail
 }
 
 void append_request(const Manifest& manifest, uint32_t first, uint32_t end, uint32_t group,

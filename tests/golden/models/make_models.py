@@ -77,6 +77,13 @@ def randomize(model, generator):
                 parameter.copy_(1.5 * values / parameter.shape[1] ** 0.5)
 
 
+def round_to_bfloat16(model):
+    """Of the parameters alone: model.to() would round the rotary frequencies too."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16).to(torch.float32))
+
+
 def greedy(model, prompt, count):
     """Token ids, the logits of the last step, and the smallest margin on the way."""
     ids, margin = list(prompt), float("inf")
@@ -115,7 +122,7 @@ def make_model(name, settings):
         model = LlamaForCausalLM(config)
         randomize(model, generator)
         if settings.get("dtype"):
-            model = model.to(torch.bfloat16).to(torch.float32)
+            round_to_bfloat16(model)
         model.eval()
         prompt = torch.randint(3, config.vocab_size, (PROMPT_TOKENS,), generator=generator).tolist()
         tokens, last, margin = greedy(model, prompt, NEW_TOKENS)

@@ -46,10 +46,6 @@ void warn_about_switches(const BuildFlags& flags, Log& log) {
 int build(BuildFlags& flags, Context& context) {
   const int64_t start_ns = context.clock.now_ns();
   warn_about_switches(flags, context.log);
-  if (flags.config.plugins.gemm_plugin != "disable" && !flags.config.weight_streaming) {
-    context.log.warning("--gemm_plugin {}: accepted, has no meaning here",
-                        flags.config.plugins.gemm_plugin);
-  }
   flags.config.tile_bytes = parse_bytes(flags.tile_bytes, "--tile_bytes");
   flags.config.canonical_rows = parse_canonical_rows(flags.canonical_rows);
   if (flags.max_seq_len) {

@@ -102,7 +102,9 @@ InspectReport inspect_checkpoint(const std::string& directory, Context& context)
   report.json["pretrained_config"] = Json::parse(model_config_to_json(checkpoint.config()));
   report.json["companion_files"] = checkpoint.companion_files();
   report.text += fmt::format("model       {}\n", describe_model(report.json["pretrained_config"]));
-  report.text += fmt::format("with it     {}\n", fmt::join(checkpoint.companion_files(), ", "));
+  if (!checkpoint.companion_files().empty()) {
+    report.text += fmt::format("with it     {}\n", fmt::join(checkpoint.companion_files(), ", "));
+  }
   TensorList tensors;
   tensors.add(checkpoint.tensors());
   tensors.finish(report);

@@ -26,7 +26,7 @@ constexpr std::array<std::string_view, 6> kGemmPlugins = {"auto",     "float16",
 /// A whole number of the configuration, under its JSON key, which is also its flag.
 struct NumberField {
   const char* key;
-  int64_t BuildConfig::*member;
+  int64_t BuildConfig::* member;
   int64_t maximum;
 };
 constexpr std::array kNumbers = {
@@ -40,7 +40,7 @@ constexpr std::array kNumbers = {
 
 struct BoolField {
   const char* key;
-  bool BuildConfig::*member;
+  bool BuildConfig::* member;
 };
 constexpr std::array kBools = {
     BoolField{"weight_streaming", &BuildConfig::weight_streaming},
@@ -51,7 +51,7 @@ constexpr std::array kBools = {
 
 struct PluginBoolField {
   const char* key;
-  bool PluginConfig::*member;
+  bool PluginConfig::* member;
 };
 constexpr std::array kPluginBools = {
     PluginBoolField{"context_fmha", &PluginConfig::context_fmha},
@@ -195,6 +195,9 @@ BuildConfig resolve_build_config(const BuildConfig& config, const ModelConfig& m
   BuildConfig resolved = config;
   if (resolved.max_seq_len == 0) resolved.max_seq_len = model.max_position_embeddings;
   check_values(resolved);
+  if (resolved.plugins.gemm_plugin != "disable") {
+    log.warning("--gemm_plugin {}: accepted, has no meaning here", resolved.plugins.gemm_plugin);
+  }
   if (resolved.max_seq_len > model.max_position_embeddings) {
     log.warning(
         "--max_seq_len {} is beyond the {} positions that the model was made for: its answers may "

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -38,6 +39,9 @@ struct ConvertFlags {
   std::string weight_only_precision = "int8";
   std::optional<uint64_t> random_weights;
   std::optional<int64_t> n_kv_head;
+  std::optional<int64_t> head_size;
+  bool attention_bias = false;
+  std::vector<std::string> rotary_scaling;
   ModelConfig shape;
 };
 
@@ -57,17 +61,43 @@ std::optional<DType> chosen_dtype(const ConvertFlags& flags) {
   return parse_dtype(flags.dtype, "--dtype");
 }
 
+int64_t head_size(const ConvertFlags& flags) {
+  if (flags.head_size) return *flags.head_size;
+  const ModelConfig& shape = flags.shape;
+  if (shape.num_attention_heads < 1 || shape.hidden_size % shape.num_attention_heads != 0) {
+    fail(ErrorCode::kInvalidArgument,
+         "[convert] --n_embd {} is not a multiple of --n_head {}: choose a divisor, or give "
+         "--head_size",
+         shape.hidden_size, shape.num_attention_heads);
+  }
+  return shape.hidden_size / shape.num_attention_heads;
+}
+
+RopeScaling rotary_scaling(const ConvertFlags& flags) {
+  RopeScaling scaling;
+  if (flags.rotary_scaling.empty()) return scaling;
+  const std::string& type = flags.rotary_scaling[0];
+  const std::string& factor = flags.rotary_scaling[1];
+  if (type != "linear" && type != "llama3") {
+    fail(ErrorCode::kInvalidArgument, "[convert] --rotary_scaling {}: linear and llama3 work",
+         type);
+  }
+  scaling.kind = type == "linear" ? RopeScaling::Kind::kLinear : RopeScaling::Kind::kLlama3;
+  if (!CLI::detail::lexical_cast(factor, scaling.factor)) {
+    fail(ErrorCode::kInvalidArgument, "[convert] --rotary_scaling {} {}: give a number", type,
+         factor);
+  }
+  return scaling;
+}
+
 /// A model of the shape that the flags give.
 ConvertReport make_model(ConvertFlags& flags, Context& context) {
   ModelConfig& shape = flags.shape;
   shape.dtype = chosen_dtype(flags).value_or(DType::kFloat16);
   shape.num_key_value_heads = flags.n_kv_head.value_or(shape.num_attention_heads);
-  if (shape.num_attention_heads < 1 || shape.hidden_size % shape.num_attention_heads != 0) {
-    fail(ErrorCode::kInvalidArgument,
-         "[convert] --n_embd {} is not a multiple of --n_head {}: choose a divisor of it",
-         shape.hidden_size, shape.num_attention_heads);
-  }
-  shape.head_size = shape.hidden_size / shape.num_attention_heads;
+  shape.head_size = head_size(flags);
+  shape.qkv_bias = shape.dense_bias = flags.attention_bias;
+  shape.rotary_scaling = rotary_scaling(flags);
   if (!flags.random_weights) {
     context.log.warning("No --model_dir: all weights are zero (--random_weights SEED fills them)");
   }
@@ -133,6 +163,17 @@ void add_shape_flags(CLI::App& command, ConvertFlags& flags) {
   add("--rms_norm_eps", shape.norm_epsilon, "Epsilon of the norms");
   add("--rotary_base", shape.rotary_base, "Base of the rotary frequencies");
   add("--hidden_act", shape.hidden_act, "Activation: silu");
+  add("--head_size", flags.head_size, "Size of a head (default: --n_embd / --n_head)");
+  const auto add_switch = [&](const char* name, bool& value, const char* what) {
+    command.add_flag(name, value, what)->group("Without --model_dir");
+  };
+  add_switch("--attention_bias", flags.attention_bias, "Biases in attention");
+  add_switch("--mlp_bias", shape.mlp_bias, "Biases in the MLP");
+  add_switch("--tie_word_embeddings", shape.tie_word_embeddings, "No head of its own");
+  command.add_option("--rotary_scaling", flags.rotary_scaling, "linear or llama3, and the factor")
+      ->expected(2)
+      ->type_name("TYPE FACTOR")
+      ->group("Without --model_dir");
   add("--random_weights", flags.random_weights, "Seed of random weights (default: all zero)");
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -156,11 +155,14 @@ void check_nothing_left_over(const ModelSource& source, const std::string& model
   }
 }
 
-void check_output_is_elsewhere(const std::string& model_path, const std::string& output_dir) {
-  std::error_code ignored;
-  if (std::filesystem::equivalent(model_path, output_dir, ignored)) {
+/// config.json is going to be replaced: it must not be that of something else.
+void check_output(FileSystem& fs, const std::string& output_dir) {
+  for (const char* name :
+       {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "rank0.engine"}) {
+    if (!fs.exists(join_path(output_dir, name))) continue;
     fail(ErrorCode::kInvalidArgument,
-         "[convert] {} is the model's own folder: choose another output folder", output_dir);
+         "[convert] {} holds {}, whose config.json would be lost: choose another output folder",
+         output_dir, name);
   }
 }
 
@@ -226,8 +228,8 @@ void write_invented(const CheckpointTensor& tensor, std::optional<uint64_t> stre
 
 ConvertReport convert_model(const std::string& model_path, const std::string& output_dir,
                             std::optional<DType> dtype, Context& context) {
-  const auto source = open_model_source(context.fs, model_path);
-  check_output_is_elsewhere(model_path, output_dir);
+  check_output(context.fs, output_dir);
+  const auto source = open_model_source(context.fs, context.log, model_path);
   ConvertReport report;
   report.config = source->config();
   if (dtype) report.config.dtype = *dtype;
@@ -258,6 +260,7 @@ ConvertReport convert_model(const std::string& model_path, const std::string& ou
 
 ConvertReport make_checkpoint(const ModelConfig& config, std::optional<uint64_t> seed,
                               const std::string& output_dir, Context& context) {
+  check_output(context.fs, output_dir);
   validate_model_config(config, "the model's shape");
   ConvertReport report;
   report.config = config;

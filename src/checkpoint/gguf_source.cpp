@@ -97,8 +97,8 @@ std::unique_ptr<ModelSource> open_gguf_source(FileSystem& fs, const std::string&
   return std::make_unique<GgufSource>(fs, path);
 }
 
-std::unique_ptr<ModelSource> open_model_source(FileSystem& fs, const std::string& path) {
-  if (fs.is_directory(path)) return open_hugging_face_source(fs, path);
+std::unique_ptr<ModelSource> open_model_source(FileSystem& fs, Log& log, const std::string& path) {
+  if (fs.is_directory(path)) return open_hugging_face_source(fs, log, path);
   if (!fs.exists(path)) {
     fail(ErrorCode::kNotFound,
          "[convert] there is no {}: give a Hugging Face folder or a GGUF file", path);

@@ -54,7 +54,8 @@ const Architecture& choose_architecture(const JsonFields& fields) {
 
 class HuggingFaceSource : public ModelSource {
  public:
-  HuggingFaceSource(FileSystem& fs, std::string directory) : directory_(std::move(directory)) {
+  HuggingFaceSource(FileSystem& fs, Log& log, std::string directory)
+      : directory_(std::move(directory)) {
     const std::string config_path = join_path(directory_, "config.json");
     if (!fs.exists(config_path)) {
       fail(ErrorCode::kNotFound,
@@ -69,6 +70,7 @@ class HuggingFaceSource : public ModelSource {
     validate_model_config(config_, config_path);
     open_shards(fs);
     choose_dtype(fields);
+    settle_tying(log);
     for (const std::string& name : fs.list(directory_)) {
       const std::string path = join_path(directory_, name);
       if (is_companion_file(name) && !fs.is_directory(path)) {
@@ -191,6 +193,37 @@ class HuggingFaceSource : public ModelSource {
                                                      : DType::kBFloat16;
   }
 
+  /// A head beside tied embeddings is the model's own if its values differ.
+  void settle_tying(Log& log) {
+    if (!config_.tie_word_embeddings) return;
+    const SourcePart embedding =
+        architecture_->parts(config_, checkpoint_tensors(config_).front()).front();
+    ModelConfig untied = config_;
+    untied.tie_word_embeddings = false;
+    const SourcePart head = architecture_->parts(untied, checkpoint_tensors(untied).back()).front();
+    if (!shard_of_.contains(head.hugging_face_name)) return;
+    if (equal(find(embedding), find(head))) return;
+    log.warning("{}: config.json ties the embeddings, but {} differs from {}: used as it is",
+                directory_, head.hugging_face_name, embedding.hugging_face_name);
+    config_ = untied;
+  }
+
+  bool equal(const Stored& a, const Stored& b) const {
+    if (a.type != b.type) return false;
+    constexpr uint64_t kPieceBytes = uint64_t{4} << 20;
+    const uint64_t size = shards_[a.file].entries()[a.index].size_bytes;
+    std::vector<std::byte> left;
+    std::vector<std::byte> right;
+    for (uint64_t done = 0; done < size; done += left.size()) {
+      left.resize(std::min(kPieceBytes, size - done));
+      right.resize(left.size());
+      read(a, done, left);
+      read(b, done, right);
+      if (left != right) return false;
+    }
+    return true;
+  }
+
   const std::string directory_;
   const Architecture* architecture_ = nullptr;
   ModelConfig config_;
@@ -201,9 +234,9 @@ class HuggingFaceSource : public ModelSource {
 
 }  // namespace
 
-std::unique_ptr<ModelSource> open_hugging_face_source(FileSystem& fs,
+std::unique_ptr<ModelSource> open_hugging_face_source(FileSystem& fs, Log& log,
                                                       const std::string& directory) {
-  return std::make_unique<HuggingFaceSource>(fs, directory);
+  return std::make_unique<HuggingFaceSource>(fs, log, directory);
 }
 
 }  // namespace headrace

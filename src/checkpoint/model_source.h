@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "checkpoint/architecture.h"
 #include "checkpoint/model_config.h"
 #include "checkpoint/quant_blocks.h"
@@ -49,11 +50,15 @@ class ModelSource {
   virtual const std::string& name_of(const SourcePart& part) const = 0;
 };
 
-/// Opens a Hugging Face folder, or a GGUF file. Error{kNotFound} for a path that is neither.
-std::unique_ptr<ModelSource> open_model_source(FileSystem& fs, const std::string& path);
+/// Opens a Hugging Face folder, or a GGUF file; warns of what is odd about it. Error{kNotFound} for
+/// a path that is neither.
+std::unique_ptr<ModelSource> open_model_source(FileSystem& fs, Log& log, const std::string& path);
 
-/// A folder with config.json and safetensors: one file, or an index and shards.
-std::unique_ptr<ModelSource> open_hugging_face_source(FileSystem& fs, const std::string& directory);
+/// A folder with config.json and safetensors: one file, or an index and shards. Where config.json
+/// ties the embeddings but the files hold a head of its own with other values, the head counts, as
+/// in transformers 5.
+std::unique_ptr<ModelSource> open_hugging_face_source(FileSystem& fs, Log& log,
+                                                      const std::string& directory);
 
 /// A GGUF file.
 std::unique_ptr<ModelSource> open_gguf_source(FileSystem& fs, const std::string& path);

@@ -229,6 +229,8 @@ int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& contex
 }
 
 int run(RunFlags& flags, Context& context) {
+  require_engine(flags.session, context);
+  validate_sampling_params(flags.sampling);
   start_trace(flags.session, context);
   const auto tokenizer = load_tokenizer(flags, context);
   if (flags.max_output_len < 1) {

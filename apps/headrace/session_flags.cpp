@@ -131,6 +131,13 @@ SessionOptions session_options(const SessionFlags& flags) {
   return options;
 }
 
+void require_engine(const SessionFlags& flags, Context& context) {
+  const std::string config = join_path(flags.engine_dir, "config.json");
+  if (context.fs.exists(config)) return;
+  fail(ErrorCode::kNotFound,
+       "[engine] {} does not exist: --engine_dir is a folder that `headrace build` made", config);
+}
+
 double parse_number(const std::string& text, const std::string& flag) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);

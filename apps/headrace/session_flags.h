@@ -32,6 +32,9 @@ void add_session_flags(CLI::App& command, SessionFlags& flags);
 /// naming the flag for values that cannot be.
 SessionOptions session_options(const SessionFlags& flags);
 
+/// Error{kNotFound} if --engine_dir is not an engine's folder, before anything else is looked for in it.
+void require_engine(const SessionFlags& flags, Context& context);
+
 /// A number from text; Error{kUsage} naming the flag if it is not one.
 double parse_number(const std::string& text, const std::string& flag);
 

@@ -19,6 +19,7 @@ constexpr uint32_t kOldestVersion = 2;
 constexpr uint32_t kNewestVersion = 3;
 constexpr uint32_t kMaxDimensions = 4;
 constexpr uint64_t kMaxKeys = 65536;
+constexpr uint64_t kMaxTensors = uint64_t{1} << 20;
 constexpr uint64_t kMaxNameBytes = 65535;
 constexpr uint64_t kMaxTextBytes = uint64_t{16} << 20;
 constexpr int64_t kDefaultAlignment = 32;
@@ -243,8 +244,9 @@ GgufFile GgufFile::read(std::unique_ptr<RandomAccessFile> file) {
   const auto key_count = in.take<uint64_t>();
   constexpr uint64_t kLeastTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
   in.expect(tensor_count, kLeastTensorBytes, "tensors");
-  if (key_count > kMaxKeys) {
-    fail(ErrorCode::kCorrupt, "[gguf] {}: {} keys are more than any model has", path, key_count);
+  if (key_count > kMaxKeys || tensor_count > kMaxTensors) {
+    fail(ErrorCode::kCorrupt, "[gguf] {}: {} keys and {} tensors are more than any model has", path,
+         key_count, tensor_count);
   }
   ValueReader values(in, path);
   for (uint64_t i = 0; i < key_count; ++i) {

@@ -165,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"TensorCount", [] { return GgufBytes(kHuge, 0).take(); }, ErrorCode::kCorrupt,
                 "18446744073709551615 tensors"},
         Hostile{"KeyCount", [] { return GgufBytes(0, kHuge).take(); }, ErrorCode::kCorrupt,
-                "keys are more than"},
+                "18446744073709551615 keys and 0 tensors are more than"},
         Hostile{"MissingKeys", [] { return GgufBytes(0, 3).take(); }, ErrorCode::kCorrupt,
                 "cut short"},
         Hostile{"KeyLength", [] { return GgufBytes(0, 1).add(kHuge).take(); }, ErrorCode::kCorrupt,

@@ -1,4 +1,4 @@
-"""Finds the headrace program for the scripts of this folder, which only pass their flags on to it."""
+"""Finds the headrace program for the example scripts, which only pass their flags on to it."""
 
 import os
 import pathlib

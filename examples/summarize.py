@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """`headrace summarize` under the name that it had in TensorRT-LLM's examples.
 
-All flags are passed on. --test_hf alone is done here: it gives the same articles to the transformers
-model in --hf_model_dir (a folder or a .gguf file) and prints its scores under "Hugging Face".
+All flags are passed on. --test_hf alone is done here: it gives the same articles to the
+transformers model in --hf_model_dir (a folder or a .gguf file) and prints its scores under
+"Hugging Face".
 """
 
 import argparse

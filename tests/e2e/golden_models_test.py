@@ -1,4 +1,4 @@
-"""Converted to float32, models give transformers' logits and greedy tokens (tests/golden/models)."""
+"""Models in float32 give transformers' logits and greedy tokens (tests/golden/models)."""
 
 import unittest
 

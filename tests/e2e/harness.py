@@ -82,8 +82,9 @@ class EndToEndTest(unittest.TestCase):
         process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                  timeout=TIMEOUT_S, check=False, **options)
         if process.returncode != expect:
-            raise AssertionError(f"{' '.join(command)}\nexit code {process.returncode}, not {expect}"
-                                 f"\n{process.stdout}\n{process.stderr}")
+            raise AssertionError(
+                f"{' '.join(command)}\nexit code {process.returncode}, not {expect}\n"
+                f"{process.stdout}\n{process.stderr}")
         return process
 
     @classmethod

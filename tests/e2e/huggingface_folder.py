@@ -1,9 +1,9 @@
-"""Makes a Hugging Face folder of a Llama GGUF file with a byte-level BPE tokenizer of SmolLM's kind.
+"""Makes a Hugging Face folder of a Llama GGUF file with a byte-level tokenizer of SmolLM's kind.
 
     python3 huggingface_folder.py MODEL.gguf FOLDER
 
-Needs numpy only. Weights are dequantised (F32, Q4_1, Q8_0), Q and K rows put back into Hugging Face's
-order, and stored as bfloat16.
+Needs numpy only. Weights are dequantised (F32, Q4_1, Q8_0), Q and K rows put back into Hugging
+Face's order, and stored as bfloat16.
 """
 
 import json
@@ -14,7 +14,8 @@ import sys
 
 import numpy as np
 
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
+           12: "d"}
 STRING, ARRAY = 8, 9
 F32, Q4_1, Q8_0 = 0, 3, 8
 CONTROL = 3  # a token type

@@ -90,8 +90,8 @@ class SmolLm2Test(EndToEndTest):
                  (large, 0.5, 8, 2, 7), (self.engine, 0.97, 2, 2, 7), (large, 1.0, 8, 2, 512))
         for engine, percent, ring, threads, chunk in cases:
             with self.subTest(engine=engine.name, percent=percent, ring=ring, chunk=chunk):
-                output = self.run_ids(engine, [self.prompt], self.OUTPUT_LEN, "--ring_requests", ring,
-                                      "--threads", threads, "--prefill_chunk", chunk,
+                output = self.run_ids(engine, [self.prompt], self.OUTPUT_LEN, "--ring_requests",
+                                      ring, "--threads", threads, "--prefill_chunk", chunk,
                                       percent=percent)
                 self.assertEqual(output.bits(), self.expected)
                 if percent < 1:

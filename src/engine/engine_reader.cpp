@@ -1,9 +1,7 @@
 #include "engine/engine_reader.h"
 
-#include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
@@ -91,33 +89,6 @@ std::vector<float> Engine::read_vector(const VectorInfo& vector) const {
   LittleEndianReader in(bytes);
   for (float& value : values) value = std::bit_cast<float>(in.take<uint32_t>());
   return values;
-}
-
-void Engine::read_embedding_row(int64_t token, std::span<std::byte> out) const {
-  HR_CHECK(out.size() == row_bytes(model_.hidden_size, model_.dtype));
-  if (token < 0 || token >= model_.vocab_size) {
-    fail(ErrorCode::kInvalidArgument, "[engine] token {} is not in the vocabulary: use 0 to {}",
-         token, model_.vocab_size - 1);
-  }
-  if (manifest_.embedding.tied) {
-    const MatrixInfo& head = manifest_.matrices.back();
-    const auto tiles = std::span(manifest_.tiles).subspan(head.first_tile, head.tile_count);
-    const auto next = std::ranges::upper_bound(tiles, token, {}, &TileInfo::row_begin);
-    const TileInfo& tile = *(next - 1);
-    const auto row = static_cast<uint64_t>(token - tile.row_begin);
-    file_->read(tile.offset + row * tile.row_stride_bytes, out);
-    return;
-  }
-  const uint32_t stride = manifest_.embedding.row_stride_bytes;
-  std::vector<std::byte> row(stride);
-  file_->read(manifest_.embedding.offset + static_cast<uint64_t>(token) * stride, row);
-  LittleEndianReader checksum{std::span(row).last(sizeof(uint64_t))};
-  if (XXH3_64bits(row.data(), out.size()) != checksum.take<uint64_t>()) {
-    fail(ErrorCode::kCorrupt,
-         "[engine] {}: embedding row {} does not match its checksum: build the engine again",
-         weights_path(), token);
-  }
-  std::memcpy(out.data(), row.data(), out.size());
 }
 
 std::string tile_name(const Manifest& manifest, uint32_t tile) {

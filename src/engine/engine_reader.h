@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -36,12 +35,6 @@ class Engine {
 
   /// Values of a norm or bias. Error{kCorrupt} if they do not match their checksum.
   std::vector<float> read_vector(const VectorInfo& vector) const;
-
-  /// Reads one row of the token embedding table into `out` (hidden_size elements of the model's
-  /// dtype), from its own section or, tied, from lm_head's tile. Error{kInvalidArgument} for a
-  /// token outside the vocabulary. A row of an untied table is checked against its checksum here; a
-  /// tied one is covered by its tile's.
-  void read_embedding_row(int64_t token, std::span<std::byte> out) const;
 
  private:
   Engine() = default;

@@ -78,7 +78,6 @@ struct VectorInfo {
 
 /// The untied token embedding table [vocab, hidden]: read from the file row by row. Row t starts at
 /// offset + t * row_stride_bytes; the last 8 bytes of its stride hold the XXH3-64 of its payload.
-/// Engine::read_embedding_row reads a row of either kind of table.
 struct EmbeddingInfo {
   bool tied = false;  // the rows of lm_head serve; the fields below are zero
   uint64_t offset = 0;

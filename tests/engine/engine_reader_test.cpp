@@ -1,6 +1,6 @@
 #include "engine/engine_reader.h"
 
-#include <cstring>
+#include <bit>
 #include <filesystem>
 
 #include <gtest/gtest.h>
@@ -63,36 +63,14 @@ TEST(Engine, ReadsVectors) {
   }
 }
 
-TEST(Engine, ReadsEmbeddingRows) {
-  const Engine engine = GoldenCopy().open();
-  for (const uint32_t token : {0u, 1u, 64u, 130u}) {
-    std::vector<std::byte> row(40);
-    engine.read_embedding_row(token, row);
-    for (uint32_t i = 0; i < 20; ++i) {  // the script's tensor 6
-      uint16_t bits = 0;
-      std::memcpy(&bits, row.data() + 2 * i, 2);
-      ASSERT_EQ(bits, golden_element(6, token * 20 + i)) << token << " " << i;
-    }
-  }
-  std::vector<std::byte> row(40);
-  expect_error(ErrorCode::kInvalidArgument, "use 0 to 130",
-               [&] { engine.read_embedding_row(131, row); });
-  expect_error(ErrorCode::kInvalidArgument, "token -1",
-               [&] { engine.read_embedding_row(-1, row); });
-}
-
-TEST(Engine, DamagedVectorsAndEmbeddingRowsAreNoticedWhenRead) {
+TEST(Engine, ADamagedVectorIsNoticedWhenRead) {
   const GoldenCopy copy;
   const Manifest manifest = copy.open().manifest();
   copy.flip(manifest.vectors[0].offset + 3);
-  copy.flip(manifest.embedding.offset + 5 * manifest.embedding.row_stride_bytes);
   const Engine engine = copy.open();
   expect_error(ErrorCode::kCorrupt, "layer 0 input_norm",
                [&] { engine.read_vector(manifest.vectors[0]); });
   EXPECT_NO_THROW(engine.read_vector(manifest.vectors[1]));
-  std::vector<std::byte> row(40);
-  expect_error(ErrorCode::kCorrupt, "embedding row 5", [&] { engine.read_embedding_row(5, row); });
-  EXPECT_NO_THROW(engine.read_embedding_row(6, row));
 }
 
 TEST(Engine, RefusesEveryTruncation) {

@@ -45,7 +45,8 @@ def make_engine(work):
 def raw_read_gbps(file, seconds):
     command = [
         "fio", "--name=read", f"--filename={file}", "--readonly", "--rw=read", "--direct=1",
-        "--ioengine=io_uring", "--bs=16M", "--iodepth=8", "--time_based", f"--runtime={seconds}",
+        "--ioengine=io_uring", "--bs=16M", "--iodepth=16", "--iomem=mmap", "--fixedbufs=1",
+        "--time_based", f"--runtime={seconds}",
         "--output-format=json",
     ]  # fmt: skip
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -151,6 +151,13 @@ TEST(Attention, ContextsLongerThanASplitGiveTheReferenceBits) {
                                  {600}, Numbers(2));
   expect_equal_to_reference(problem, 64, 512);
   expect_equal_to_reference(problem, 48, 100);
+  expect_equal_to_reference(problem, 64, 16);  // few queries: threads share the splits
+}
+
+TEST(Attention, MoreSplitsThanAWaveGiveTheReferenceBits) {
+  const AttentionProblem problem({.heads = 2, .kv_heads = 1, .head_dim = 8}, DType::kBFloat16,
+                                 {2600}, Numbers(6));
+  expect_equal_to_reference(problem, 64, 20);
 }
 
 TEST(Attention, EveryDTypeAndShapeGivesTheReferenceBits) {

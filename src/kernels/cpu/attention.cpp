@@ -29,42 +29,41 @@ constexpr int64_t query_floats(int64_t width) {
 
 }  // namespace
 
-/// What one unit needs while it goes over the splits of its context.
+/// What one split of one unit needs.
 struct AttentionKernel::Work {
   int64_t padded_dim;  // head_dim in whole vectors
-  float* q;            // [queries, head_dim]
-  float* k;            // [kDims, split]: part of the split's K
-  float* v;            // [split, kDims]: part of the split's V
-  float* scores;       // [queries, split], then probabilities
-  float* split;        // [queries, padded_dim]: V weighted by this split
-  float* total;        // the same over all splits so far
-  float max[kMostQueries];
-  float sum[kMostQueries];
-  float split_max[kMostQueries];
-  float split_sum[kMostQueries];
+  int64_t queries;
+  float* k;             // [kDims, split]: part of the split's K
+  float* v;             // [split, kDims]: part of the split's V
+  float* scores;        // [queries, split], then probabilities
+  float* q;             // [queries, head_dim]
+  AttentionSums split;  // the result
 
   int64_t begin = 0;  // positions of the split
   int64_t end = 0;
   int64_t first = 0;  // queries before this one end before the split
-  int64_t queries = 0;
 
-  Work(float* scratch, int64_t head_dim, int64_t query_count)
-      : padded_dim(round_up(head_dim, kMostLanes)), queries(query_count) {
-    const int64_t per_query = query_floats(padded_dim);
+  Work(float* scratch, int64_t head_dim, int64_t query_count, const AttentionSums& result)
+      : padded_dim(round_up(head_dim, kMostLanes)), queries(query_count), split(result) {
     k = scratch;
     v = k + kDims * kAttentionSplit;
     scores = v + kDims * kAttentionSplit;
     q = scores + kMostQueries * kAttentionSplit;
-    split = q + per_query;
-    total = split + per_query;
-    std::fill(total, total + queries * padded_dim, 0.0f);
-    std::fill(max, max + queries, -std::numeric_limits<float>::infinity());
-    std::fill(sum, sum + queries, 0.0f);
   }
 };
 
+int64_t AttentionKernel::sums_floats(int64_t width) {
+  return 2 * kMostQueries + query_floats(width);
+}
+
+AttentionSums AttentionKernel::sums_at(float* memory) {
+  return {.max = memory, .sum = memory + kMostQueries, .weighted = memory + 2 * kMostQueries};
+}
+
 int64_t AttentionKernel::scratch_floats(int64_t width) {
-  return 2 * kDims * kAttentionSplit + kMostQueries * kAttentionSplit + 3 * query_floats(width);
+  const int64_t work =
+      2 * kDims * kAttentionSplit + kMostQueries * kAttentionSplit + query_floats(width);
+  return work + 2 * sums_floats(width);
 }
 
 int64_t AttentionKernel::most_queries(int64_t head_dim) {
@@ -74,6 +73,7 @@ int64_t AttentionKernel::most_queries(int64_t head_dim) {
 
 void AttentionPlan::make(const AttentionArgs& args) {
   units_.clear();
+  splits_.clear();
   products_ = 0;
   const int64_t group = args.heads / args.kv_heads;
   const int64_t most = AttentionKernel::most_queries(args.head_dim);
@@ -83,6 +83,10 @@ void AttentionPlan::make(const AttentionArgs& args) {
     for (int64_t end = queries; end > 0; end -= most) {  // the longest contexts first
       for (int64_t head = 0; head < args.kv_heads; ++head) {
         units_.push_back({&sequence, head, std::max<int64_t>(0, end - most), end});
+        const int64_t longest = sequence.position + (end - 1) / group + 1;
+        for (int64_t begin = 0; begin < longest; begin += kAttentionSplit) {
+          splits_.push_back({units_.size() - 1, begin});
+        }
       }
     }
   }
@@ -92,23 +96,60 @@ AttentionKernel::AttentionKernel(const CpuKernels& kernels, const AttentionArgs&
     : kernels_(kernels), args_(args), group_(args.heads / args.kv_heads) {}
 
 void AttentionKernel::run(const AttentionUnit& unit, float* scratch) const {
-  Work work(scratch, args_.head_dim, unit.end - unit.begin);
-  gather_queries(unit, work);
+  const int64_t work_floats =
+      2 * kDims * kAttentionSplit + kMostQueries * kAttentionSplit + query_floats(args_.head_dim);
+  const AttentionSums total = sums_at(scratch + work_floats);
+  const AttentionSums split = sums_at(scratch + work_floats + sums_floats(args_.head_dim));
+  clear(unit, total);
   const int64_t longest = context(unit, unit.end - 1);
-  for (work.begin = 0; work.begin < longest; work.begin += kAttentionSplit) {
-    work.end = std::min(work.begin + kAttentionSplit, longest);
-    while (context(unit, unit.begin + work.first) <= work.begin) ++work.first;
-    score_split(unit, work);
-    weigh_split(unit, work);
-    fold_split(unit, work);
+  for (int64_t begin = 0; begin < longest; begin += kAttentionSplit) {
+    run_split(unit, begin, scratch, split);
+    fold(unit, begin, split, total);
   }
-  for (int64_t i = 0; i < work.queries; ++i) {
+  write(unit, total);
+}
+
+/// The first query that sees position `begin`.
+int64_t AttentionKernel::first_query(const AttentionUnit& unit, int64_t begin) const {
+  const int64_t row = std::max<int64_t>(0, begin - unit.sequence->position);
+  return std::max<int64_t>(0, row * group_ - unit.begin);
+}
+
+void AttentionKernel::clear(const AttentionUnit& unit, const AttentionSums& total) const {
+  const int64_t queries = unit.end - unit.begin;
+  std::fill(total.max, total.max + queries, -std::numeric_limits<float>::infinity());
+  std::fill(total.sum, total.sum + queries, 0.0f);
+  std::fill(total.weighted, total.weighted + queries * round_up(args_.head_dim, kMostLanes), 0.0f);
+}
+
+void AttentionKernel::run_split(const AttentionUnit& unit, int64_t begin, float* scratch,
+                                const AttentionSums& split) const {
+  Work work(scratch, args_.head_dim, unit.end - unit.begin, split);
+  work.begin = begin;
+  work.end = std::min(begin + kAttentionSplit, context(unit, unit.end - 1));
+  work.first = first_query(unit, begin);
+  gather_queries(unit, work);
+  score_split(unit, work);
+  weigh_split(unit, work);
+}
+
+void AttentionKernel::fold(const AttentionUnit& unit, int64_t begin, const AttentionSums& split,
+                           const AttentionSums& total) const {
+  const int64_t padded_dim = round_up(args_.head_dim, kMostLanes);
+  for (int64_t i = first_query(unit, begin); i < unit.end - unit.begin; ++i) {
+    kernels_.fold(&total.max[i], &total.sum[i], total.weighted + i * padded_dim, split.max[i],
+                  split.sum[i], split.weighted + i * padded_dim, args_.head_dim);
+  }
+}
+
+void AttentionKernel::write(const AttentionUnit& unit, const AttentionSums& total) const {
+  for (int64_t i = 0; i < unit.end - unit.begin; ++i) {
     const int64_t query = unit.begin + i;
     const int64_t row = unit.sequence->row_begin + query / group_;
     const int64_t head = unit.kv_head * group_ + query % group_;
     const size_t out = static_cast<size_t>((row * args_.heads + head) * args_.head_dim);
-    kernels_.finish(work.total + i * work.padded_dim, work.sum[i], args_.head_dim, args_.out_dtype,
-                    args_.out + out * dtype_size(args_.out_dtype));
+    kernels_.finish(total.weighted + i * round_up(args_.head_dim, kMostLanes), total.sum[i],
+                    args_.head_dim, args_.out_dtype, args_.out + out * dtype_size(args_.out_dtype));
   }
 }
 
@@ -136,7 +177,7 @@ void AttentionKernel::score_split(const AttentionUnit& unit, Work& work) const {
   for (int64_t i = work.first; i < work.queries; ++i) {
     const int64_t count = std::min(context(unit, unit.begin + i), work.end) - work.begin;
     kernels_.softmax_split(work.scores + i * kAttentionSplit, count, args_.scale,
-                           &work.split_max[i], &work.split_sum[i]);
+                           &work.split.max[i], &work.split.sum[i]);
   }
 }
 
@@ -160,7 +201,7 @@ void AttentionKernel::weigh_values(const AttentionUnit& unit, Work& work, int64_
     const int64_t tile = std::min(kQueryTile, work.queries - i);
     const int64_t common = seen(i);
     const float* p = work.scores + i * kAttentionSplit;
-    float* out = work.split + i * work.padded_dim + d;
+    float* out = work.split.weighted + i * work.padded_dim + d;
     kernels_.multiply_in_order(tile, common, columns, p, kAttentionSplit, work.v, kDims, out,
                                work.padded_dim, true);
     for (int64_t j = 1; j < tile; ++j) {
@@ -170,13 +211,6 @@ void AttentionKernel::weigh_values(const AttentionUnit& unit, Work& work, int64_
                                  kAttentionSplit, work.v + common * kDims, kDims,
                                  out + j * work.padded_dim, work.padded_dim, false);
     }
-  }
-}
-
-void AttentionKernel::fold_split(const AttentionUnit&, Work& work) const {
-  for (int64_t i = work.first; i < work.queries; ++i) {
-    kernels_.fold(&work.max[i], &work.sum[i], work.total + i * work.padded_dim, work.split_max[i],
-                  work.split_sum[i], work.split + i * work.padded_dim, args_.head_dim);
   }
 }
 

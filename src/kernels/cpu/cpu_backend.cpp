@@ -86,9 +86,12 @@ void CpuBackend::attention(const AttentionArgs& args) {
   attention_plan_.make(args);
   const cpu::AttentionKernel kernel(kernels_, args);
   const auto& units = attention_plan_.units();
-  if (attention_plan_.products() < 4 * kInlineElements) {
+  if (pool_.size() == 1 || attention_plan_.products() < 4 * kInlineElements) {
     for (const cpu::AttentionUnit& unit : units) kernel.run(unit, thread_scratch(0));
     return;
+  }
+  if (units.size() < most_split_units() && attention_plan_.splits().size() > units.size()) {
+    return attend_by_splits(kernel);
   }
   std::atomic<size_t> next{0};
   pool_.run([&](int thread) {
@@ -98,13 +101,42 @@ void CpuBackend::attention(const AttentionArgs& args) {
   });
 }
 
+/// For few units with long contexts: threads share the splits, a wave of them at a time, which are
+/// folded in order.
+void CpuBackend::attend_by_splits(const cpu::AttentionKernel& kernel) {
+  const auto& units = attention_plan_.units();
+  const auto& splits = attention_plan_.splits();
+  for (size_t u = 0; u < units.size(); ++u) kernel.clear(units[u], attention_sums(u));
+  const size_t wave = splits_of_a_wave();
+  for (size_t begin = 0; begin < splits.size(); begin += wave) {
+    const size_t end = std::min(begin + wave, splits.size());
+    std::atomic<size_t> next{begin};
+    pool_.run([&](int thread) {
+      for (size_t i = next.fetch_add(1); i < end; i = next.fetch_add(1)) {
+        kernel.run_split(units[splits[i].unit], splits[i].begin, thread_scratch(thread),
+                         attention_sums(most_split_units() + i - begin));
+      }
+    });
+    for (size_t i = begin; i < end; ++i) {
+      kernel.fold(units[splits[i].unit], splits[i].begin,
+                  attention_sums(most_split_units() + i - begin), attention_sums(splits[i].unit));
+    }
+  }
+  for (size_t u = 0; u < units.size(); ++u) kernel.write(units[u], attention_sums(u));
+}
+
+cpu::AttentionSums CpuBackend::attention_sums(size_t index) const {
+  const auto floats = static_cast<size_t>(cpu::AttentionKernel::sums_floats(reserved_k_));
+  return cpu::AttentionKernel::sums_at(attention_sums_.floats() + index * floats);
+}
+
 float* CpuBackend::thread_scratch(int thread) const {
   return scratch_.floats() + static_cast<size_t>(thread) * thread_scratch_floats_;
 }
 
 size_t CpuBackend::reserve(int64_t max_tokens, int64_t max_k, DType) {
   reserve_for(max_tokens, max_k);
-  return packed_x_.size_bytes() + scratch_.size_bytes();
+  return packed_x_.size_bytes() + scratch_.size_bytes() + attention_sums_.size_bytes();
 }
 
 void CpuBackend::reserve_for(int64_t tokens, int64_t k) {
@@ -121,6 +153,11 @@ void CpuBackend::reserve_for(int64_t tokens, int64_t k) {
   scratch_ = {};
   scratch_ = allocate_host(
       static_cast<size_t>(pool_.size()) * thread_scratch_floats_ * sizeof(float), "kernel scratch");
+  const size_t sums = most_split_units() + splits_of_a_wave();
+  attention_sums_ = {};
+  attention_sums_ = allocate_host(
+      sums * static_cast<size_t>(cpu::AttentionKernel::sums_floats(reserved_k_)) * sizeof(float),
+      "attention sums");
 }
 
 }  // namespace headrace

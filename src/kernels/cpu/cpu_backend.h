@@ -55,6 +55,12 @@ class CpuBackend : public Backend {
                 float* scratch) const;
   float* thread_scratch(int thread) const;
 
+  void attend_by_splits(const cpu::AttentionKernel& kernel);
+  cpu::AttentionSums attention_sums(size_t index) const;
+  /// With fewer units than this, threads share the splits of units.
+  size_t most_split_units() const { return 2 * static_cast<size_t>(pool_.size()); }
+  size_t splits_of_a_wave() const { return 4 * static_cast<size_t>(pool_.size()); }
+
   template <typename Body>
   void for_elements(int64_t count, Body body);
 
@@ -67,6 +73,7 @@ class CpuBackend : public Backend {
   Buffer packed_x_;
   Buffer scratch_;                    // one part per thread
   size_t thread_scratch_floats_ = 0;  // of a part
+  Buffer attention_sums_;             // of split units, then of the splits of a wave
   std::vector<Piece> pieces_;         // of the lease in hand; keeps its capacity
   cpu::AttentionPlan attention_plan_;
 };

@@ -28,8 +28,9 @@ uint64_t byte_limit(const Variables& variables, const RenderOptions& options) {
   return options.max_bytes + inputs * options.max_bytes_per_input;
 }
 
-/// What a loop's body sees as `loop`.
-Value loop_value(const std::vector<Value>& items, size_t index, int depth) {
+/// What a loop's body sees as `loop`. Its depth counts recursive loops only, which are not
+/// supported.
+Value loop_value(const std::vector<Value>& items, size_t index) {
   const auto number = [](size_t n) { return Value(static_cast<int64_t>(n)); };
   const size_t count = items.size();
   auto loop = std::make_shared<Dict>();
@@ -41,8 +42,8 @@ Value loop_value(const std::vector<Value>& items, size_t index, int depth) {
                  {"first", Value(index == 0)},
                  {"last", Value(index + 1 == count)},
                  {"length", number(count)},
-                 {"depth", Value(int64_t{depth})},
-                 {"depth0", Value(int64_t{depth - 1})}};
+                 {"depth", number(1)},
+                 {"depth0", number(0)}};
   if (index > 0) loop->items.emplace_back("previtem", items[index - 1]);
   if (index + 1 < count) loop->items.emplace_back("nextitem", items[index + 1]);
   loop->items.emplace_back("cycle", make_function("cycle", [index](const Arguments& arguments) {
@@ -155,15 +156,13 @@ Interpreter::Flow Interpreter::execute_for(const Statement& statement, Scope& sc
                                            std::string& out) {
   const std::vector<Value> items = loop_items(statement, scope);
   if (items.empty()) return execute(statement.otherwise, scope, out);
-  ++loop_depth_;
   for (size_t i = 0; i < items.size(); ++i) {
     budget_.step();
     Scope inner{.around = &scope, .variables = {}};
-    inner.set("loop", loop_value(items, i, loop_depth_));
+    inner.set("loop", loop_value(items, i));
     assign(statement.targets, items[i], inner);
     if (execute(statement.body, inner, out) == Flow::kBreak) break;
   }
-  --loop_depth_;
   return Flow::kNext;
 }
 
@@ -242,9 +241,7 @@ Value Interpreter::call_macro(const Statement& macro, const Arguments& arguments
     }
   }
   std::string text;
-  const int loop_depth = std::exchange(loop_depth_, 0);
   execute(macro.body, scope, text);
-  loop_depth_ = loop_depth;
   line_ = line;
   return Value(std::move(text));
 }

@@ -85,7 +85,6 @@ class Interpreter {
   Scope root_;
   int line_ = 1;
   int depth_ = 0;
-  int loop_depth_ = 0;
   std::vector<std::shared_ptr<Dict>> namespaces_;  // emptied at the end: they may form cycles
 };
 

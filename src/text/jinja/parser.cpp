@@ -93,7 +93,7 @@ class Parser {
       end_tag();
       std::move(body.begin(), body.end(), std::back_inserter(block));
     } else {
-      tokens_.refuse("expected a statement that is supported here (if, for, set, macro, ...)");
+      tokens_.refuse("this statement is not supported (if, for, set and macro are)");
     }
   }
 

@@ -103,7 +103,8 @@ int run(int argc, char** argv) {
     stream.load_resident();
     std::printf("%s\n%s\n", backend->description().c_str(), stream.description().c_str());
     for (int round = 0; round < rounds; ++round) {
-      bare.push_back(measure_read_gbps(engine.weights_path(), {}, {.seconds = 1.0}, context));
+      bare.push_back(
+          measure_read_gbps(engine.weights_path(), {}, {.depth = 16, .seconds = 1.0}, context));
       pass.run(stream);  // the ring was full: begins in a steady state
       const StreamCounters before = stream.counters();
       const int64_t begin_ns = clock.now_ns();

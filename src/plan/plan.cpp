@@ -11,11 +11,13 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kReadableTail = 64;  // after the last row of a run (kernels/weights.h)
-constexpr int32_t kRingSlots = 8;
 constexpr int32_t kFewestChosenSlots = 4;
+constexpr int32_t kMostChosenSlots = 32;
 constexpr int32_t kMostRingSlots = 1024;
-constexpr uint64_t kRingShare = 8;  // the ring takes at most this fraction of what streams,
+constexpr uint64_t kRingShare = 4;  // the ring takes at most this fraction of what streams,
 constexpr uint64_t kSmallRingBytes = uint64_t{16} << 20;  // or this if that is more
+constexpr uint64_t kUsualSlots = 16;
+constexpr uint64_t kSmallRequestBytes = uint64_t{2} << 20;
 
 uint64_t align_up(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
@@ -62,14 +64,24 @@ void place_resident(const Manifest& manifest, const std::vector<bool>& resident,
   });
 }
 
-/// Size that requests grow to: large ones serve the link best, but the ring should stay small
-/// beside what streams.
-uint64_t request_limit(const Plan& plan, const PlanOptions& options) {
-  const uint64_t ring = std::min(options.ring_limit_bytes,
-                                 std::max(plan.streamed_bytes / kRingShare, kSmallRingBytes));
-  const uint64_t slot = ring / kRingSlots;
-  return std::min(options.request_bytes,
-                  slot - std::min(slot, kPageBytes));  // less the readable tail
+/// Bytes of the ring that the plan chooses: small beside what streams.
+uint64_t ring_limit(const Plan& plan, const PlanOptions& options) {
+  return std::min(options.ring_limit_bytes,
+                  std::max(plan.streamed_bytes / kRingShare, kSmallRingBytes));
+}
+
+/// Size that requests grow to. Large requests and many of them keep a disk busy; the ring bounds
+/// their product. Slots are no larger than layers need, so that lm_head does not make them few.
+uint64_t request_limit(const Manifest& manifest, const Plan& plan, const PlanOptions& options) {
+  uint64_t largest = kSmallRequestBytes;
+  for (const MatrixInfo& matrix : manifest.matrices) {
+    if (matrix.layer < 0) continue;
+    const TileInfo& last = manifest.tiles[matrix.first_tile + matrix.tile_count - 1];
+    largest = std::max(largest, page_end(last) - manifest.tiles[matrix.first_tile].offset);
+  }
+  const uint64_t slot = ring_limit(plan, options) / kUsualSlots;
+  const uint64_t tail = std::min(slot, kPageBytes);  // readable after the last row
+  return std::min({options.request_bytes, slot - tail, largest});
 }
 
 void append_request(const Manifest& manifest, uint32_t first, uint32_t end, uint32_t group,
@@ -95,7 +107,7 @@ void make_requests(const Manifest& manifest, const std::vector<bool>& resident,
   for (uint32_t g = 0; g < groups.size(); ++g) {
     for (uint32_t i = 0; i < groups[g].matrix_count; ++i) group_of[groups[g].first_matrix + i] = g;
   }
-  const uint64_t limit = request_limit(plan, options);
+  const uint64_t limit = request_limit(manifest, plan, options);
   for_each_run(manifest, resident, false, [&](uint32_t begin, uint32_t end) {
     const uint32_t group = group_of[manifest.tiles[begin].matrix];
     while (begin < end) {
@@ -115,9 +127,9 @@ void size_ring(const PlanOptions& options, Plan& plan) {
     plan.ring_requests = options.ring_requests;
     return;
   }
-  const uint64_t slots = options.ring_limit_bytes / plan.ring_slot_bytes;
+  const uint64_t slots = ring_limit(plan, options) / plan.ring_slot_bytes;
   plan.ring_requests =
-      static_cast<int32_t>(std::clamp<uint64_t>(slots, kFewestChosenSlots, kRingSlots));
+      static_cast<int32_t>(std::clamp<uint64_t>(slots, kFewestChosenSlots, kMostChosenSlots));
 }
 
 double milliseconds(double amount, double giga_per_second) {

@@ -83,8 +83,7 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
   profile.machine = machine_name(engine, backend);
   profile.threads = context.pool.size();
   profile.free_memory_bytes = available_memory_bytes();
-  profile.disk_gbps = measure_read_gbps(engine.weights_path(), options,
-                                        {.piece_bytes = uint64_t{8} << 20}, context);
+  profile.disk_gbps = measure_read_gbps(engine.weights_path(), options, {}, context);
 
   backend.reserve(kComputeTokens, kMemoryK, dtype);
   const auto element = static_cast<int64_t>(dtype_size(dtype));

@@ -13,9 +13,9 @@ namespace headrace {
 
 /// How to read a file for measure_read_gbps().
 struct ReadMeasurement {
-  int depth = 8;                              // reads in flight
-  uint64_t piece_bytes = uint64_t{16} << 20;  // of each read
-  double seconds = 0.5;                       // at least; the reads in flight then are waited for
+  int depth = 8;                             // reads in flight
+  uint64_t piece_bytes = uint64_t{8} << 20;  // of each read
+  double seconds = 0.5;                      // at least; the reads in flight then are waited for
 };
 
 /// 1e9 bytes/s of a bare deep-queue read of a file, front to back and again, nothing else done with

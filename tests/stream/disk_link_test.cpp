@@ -95,7 +95,7 @@ TEST_P(DiskLinkTest, ReadsAFileThatEndsInsideAPage) {
   made.content.resize(last.offset + last.stored_bytes);
   ASSERT_NE(made.content.size() % 4096, 0u);
   made.write(folder / "weights");
-  const Plan plan = make_plan(made.manifest, {}, {.budget = {.percent = 0.0}});
+  const Plan plan = make_plan(made.manifest, {}, {.budget = {.percent = 0.0}, .ring_requests = 8});
   HostBackend backend;
   TestContext test;
   auto link = open(folder / "weights", 8);
@@ -153,7 +153,8 @@ TEST(DiskLinkOpenTest, SaysHowItReads) {
       open_disk_link(folder / "weights", 3, {.io = IoMode::kPread, .direct = DirectMode::kOff})
           ->description(),
       "pread, buffered, 3 threads");
-  expect_error(ErrorCode::kNotFound, "No such file", [&] { open_disk_link(folder / "none", 3, {}); });
+  expect_error(ErrorCode::kNotFound, "No such file",
+               [&] { open_disk_link(folder / "none", 3, {}); });
 }
 
 // procfs has no O_DIRECT: a file system that refuses it, on every Linux.

@@ -28,9 +28,7 @@ using testing::take_leases;
 using testing::TestContext;
 
 PlanOptions plan_options(double percent, int32_t ring, uint64_t request_bytes = 20480) {
-  return {.budget = {.percent = percent},
-          .request_bytes = request_bytes,
-          .ring_requests = ring};
+  return {.budget = {.percent = percent}, .request_bytes = request_bytes, .ring_requests = ring};
 }
 
 /// A stream over made weights and a fake link.

@@ -157,6 +157,8 @@ void write_reports(const SessionFlags& flags, const Session& session, Context& c
 
 void write_reports(const SessionFlags& flags, const Session& session, const GenerationStats& stats,
                    Context& context) {
+  if (flags.trace.empty() && flags.stats_json.empty()) return;
+  session.stream().wait_idle();
   if (!flags.trace.empty()) context.trace.write(context.fs, flags.trace);
   if (!flags.stats_json.empty()) {
     write_text_file(context.fs, flags.stats_json, stats_json(session, stats).dump(2) + "\n");

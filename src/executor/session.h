@@ -101,7 +101,7 @@ class Session {
   const WeightBudget& budget() const { return options_.budget; }
   const MachineProfile& profile() const { return profile_; }
   const Backend& backend() const { return *backend_; }
-  const WeightStream& stream() const { return *stream_; }
+  WeightStream& stream() const { return *stream_; }
   MemoryReport memory() const;
   const SessionLimits& limits() const { return options_.limits; }
   int64_t prefill_chunk() const { return prefill_chunk_; }

@@ -1,5 +1,6 @@
 #include "stream/ring.h"
 
+#include <algorithm>
 #include <array>
 
 #include "stream/weight_runs.h"
@@ -106,6 +107,14 @@ void Ring::abandon_pass() {
   }
   order_.skip_to_next_pass();
   refill();
+}
+
+void Ring::wait_idle() {
+  std::unique_lock lock(mutex_);
+  const auto moving = [](const Slot& slot) {
+    return slot.state == State::kReading || slot.state == State::kChecking;
+  };
+  changed_.wait(lock, [&] { return failure_ || std::ranges::none_of(slots_, moving); });
 }
 
 StreamCounters Ring::counters() {

@@ -54,6 +54,9 @@ class Ring : public LeaseOwner {
   void abandon_pass();
   void release(uint64_t ticket) override;
 
+  /// Waits until no read is in flight: the ring is full, or nothing further is known to come.
+  void wait_idle();
+
   /// Counters that the ring keeps; the others are zero.
   StreamCounters counters();
 

@@ -188,6 +188,10 @@ void WeightStream::load_resident() { state_->load_resident(); }
 void WeightStream::begin_pass(bool with_logits) { state_->begin_pass(with_logits); }
 WeightFeed& WeightStream::group(uint32_t index) { return state_->group(index); }
 void WeightStream::end_pass() { state_->end_pass(); }
+void WeightStream::wait_idle() {
+  if (state_->ring) state_->ring->wait_idle();
+}
+
 StreamCounters WeightStream::counters() const { return state_->counters(); }
 const StreamCounters& WeightStream::last_pass() const { return state_->last_pass; }
 

@@ -51,6 +51,10 @@ class WeightStream {
   WeightFeed& group(uint32_t index);
   void end_pass();
 
+  /// Waits for the reads in flight, so that counters and trace hold every byte read so far. Between
+  /// passes.
+  void wait_idle();
+
   StreamCounters counters() const;
   /// Of the last pass that ended.
   const StreamCounters& last_pass() const;

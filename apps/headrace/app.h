@@ -14,8 +14,8 @@ namespace headrace::app {
 /// turns into one line on standard error and exit code 1 (2 for kUsage).
 using Body = std::function<int(Context&)>;
 
-/// Flags that every command shares, and the body that the command line chose. A command registers its
-/// subcommand and sets `body`, `threads` and `log_level` through the helpers below.
+/// Flags that every command shares, and the body that the command line chose. A command registers
+/// its subcommand and sets `body`, `threads` and `log_level` through the helpers below.
 struct App {
   CLI::App cli{"Headrace: run language models whose weights do not fit in fast memory"};
   std::string log_level = "info";

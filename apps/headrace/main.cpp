@@ -67,9 +67,9 @@ int main_checked(int argc, char** argv) {
 }  // namespace
 
 void add_common_flags(App& app, CLI::App& command, const std::string& default_log_level) {
-  command.add_option("--log_level", app.log_level,
-                     "verbose, info, warning, error or internal_error (default " +
-                         default_log_level + ")");
+  command.add_option(
+      "--log_level", app.log_level,
+      "verbose, info, warning, error or internal_error (default " + default_log_level + ")");
   command.add_option("--threads", app.threads, "Compute threads (default: all processors)")
       ->check(CLI::Range(1, 1024));
   command.preparse_callback(

@@ -38,8 +38,8 @@ std::vector<int32_t> parse_ids(std::string_view line, const std::string& path, s
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), id);
     if (error != std::errc() || end != digits.data() + digits.size()) {
       fail(ErrorCode::kInvalidArgument,
-           "[run] {} line {}: '{}' is not a token id: a row is ids separated by commas", path, number,
-           digits);
+           "[run] {} line {}: '{}' is not a token id: a row is ids separated by commas", path,
+           number, digits);
     }
     ids.push_back(id);
   }
@@ -57,8 +57,8 @@ void clip(Prompt& prompt, const PromptOptions& options, Context& context) {
 /// For display only: ids that the tokenizer does not have are refused later, with a better message.
 std::string text_of(const std::vector<int32_t>& ids, const Tokenizer* tokenizer) {
   if (tokenizer == nullptr) return "";
-  const bool known = std::ranges::all_of(
-      ids, [&](int32_t id) { return id >= 0 && id < tokenizer->vocab_size(); });
+  const bool known =
+      std::ranges::all_of(ids, [&](int32_t id) { return id >= 0 && id < tokenizer->vocab_size(); });
   return known ? tokenizer->decode(ids, false) : "";
 }
 
@@ -100,7 +100,8 @@ std::vector<Prompt> prompts_from_texts(const std::vector<std::string>& texts,
   std::vector<Prompt> prompts;
   for (const std::string& text : texts) {
     Prompt prompt{.text = text, .ids = {}};
-    if (text.empty()) fail(ErrorCode::kInvalidArgument, "[run] the prompt is empty: give some text");
+    if (text.empty())
+      fail(ErrorCode::kInvalidArgument, "[run] the prompt is empty: give some text");
     if (options.chat) {
       const std::string chat = options.tokenizer->apply_chat_template({{"user", text}});
       prompt.ids = options.tokenizer->encode(chat, {.add_special_tokens = false});

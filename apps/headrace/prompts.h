@@ -19,16 +19,16 @@ struct Prompt {
 /// can be read.
 struct PromptOptions {
   const Tokenizer* tokenizer = nullptr;
-  bool chat = false;              // wrap each text in the model's chat template
-  int64_t max_input_length = 0;   // longer prompts lose their beginning; 0: none do
+  bool chat = false;             // wrap each text in the model's chat template
+  int64_t max_input_length = 0;  // longer prompts lose their beginning; 0: none do
 };
 
 /// Prompts from texts given on the command line. An empty one is Error{kInvalidArgument}.
 std::vector<Prompt> prompts_from_texts(const std::vector<std::string>& texts,
                                        const PromptOptions& options, Context& context);
 
-/// Prompts from a file: .txt (a line each), .csv (a row of token ids each) or .npy (a row of token ids
-/// each, the pad id removed from its end).
+/// Prompts from a file: .txt (a line each), .csv (a row of token ids each) or .npy (a row of token
+/// ids each, the pad id removed from its end).
 std::vector<Prompt> prompts_from_file(const std::string& path, const PromptOptions& options,
                                       Context& context);
 

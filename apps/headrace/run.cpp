@@ -172,8 +172,9 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
               Session& session, Context& context) {
   std::unique_ptr<LogitsFiles> logits;
   if (!flags.output_logits_npy.empty()) {
-    logits = std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
-                                           flags.max_output_len, session.engine().model().vocab_size);
+    logits =
+        std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
+                                      flags.max_output_len, session.engine().model().vocab_size);
   }
   const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
   RunObserver observer(flags, tokenizer, prompts.size(), logits.get(), context.progress);
@@ -184,8 +185,8 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
   print_results(flags, prompts, results, observer);
   if (logits != nullptr) logits->commit();
   const int32_t pad = requests[0].end_ids.empty() ? -1 : requests[0].end_ids[0];
-  write_token_files(context.fs, {.csv = flags.output_csv, .npy = flags.output_npy}, prompts, results,
-                    flags.max_output_len, pad);
+  write_token_files(context.fs, {.csv = flags.output_csv, .npy = flags.output_npy}, prompts,
+                    results, flags.max_output_len, pad);
   write_log_prob_files(
       context.fs, {.all = flags.output_log_probs_npy, .cumulative = flags.output_cum_log_probs_npy},
       results, flags.max_output_len);
@@ -197,7 +198,8 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
 /// Reads a line, answers it, until the input ends. With --chat the conversation goes on.
 int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& context) {
   if (tokenizer == nullptr) {
-    fail(ErrorCode::kInvalidArgument, "[run] --interactive needs a tokenizer: pass --tokenizer_dir");
+    fail(ErrorCode::kInvalidArgument,
+         "[run] --interactive needs a tokenizer: pass --tokenizer_dir");
   }
   flags.streaming = true;
   flags.streaming_interval = 1;
@@ -234,12 +236,12 @@ int run(RunFlags& flags, Context& context) {
   start_trace(flags.session, context);
   const auto tokenizer = load_tokenizer(flags, context);
   if (flags.max_output_len < 1) {
-    fail(ErrorCode::kInvalidArgument, "[run] --max_output_len {}: use 1 or more", flags.max_output_len);
+    fail(ErrorCode::kInvalidArgument, "[run] --max_output_len {}: use 1 or more",
+         flags.max_output_len);
   }
   if (flags.interactive) return run_interactive(flags, tokenizer.get(), context);
-  const PromptOptions prompt_options{.tokenizer = tokenizer.get(),
-                                     .chat = flags.chat,
-                                     .max_input_length = flags.max_input_length};
+  const PromptOptions prompt_options{
+      .tokenizer = tokenizer.get(), .chat = flags.chat, .max_input_length = flags.max_input_length};
   if (flags.input_text.empty()) flags.input_text = {kDefaultPrompt};
   const std::vector<Prompt> prompts =
       flags.input_file.empty() ? prompts_from_texts(flags.input_text, prompt_options, context)
@@ -256,15 +258,14 @@ int run(RunFlags& flags, Context& context) {
 void add_later_flags(CLI::App& command) {
   const auto only = [&command](const std::string& flag, const std::string& harmless,
                                const std::string& what) {
-    command
-        .add_option_function<std::string>(
-            flag,
-            [flag, harmless, what](const std::string& value) {
-              if (value == harmless) return;
-              fail(ErrorCode::kUnsupported, "[run] {} {}: {} comes later; only {} works so far", flag,
-                   value, what, harmless);
-            },
-            what + " (later; only " + harmless + ")");
+    command.add_option_function<std::string>(
+        flag,
+        [flag, harmless, what](const std::string& value) {
+          if (value == harmless) return;
+          fail(ErrorCode::kUnsupported, "[run] {} {}: {} comes later; only {} works so far", flag,
+               value, what, harmless);
+        },
+        what + " (later; only " + harmless + ")");
   };
   only("--num_beams", "1", "beam search");
   only("--num_return_sequences", "1", "several sequences for a prompt");
@@ -294,8 +295,9 @@ void add_output_flags(CLI::App& command, RunFlags& flags) {
                      "Their sums, one a prompt");
   command.add_flag("--run_profiling", flags.run_profiling, "Print latency and tokens per second");
   command.add_flag("--streaming", flags.streaming, "Print text as it is generated");
-  command.add_option("--streaming_interval", flags.streaming_interval,
-                     "Tokens between two prints (default 5)")
+  command
+      .add_option("--streaming_interval", flags.streaming_interval,
+                  "Tokens between two prints (default 5)")
       ->check(CLI::PositiveNumber);
   command.add_flag("--json", flags.json, "Print results as JSON");
 }
@@ -330,7 +332,8 @@ void add_run_command(App& app) {
   command->add_option("--input_text", flags->input_text, "Prompts");
   command->add_option("--input_file", flags->input_file,
                       "Prompts from .txt (a line each), .csv or .npy (token ids)");
-  command->add_option("--max_output_len", flags->max_output_len, "Tokens to generate (default 100)");
+  command->add_option("--max_output_len", flags->max_output_len,
+                      "Tokens to generate (default 100)");
   command->add_option("--max_input_length", flags->max_input_length,
                       "Cut prompts to their last N tokens (default: never)");
   command->add_flag("--chat", flags->chat, "Wrap each prompt in the model's chat template");

@@ -43,8 +43,7 @@ void write_token_files(FileSystem& fs, const TokenFiles& files, const std::vecto
     write_text_file(fs, files.csv, text);
   }
   if (!files.npy.empty()) {
-    NpyWriter writer(fs, files.npy, NpyDType::kInt32,
-                     {static_cast<int64_t>(rows.size()), width});
+    NpyWriter writer(fs, files.npy, NpyDType::kInt32, {static_cast<int64_t>(rows.size()), width});
     for (const auto& row : rows) writer.append(std::span<const int32_t>(row));
     writer.commit();
   }
@@ -81,9 +80,7 @@ LogitsFiles::LogitsFiles(FileSystem& fs, const std::string& path,
       generation_(fs, stem(path) + "_generation.npy", NpyDType::kFloat32,
                   {static_cast<int64_t>(prompts.size()), 1, max_output_len, vocab_size}) {}
 
-void LogitsFiles::add_context(std::span<const float> logits) {
-  context_.append(logits);
-}
+void LogitsFiles::add_context(std::span<const float> logits) { context_.append(logits); }
 
 void LogitsFiles::set_generation(size_t prompt, int64_t step, std::span<const float> logits) {
   generation_.write_row(static_cast<int64_t>(prompt) * max_output_len_ + step, logits);

@@ -35,8 +35,9 @@ void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
                           const std::vector<GenerationResult>& results, int64_t max_output_len);
 
 /// --output_logits_npy X.npy: X_context.npy [sum of prompt lengths, vocab] and X_generation.npy
-/// [prompts, 1, max_output_len, vocab], float32, zero where nothing was generated. Written while the
-/// batch runs, so that memory does not grow with them; under their final names only after commit().
+/// [prompts, 1, max_output_len, vocab], float32, zero where nothing was generated. Written while
+/// the batch runs, so that memory does not grow with them; under their final names only after
+/// commit().
 class LogitsFiles {
  public:
   LogitsFiles(FileSystem& fs, const std::string& path, const std::vector<Prompt>& prompts,

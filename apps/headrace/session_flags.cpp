@@ -17,14 +17,16 @@ VerifyMode parse_verify(const std::string& name) {
   if (name == "first") return VerifyMode::kFirst;
   if (name == "always") return VerifyMode::kAlways;
   if (name == "never") return VerifyMode::kNever;
-  fail(ErrorCode::kInvalidArgument, "[--verify] '{}' is not a mode: use first, always or never", name);
+  fail(ErrorCode::kInvalidArgument, "[--verify] '{}' is not a mode: use first, always or never",
+       name);
 }
 
 IoMode parse_io(const std::string& name) {
   if (name == "auto") return IoMode::kAuto;
   if (name == "uring") return IoMode::kUring;
   if (name == "pread") return IoMode::kPread;
-  fail(ErrorCode::kInvalidArgument, "[--io] '{}' is not a way to read: use auto, uring or pread", name);
+  fail(ErrorCode::kInvalidArgument, "[--io] '{}' is not a way to read: use auto, uring or pread",
+       name);
 }
 
 DirectMode parse_direct(const std::string& name) {
@@ -110,7 +112,8 @@ void add_session_flags(CLI::App& command, SessionFlags& flags) {
   command.add_option("--io", flags.io, "Read with auto, uring or pread (default auto)");
   command.add_option("--direct_io", flags.direct_io,
                      "Read past the page cache: auto, on or off (default auto)");
-  command.add_option("--profile", flags.profile, "Machine profile to plan with (default: measured)");
+  command.add_option("--profile", flags.profile,
+                     "Machine profile to plan with (default: measured)");
   command.add_option("--trace", flags.trace, "Write a Chrome trace of every transfer and op");
   command.add_option("--stats_json", flags.stats_json, "Write plan, memory and stream counters");
 }
@@ -175,9 +178,11 @@ std::string streaming_summary(const Session& session, const GenerationStats& sta
   const double seconds = (stats.prefill_ms + stats.decode_ms) / 1e3;
   const double gbps = static_cast<double>(stream.payload_bytes) / seconds / 1e9;
   const double disk = session.profile().disk_gbps;
-  return fmt::format("streamed {} a pass over {} passes at {:.2f} GB/s, {:.0f} % of the measured disk's {:.2f} GB/s",
-                     format_bytes(stream.payload_bytes / static_cast<uint64_t>(stream.passes)),
-                     stream.passes, gbps, disk > 0 ? 100 * gbps / disk : 0, disk);
+  return fmt::format(
+      "streamed {} a pass over {} passes at {:.2f} GB/s, {:.0f} % of the measured disk's {:.2f} "
+      "GB/s",
+      format_bytes(stream.payload_bytes / static_cast<uint64_t>(stream.passes)), stream.passes,
+      gbps, disk > 0 ? 100 * gbps / disk : 0, disk);
 }
 
 }  // namespace headrace::app

@@ -7,8 +7,8 @@
 
 namespace headrace::app {
 
-/// The flags of every command that runs an engine: where it is, how much of it stays in fast memory,
-/// and how it streams. One instance per command.
+/// The flags of every command that runs an engine: where it is, how much of it stays in fast
+/// memory, and how it streams. One instance per command.
 struct SessionFlags {
   std::string engine_dir = "engine_outputs";
   std::string device = "auto";
@@ -32,7 +32,8 @@ void add_session_flags(CLI::App& command, SessionFlags& flags);
 /// naming the flag for values that cannot be.
 SessionOptions session_options(const SessionFlags& flags);
 
-/// Error{kNotFound} if --engine_dir is not an engine's folder, before anything else is looked for in it.
+/// Error{kNotFound} if --engine_dir is not an engine's folder, before anything else is looked for
+/// in it.
 void require_engine(const SessionFlags& flags, Context& context);
 
 /// A number from text; Error{kUsage} naming the flag if it is not one.

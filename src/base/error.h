@@ -47,11 +47,11 @@ template <typename... Args>
 
 /// States an invariant of our own. A violation is our bug: it throws Error{kInternal}. It never
 /// guards user input.
-#define HR_CHECK(condition)                                             \
-  do {                                                                  \
-    if (!(condition)) {                                                 \
-      ::headrace::check_failed(#condition, __FILE__, __LINE__);         \
-    }                                                                   \
+#define HR_CHECK(condition)                                     \
+  do {                                                          \
+    if (!(condition)) {                                         \
+      ::headrace::check_failed(#condition, __FILE__, __LINE__); \
+    }                                                           \
   } while (false)
 
 }  // namespace headrace

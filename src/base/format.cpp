@@ -31,9 +31,9 @@ uint64_t parse_bytes(std::string_view text, std::string_view what) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   std::string_view suffix(end, static_cast<size_t>(text.data() + text.size() - end));
   double factor = 1;
-  const size_t unit = suffix.empty() ? std::string_view::npos
-                                     : std::string_view("KMGT").find(
-                                           static_cast<char>(suffix[0] & ~0x20));
+  const size_t unit = suffix.empty()
+                          ? std::string_view::npos
+                          : std::string_view("KMGT").find(static_cast<char>(suffix[0] & ~0x20));
   if (unit != std::string_view::npos) {
     factor = std::ldexp(1.0, 10 * static_cast<int>(unit + 1));
     suffix.remove_prefix(1);

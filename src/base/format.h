@@ -12,8 +12,8 @@ std::string format_bytes(uint64_t bytes);
 /// Seconds as HH:MM:SS.
 std::string format_duration(double seconds);
 
-/// Reads "6G", "1M", "64K", "4096", "1.5GiB": binary multiples. Error{kInvalidArgument} naming `what`
-/// for anything else, for negative values and for values over 2^62.
+/// Reads "6G", "1M", "64K", "4096", "1.5GiB": binary multiples. Error{kInvalidArgument} naming
+/// `what` for anything else, for negative values and for values over 2^62.
 uint64_t parse_bytes(std::string_view text, std::string_view what);
 
 }  // namespace headrace

@@ -14,8 +14,8 @@ enum class LogLevel { kVerbose, kInfo, kWarning, kError };
 /// Error{kInvalidArgument} that lists them.
 LogLevel parse_log_level(std::string_view name);
 
-/// Where a room reports what it does. Thread-safe. A library never prints on its own: whoever starts
-/// it passes the log.
+/// Where a room reports what it does. Thread-safe. A library never prints on its own: whoever
+/// starts it passes the log.
 class Log {
  public:
   explicit Log(LogLevel level) : level_(level) {}

@@ -10,9 +10,9 @@ namespace headrace {
 
 /// Writes a set of files into a folder so that either all of them appear under their final names or
 /// none does. Files are staged in a hidden folder inside `path`; commit() syncs them and renames
-/// them, `config.json` last and after the old one is gone, so that a crash in between leaves a folder
-/// without config.json, which no reader accepts. Other files in the folder are left alone. An object
-/// destroyed without commit() removes what it staged, and the folder too if it made it.
+/// them, `config.json` last and after the old one is gone, so that a crash in between leaves a
+/// folder without config.json, which no reader accepts. Other files in the folder are left alone.
+/// An object destroyed without commit() removes what it staged, and the folder too if it made it.
 /// Confined to one thread.
 class OutputDirectory {
  public:

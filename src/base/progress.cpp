@@ -4,9 +4,8 @@
 #include <cstdio>
 #include <string>
 
-#include <unistd.h>
-
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/format.h"

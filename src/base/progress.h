@@ -12,7 +12,8 @@ class Clock;
 class Progress {
  public:
   virtual ~Progress() = default;
-  /// Begins a task of `total` units; `unit` is "bytes" (shown as MB/GB with a rate) or a plural noun.
+  /// Begins a task of `total` units; `unit` is "bytes" (shown as MB/GB with a rate) or a plural
+  /// noun.
   virtual void start(std::string_view task, uint64_t total, std::string_view unit) = 0;
   /// Sets how many units are done. Cheap: call it as often as you like.
   virtual void update(uint64_t done) = 0;

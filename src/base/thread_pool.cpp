@@ -38,12 +38,12 @@ struct ThreadPool::State {
   std::atomic<uint64_t> epoch{0};  // raised once per run()
   std::atomic<int> pending{0};     // workers that have not finished the current run
   std::atomic<bool> stop{false};
-  std::atomic<int64_t> next{0};    // parallel_for's counter
+  std::atomic<int64_t> next{0};  // parallel_for's counter
   const ThreadFunction* function = nullptr;
   std::mutex mutex;
   std::condition_variable start;
-  int sleepers = 0;                // guarded by mutex
-  std::exception_ptr error;        // guarded by mutex
+  int sleepers = 0;          // guarded by mutex
+  std::exception_ptr error;  // guarded by mutex
   std::vector<std::thread> workers;
 };
 

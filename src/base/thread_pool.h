@@ -24,8 +24,8 @@ class ThreadFunction {
 };
 
 /// A fixed team of threads that run one function at a time, together. Made for many short steps: a
-/// worker spins for a moment after each step before it sleeps. run() may be called from one thread at
-/// a time; the caller takes part as thread 0.
+/// worker spins for a moment after each step before it sleeps. run() may be called from one thread
+/// at a time; the caller takes part as thread 0.
 class ThreadPool {
  public:
   /// `threads` counts the caller; 1 starts no thread at all. Below 1 is Error{kInvalidArgument}.
@@ -36,8 +36,8 @@ class ThreadPool {
 
   int size() const;
 
-  /// Calls function(thread) once for every thread in [0, size()) and returns when all have ended. An
-  /// exception thrown by any of them is rethrown here (the first, if several).
+  /// Calls function(thread) once for every thread in [0, size()) and returns when all have ended.
+  /// An exception thrown by any of them is rethrown here (the first, if several).
   void run(ThreadFunction function);
 
   /// Splits [0, count) into pieces of `grain` units that threads take in turn, and calls

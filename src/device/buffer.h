@@ -6,9 +6,9 @@
 
 namespace headrace {
 
-/// Owns a block of memory that a backend computes in ("fast memory"). On the CPU backend `data` can be
-/// read and written by the host; on others only the backend may touch it. Move-only; returned to its
-/// allocator on destruction.
+/// Owns a block of memory that a backend computes in ("fast memory"). On the CPU backend `data` can
+/// be read and written by the host; on others only the backend may touch it. Move-only; returned to
+/// its allocator on destruction.
 class Buffer {
  public:
   using Deleter = void (*)(std::byte* data, size_t size_bytes);
@@ -48,9 +48,9 @@ class Buffer {
   Deleter deleter_ = nullptr;
 };
 
-/// Page-aligned host memory, zeroed, whose pages are taken from the system when they are first touched
-/// (so an untouched tail costs nothing). Huge pages are asked for. Zero bytes give an empty Buffer;
-/// failure is Error{kOutOfMemory} naming `purpose`.
+/// Page-aligned host memory, zeroed, whose pages are taken from the system when they are first
+/// touched (so an untouched tail costs nothing). Huge pages are asked for. Zero bytes give an empty
+/// Buffer; failure is Error{kOutOfMemory} naming `purpose`.
 Buffer allocate_host(size_t size_bytes, const char* purpose);
 
 }  // namespace headrace

@@ -90,10 +90,8 @@ void BatchRun::add_rows(Sequence& sequence, std::span<const int32_t> ids, bool a
   // Session::check() and the cache's size make sure that the blocks are there.
   HR_CHECK(resources_.kv.grow(sequence.blocks, sequence.cached + count));
   ids_.insert(ids_.end(), ids.begin(), ids.end());
-  rows_.push_back({.row_begin = begin,
-                   .rows = count,
-                   .position = sequence.cached,
-                   .blocks = sequence.blocks});
+  rows_.push_back(
+      {.row_begin = begin, .rows = count, .position = sequence.cached, .blocks = sequence.blocks});
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position = sequence.cached + i;
     if (!all_logits && position + 1 < sequence.prompt_size()) continue;
@@ -104,9 +102,9 @@ void BatchRun::add_rows(Sequence& sequence, std::span<const int32_t> ids, bool a
 }
 
 void BatchRun::forward() {
-  const float* logits = resources_.model.forward(
-      {.ids = ids_, .sequences = rows_, .logit_rows = logit_rows_}, resources_.stream,
-      resources_.embedding, resources_.kv);
+  const float* logits =
+      resources_.model.forward({.ids = ids_, .sequences = rows_, .logit_rows = logit_rows_},
+                               resources_.stream, resources_.embedding, resources_.kv);
   for (size_t i = 0; i < owners_.size(); ++i) {
     const float* row = logits + i * host_logits_.size();
     resources_.backend.download(std::as_writable_bytes(std::span(host_logits_)),

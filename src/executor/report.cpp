@@ -11,11 +11,10 @@ void report_plan(const Session& session, Log& log) {
   log.info("{}", gpu_weights_percent_line(plan, session.budget()));
   log.info("Weights: {} resident, {} streamed a pass from {}", format_bytes(plan.resident_bytes),
            format_bytes(plan.streamed_bytes), session.stream().description());
-  log.info(
-      "Memory: {} weights + {} ring + {} KV cache + {} scratch + {} norms and biases = {}",
-      format_bytes(memory.weights_bytes), format_bytes(memory.ring_bytes),
-      format_bytes(memory.kv_bytes), format_bytes(memory.scratch_bytes),
-      format_bytes(memory.vectors_bytes), format_bytes(memory.total_bytes()));
+  log.info("Memory: {} weights + {} ring + {} KV cache + {} scratch + {} norms and biases = {}",
+           format_bytes(memory.weights_bytes), format_bytes(memory.ring_bytes),
+           format_bytes(memory.kv_bytes), format_bytes(memory.scratch_bytes),
+           format_bytes(memory.vectors_bytes), format_bytes(memory.total_bytes()));
   log.info("Predicted: {:.1f} ms a decode pass, bound by {}", plan.predicted_pass_ms,
            bound_name(plan.bound));
 }

@@ -67,9 +67,8 @@ void Session::load_weights() {
   plan_options.ring_requests = options_.ring_requests;
   const uint64_t available = memory_for_weights();
   const uint64_t streamable = engine_.manifest().streamable_bytes();
-  const uint64_t beside_weights = available > plan_options.ring_limit_bytes
-                                      ? available - plan_options.ring_limit_bytes
-                                      : 0;
+  const uint64_t beside_weights =
+      available > plan_options.ring_limit_bytes ? available - plan_options.ring_limit_bytes : 0;
   if (options_.automatic_budget) {
     options_.budget = automatic_budget(available, streamable);
   }
@@ -116,11 +115,12 @@ void Session::check(std::span<const GenerationRequest> requests) const {
     const auto length = static_cast<int64_t>(requests[i].prompt.size());
     const int64_t wanted = requests[i].max_new_tokens;
     if (length == 0) {
-      fail(ErrorCode::kInvalidArgument, "[session] prompt {} is empty: it needs at least one token", i);
+      fail(ErrorCode::kInvalidArgument, "[session] prompt {} is empty: it needs at least one token",
+           i);
     }
     if (wanted < 1) {
-      fail(ErrorCode::kInvalidArgument, "[session] prompt {} asks for {} new tokens: ask for 1 or more", i,
-           wanted);
+      fail(ErrorCode::kInvalidArgument,
+           "[session] prompt {} asks for {} new tokens: ask for 1 or more", i, wanted);
     }
     if (length > max_input) {
       fail(ErrorCode::kInvalidArgument,
@@ -130,7 +130,8 @@ void Session::check(std::span<const GenerationRequest> requests) const {
     }
     if (length > limits.max_sequence_tokens - wanted) {
       fail(ErrorCode::kInvalidArgument,
-           "[session] prompt {} has {} tokens and asks for {} more, {} fit: ask for {} or fewer, or build "
+           "[session] prompt {} has {} tokens and asks for {} more, {} fit: ask for {} or fewer, "
+           "or build "
            "again with a larger --max_seq_len",
            i, length, wanted, limits.max_sequence_tokens,
            std::max<int64_t>(0, limits.max_sequence_tokens - length));

@@ -21,21 +21,21 @@ namespace headrace {
 /// What a session must be able to hold at once. Sizes come from here and from the engine's build
 /// configuration, never from free memory.
 struct SessionLimits {
-  int64_t max_sequences = 1;       // sequences in one batch
-  int64_t max_sequence_tokens = 0; // prompt + output of one sequence; 0: the engine's max_seq_len
-  bool context_logits = false;     // logits of every prompt position are wanted
+  int64_t max_sequences = 1;        // sequences in one batch
+  int64_t max_sequence_tokens = 0;  // prompt + output of one sequence; 0: the engine's max_seq_len
+  bool context_logits = false;      // logits of every prompt position are wanted
 };
 
 struct SessionOptions {
   std::string engine_dir;
-  std::string device = "auto";     // auto, cpu or cuda
-  WeightBudget budget;             // weights kept in fast memory
-  bool automatic_budget = false;   // as many as memory allows, instead of `budget`
+  std::string device = "auto";    // auto, cpu or cuda
+  WeightBudget budget;            // weights kept in fast memory
+  bool automatic_budget = false;  // as many as memory allows, instead of `budget`
   SessionLimits limits;
-  int64_t prefill_chunk = 0;       // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
-  int32_t ring_requests = 0;       // slots of the ring; 0: chosen by the plan
+  int64_t prefill_chunk = 0;  // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
+  int32_t ring_requests = 0;  // slots of the ring; 0: chosen by the plan
   StreamOptions stream;
-  std::string profile_path;        // machine profile to plan with; empty: measured once and cached
+  std::string profile_path;  // machine profile to plan with; empty: measured once and cached
 };
 
 /// Planned bytes of memory, by use; what a process needs beyond its own code and tables.
@@ -51,17 +51,17 @@ struct MemoryReport {
 };
 
 struct GenerationRequest {
-  std::vector<int32_t> prompt;    // at least one token
+  std::vector<int32_t> prompt;  // at least one token
   int64_t max_new_tokens = 1;
-  std::vector<int32_t> end_ids;   // generating one of them ends the sequence; empty: never
+  std::vector<int32_t> end_ids;  // generating one of them ends the sequence; empty: never
   SamplingParams sampling;
 };
 
 enum class FinishReason { kLength, kEndId, kStopped };
 
 struct GenerationResult {
-  std::vector<int32_t> tokens;    // generated ones; an end id is the last of them
-  std::vector<float> log_probs;   // of each generated token, natural logarithm
+  std::vector<int32_t> tokens;   // generated ones; an end id is the last of them
+  std::vector<float> log_probs;  // of each generated token, natural logarithm
   double cumulative_log_prob = 0;
   FinishReason finish_reason = FinishReason::kLength;
 };
@@ -84,9 +84,9 @@ struct GenerationStats {
   int64_t generated_tokens = 0;
   int64_t prefill_passes = 0;
   int64_t decode_passes = 0;
-  double prefill_ms = 0;    // until every prompt's last logits are there
+  double prefill_ms = 0;  // until every prompt's last logits are there
   double decode_ms = 0;
-  StreamCounters stream;    // of this call alone
+  StreamCounters stream;  // of this call alone
 };
 
 /// An engine ready to generate: backend, plan, weights, KV cache, model. Confined to one thread.
@@ -111,8 +111,8 @@ class Session {
 
   /// Generates for all requests as one batch: prompts are prefilled in chunks, then every live
   /// sequence decodes one token a pass. A request's tokens and logits do not depend on the others.
-  /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more sequences or
-  /// tokens than the limits allow. `observer` may be null.
+  /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more sequences
+  /// or tokens than the limits allow. `observer` may be null.
   std::vector<GenerationResult> generate(std::span<const GenerationRequest> requests,
                                          GenerationObserver* observer = nullptr);
 

@@ -15,8 +15,8 @@ KvCache::KvCache(const KvShape& shape, int64_t blocks, Buffer memory)
 
 KvLayer KvCache::layer(int64_t index) const {
   HR_CHECK(index >= 0 && index < shape_.layers);
-  const size_t half = static_cast<size_t>(blocks_ * shape_.block_elements()) *
-                      dtype_size(shape_.dtype);
+  const size_t half =
+      static_cast<size_t>(blocks_ * shape_.block_elements()) * dtype_size(shape_.dtype);
   std::byte* k = memory_.data() + static_cast<size_t>(2 * index) * half;
   return {.k = k, .v = k + half, .shape = shape_};
 }

@@ -29,8 +29,8 @@ struct KvShape {
 };
 
 /// One layer's K and V as kernels see them: block b begins at element b * block_elements of `k` and
-/// `v`. Inside a block K is [kv_heads, head_dim, block_tokens] (a score run over consecutive positions
-/// reads consecutive memory) and V is [kv_heads, block_tokens, head_dim].
+/// `v`. Inside a block K is [kv_heads, head_dim, block_tokens] (a score run over consecutive
+/// positions reads consecutive memory) and V is [kv_heads, block_tokens, head_dim].
 struct KvLayer {
   std::byte* k = nullptr;
   std::byte* v = nullptr;
@@ -49,8 +49,8 @@ class KvCache {
   size_t size_bytes() const { return memory_.size_bytes(); }
   KvLayer layer(int64_t index) const;
 
-  /// Extends `table` until it covers `tokens` positions. False, and nothing taken, if too few blocks
-  /// are free.
+  /// Extends `table` until it covers `tokens` positions. False, and nothing taken, if too few
+  /// blocks are free.
   bool grow(std::vector<int32_t>& table, int64_t tokens);
   /// Gives all blocks of `table` back and clears it.
   void release(std::vector<int32_t>& table);

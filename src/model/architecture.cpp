@@ -26,8 +26,8 @@ ForwardFunction find_architecture(std::string_view name) {
     known += known.empty() ? "" : ", ";
     known += entry.name;
   }
-  fail(ErrorCode::kUnsupported, "[model] architecture '{}' is not known: this version runs {}", name,
-       known);
+  fail(ErrorCode::kUnsupported, "[model] architecture '{}' is not known: this version runs {}",
+       name, known);
 }
 
 }  // namespace headrace

@@ -59,7 +59,9 @@ const float* Forward::vector(int32_t layer, Role role) const {
   return found == model_.vectors_.end() ? nullptr : found->second;
 }
 
-const float* Forward::bias(int32_t layer, Role role) const { return vector(layer, bias_role(role)); }
+const float* Forward::bias(int32_t layer, Role role) const {
+  return vector(layer, bias_role(role));
+}
 
 void Forward::embed() {
   const size_t bytes =
@@ -142,18 +144,17 @@ void Forward::rope_and_store(int32_t layer) {
 
 void Forward::attention(int32_t layer) {
   TraceSpan span(model_.context_.trace, "attention", "attention");
-  model_.backend_.attention(
-      {.tokens = tokens(),
-       .heads = config().num_attention_heads,
-       .kv_heads = config().num_key_value_heads,
-       .head_dim = config().head_size,
-       .scale = 1.0f / std::sqrt(static_cast<float>(config().head_size)),
-       .qkv = space().qkv,
-       .qkv_stride = config().qkv_size(),
-       .sequences = input_.sequences,
-       .kv = kv_.layer(layer),
-       .out_dtype = config().dtype,
-       .out = space().attended});
+  model_.backend_.attention({.tokens = tokens(),
+                             .heads = config().num_attention_heads,
+                             .kv_heads = config().num_key_value_heads,
+                             .head_dim = config().head_size,
+                             .scale = 1.0f / std::sqrt(static_cast<float>(config().head_size)),
+                             .qkv = space().qkv,
+                             .qkv_stride = config().qkv_size(),
+                             .sequences = input_.sequences,
+                             .kv = kv_.layer(layer),
+                             .out_dtype = config().dtype,
+                             .out = space().attended});
 }
 
 void Forward::silu_multiply() {
@@ -169,11 +170,10 @@ void Forward::logits() {
   for (size_t begin = 0; begin < rows.size();) {  // one norm for each stretch of adjacent rows
     size_t end = begin + 1;
     while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
-    model_.backend_.rms_norm(space().residual + rows[begin] * hidden,
-                             vector(kNoLayer, Role::kFinalNorm),
-                             static_cast<float>(config().norm_epsilon),
-                             static_cast<int64_t>(end - begin), hidden, config().dtype,
-                             space().normed + begin * row_bytes);
+    model_.backend_.rms_norm(
+        space().residual + rows[begin] * hidden, vector(kNoLayer, Role::kFinalNorm),
+        static_cast<float>(config().norm_epsilon), static_cast<int64_t>(end - begin), hidden,
+        config().dtype, space().normed + begin * row_bytes);
     begin = end;
   }
   multiply(kNoLayer, space().normed, static_cast<int64_t>(rows.size()),

@@ -7,9 +7,9 @@
 
 namespace headrace {
 
-/// One pass in progress: the steps that an architecture's forward function is written with. Lives on
-/// the stack of Model::forward(). Matrix groups are consumed in pass order: each matmul() takes the
-/// next group of the manifest.
+/// One pass in progress: the steps that an architecture's forward function is written with. Lives
+/// on the stack of Model::forward(). Matrix groups are consumed in pass order: each matmul() takes
+/// the next group of the manifest.
 class Forward {
  public:
   /// Where one matrix of a group writes, and its bias.
@@ -32,7 +32,8 @@ class Forward {
   void prepare_rope();
   /// normed = RMSNorm(residual) with a layer's norm weight.
   void norm(int32_t layer, Role role);
-  /// target = W x + bias for each matrix of the next group, x being [tokens, k] in the engine's dtype.
+  /// target = W x + bias for each matrix of the next group, x being [tokens, k] in the engine's
+  /// dtype.
   void matmul(int32_t layer, const std::byte* x, std::initializer_list<Target> targets);
   /// Rotates Q and K of `qkv` and stores K and V in the cache.
   void rope_and_store(int32_t layer);

@@ -34,8 +34,8 @@ Model::Model(const Engine& engine, const ModelLimits& limits, Backend& backend, 
   host_sin_.resize(host_cos_.size());
   const int64_t max_k =
       std::max({config_.hidden_size, config_.q_size(), config_.intermediate_size});
-  kernel_scratch_bytes_ = backend.reserve(std::max(limits.max_tokens, limits.max_logit_rows), max_k,
-                                          config_.dtype);
+  kernel_scratch_bytes_ =
+      backend.reserve(std::max(limits.max_tokens, limits.max_logit_rows), max_k, config_.dtype);
 }
 
 size_t Model::workspace_bytes(const ModelConfig& config, const ModelLimits& limits) {

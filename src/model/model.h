@@ -28,8 +28,8 @@ struct PassInput {
   std::span<const int32_t> logit_rows;
 };
 
-/// A decoder in fast memory: its norms, biases and activations. The matrices come from a WeightStream
-/// pass by pass. Confined to one thread.
+/// A decoder in fast memory: its norms, biases and activations. The matrices come from a
+/// WeightStream pass by pass. Confined to one thread.
 class Model {
  public:
   /// Uploads the vectors and allocates the activations. An architecture that is not in the registry

@@ -8,9 +8,9 @@
 
 namespace headrace {
 
-/// Rotary position frequencies (Su et al. 2021, equation 15) with the scalings that checkpoints use.
-/// Computed in float32 step by step as transformers does, since at position 8,000 the rounding of the
-/// angle is larger than anything else in the pass. Immutable.
+/// Rotary position frequencies (Su et al. 2021, equation 15) with the scalings that checkpoints
+/// use. Computed in float32 step by step as transformers does, since at position 8,000 the rounding
+/// of the angle is larger than anything else in the pass. Immutable.
 class Rope {
  public:
   explicit Rope(const ModelConfig& config);

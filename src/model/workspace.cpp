@@ -14,7 +14,8 @@ class Carver {
   std::byte* take(int64_t rows, int64_t columns, DType dtype) {
     std::byte* place = memory_ == nullptr ? nullptr : memory_ + used_;
     const size_t bytes = static_cast<size_t>(rows * columns) * dtype_size(dtype);
-    used_ += (bytes + 2 * kAlignment - 1) / kAlignment * kAlignment;  // 64 readable bytes after each
+    used_ +=
+        (bytes + 2 * kAlignment - 1) / kAlignment * kAlignment;  // 64 readable bytes after each
     return place;
   }
   float* take_floats(int64_t rows, int64_t columns) {
@@ -37,8 +38,7 @@ Workspace Workspace::carve(const ModelConfig& config, const ModelLimits& limits,
   Workspace space;
   space.embedded = carver.take(tokens, config.hidden_size, dtype);
   space.residual = carver.take_floats(tokens, config.hidden_size);
-  space.normed =
-      carver.take(std::max(tokens, limits.max_logit_rows), config.hidden_size, dtype);
+  space.normed = carver.take(std::max(tokens, limits.max_logit_rows), config.hidden_size, dtype);
   space.qkv = carver.take_floats(tokens, config.qkv_size());
   space.attended = carver.take(tokens, config.q_size(), dtype);
   space.fc = carver.take_floats(tokens, config.intermediate_size);

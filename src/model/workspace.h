@@ -15,7 +15,8 @@ struct ModelLimits {
   int64_t max_logit_rows = 1;  // rows of one pass whose logits are wanted
 };
 
-/// The activations of one pass, carved out of one buffer of fast memory. T: token rows, L: logit rows.
+/// The activations of one pass, carved out of one buffer of fast memory. T: token rows, L: logit
+/// rows.
 struct Workspace {
   std::byte* embedded = nullptr;   // [T, hidden] engine dtype: rows of the embedding table
   float* residual = nullptr;       // [T, hidden]

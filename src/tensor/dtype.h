@@ -16,7 +16,8 @@ constexpr size_t dtype_size(DType dtype) { return dtype == DType::kFloat32 ? 4 :
 /// "float32", "float16" or "bfloat16".
 std::string_view dtype_name(DType dtype);
 
-/// Inverse of dtype_name; also takes fp32, fp16 and bf16. Error{kUnsupported} naming `what` otherwise.
+/// Inverse of dtype_name; also takes fp32, fp16 and bf16. Error{kUnsupported} naming `what`
+/// otherwise.
 DType parse_dtype(std::string_view name, std::string_view what);
 
 }  // namespace headrace

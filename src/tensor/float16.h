@@ -5,9 +5,9 @@
 
 namespace headrace {
 
-/// Scalar conversions between float and the two 16-bit formats: exact one way, round to nearest even
-/// the other. Denormals are kept; NaN stays NaN (quiet). These are the definition that vector code is
-/// compared with (docs/numerics.md).
+/// Scalar conversions between float and the two 16-bit formats: exact one way, round to nearest
+/// even the other. Denormals are kept; NaN stays NaN (quiet). These are the definition that vector
+/// code is compared with (docs/numerics.md).
 
 constexpr float bfloat16_to_float(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
@@ -46,8 +46,9 @@ constexpr uint16_t float_to_float16(float value) {
     const uint32_t rebased = magnitude - 0x38000000u;
     return static_cast<uint16_t>(sign | ((rebased + 0xfffu + ((rebased >> 13) & 1u)) >> 13));
   }
-  if (magnitude < 0x33000000u) return static_cast<uint16_t>(sign);  // below half of the least denormal
-  const uint32_t shift = 126 - (magnitude >> 23);                   // 14 to 24
+  if (magnitude < 0x33000000u)
+    return static_cast<uint16_t>(sign);            // below half of the least denormal
+  const uint32_t shift = 126 - (magnitude >> 23);  // 14 to 24
   const uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
   const uint32_t kept = mantissa >> shift;
   const uint32_t rest = mantissa & ((1u << shift) - 1);

@@ -223,9 +223,7 @@ INSTANTIATE_TEST_SUITE_P(
                 [] { return GgufBytes(1, 0).tensor("w", {8}, kF32, 4).data(64).take(); },
                 ErrorCode::kCorrupt, "at byte 4"},
         Hostile{"ZeroDimension",
-                [] {
-                  return GgufBytes(1, 0).tensor("w", {8, 0}, kF32, 0).data(32).take();
-                },
+                [] { return GgufBytes(1, 0).tensor("w", {8, 0}, kF32, 0).data(32).take(); },
                 ErrorCode::kCorrupt, "a dimension of 0"},
         Hostile{"HugeDimensions",
                 [] {
@@ -234,9 +232,7 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 ErrorCode::kCorrupt, "a dimension of 4294967296"},
         Hostile{"DimensionCount",
-                [] {
-                  return GgufBytes(1, 0).tensor("w", {1, 1, 1, 1, 8}, kF32, 0).take();
-                },
+                [] { return GgufBytes(1, 0).tensor("w", {1, 1, 1, 1, 8}, kF32, 0).take(); },
                 ErrorCode::kCorrupt, "has 5 dimensions"},
         Hostile{"PartOfABlock",
                 [] { return GgufBytes(1, 0).tensor("w", {33}, kQ8, 0).data(68).take(); },

@@ -224,8 +224,7 @@ TEST_F(SessionTest, RequestsThatCannotBeServedAreErrors) {
   TestContext context;
   const auto session = Session::open(options(engine), context.context);
   const auto refuse = [&](const GenerationRequest& bad, const std::string& part) {
-    expect_error(ErrorCode::kInvalidArgument, part,
-                 [&] { session->generate(std::span(&bad, 1)); });
+    expect_error(ErrorCode::kInvalidArgument, part, [&] { session->generate(std::span(&bad, 1)); });
   };
   refuse(request({}, 4), "empty");
   refuse(request({1, 2}, 0), "new tokens");

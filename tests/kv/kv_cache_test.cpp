@@ -7,8 +7,8 @@
 namespace headrace {
 namespace {
 
-constexpr KvShape kShape{.layers = 3, .kv_heads = 2, .head_dim = 5, .block_tokens = 4,
-                         .dtype = DType::kFloat16};
+constexpr KvShape kShape{
+    .layers = 3, .kv_heads = 2, .head_dim = 5, .block_tokens = 4, .dtype = DType::kFloat16};
 
 KvCache make_cache(int64_t blocks) {
   return {kShape, blocks,

@@ -36,8 +36,7 @@ ModelConfig config_of(const json& entry) {
 class RopeTest : public ::testing::TestWithParam<std::string> {
  protected:
   static json entry() {
-    return json::parse(
-        testing::read_file(testing::golden_path("model/rope.json")))[GetParam()];
+    return json::parse(testing::read_file(testing::golden_path("model/rope.json")))[GetParam()];
   }
 };
 

@@ -127,9 +127,9 @@ struct AttentionKernels {
       });
     };
     if (start) {
-      each([](Vec & s, const float*) __attribute__((always_inline)) { s = V::zero(); });
+      each([](Vec& s, const float*) __attribute__((always_inline)) { s = V::zero(); });
     } else {
-      each([](Vec & s, const float* at) __attribute__((always_inline)) { s = V::load(at); });
+      each([](Vec& s, const float* at) __attribute__((always_inline)) { s = V::load(at); });
     }
     for (int64_t step = 0; step < steps; ++step, ++a, b += b_stride) {
       Vec row[kVectors];
@@ -143,7 +143,7 @@ struct AttentionKernels {
         });
       });
     }
-    each([](Vec & s, float* at) __attribute__((always_inline)) { V::store(at, s); });
+    each([](Vec& s, float* at) __attribute__((always_inline)) { V::store(at, s); });
   }
 };
 

@@ -12,8 +12,7 @@ template <int N, typename Body>
 HR_INLINE void unroll(Body body) {
   [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) __attribute__((always_inline)) {
     (body(std::integral_constant<int, kIndex>{}), ...);
-  }
-  (std::make_integer_sequence<int, N>{});
+  }(std::make_integer_sequence<int, N>{});
 }
 
 }  // namespace headrace::cpu

@@ -3,7 +3,8 @@
 
 namespace headrace {
 
-/// Llama 1, 2 and 3 (Touvron et al. 2023): pre-norm decoder, rotary positions, grouped heads, SwiGLU.
+/// Llama 1, 2 and 3 (Touvron et al. 2023): pre-norm decoder, rotary positions, grouped heads,
+/// SwiGLU.
 void llama_forward(Forward& pass) {
   const Workspace& space = pass.space();
   pass.embed();

@@ -124,8 +124,10 @@ int32_t Sampler::draw_from_best(std::span<const float> logits, float maximum, do
     if (kept == sorted) {
       const size_t next = std::min(limit, sorted == 0 ? kFirstCandidates : sorted * 4);
       const auto begin = order_.begin() + static_cast<ptrdiff_t>(sorted);
+      const auto middle = order_.begin() + static_cast<ptrdiff_t>(next);
       const auto end = order_.begin() + static_cast<ptrdiff_t>(limit);
-      std::partial_sort(begin, order_.begin() + static_cast<ptrdiff_t>(next), end, likelier);
+      if (middle != end) std::nth_element(begin, middle, end, likelier);
+      std::sort(begin, middle, likelier);
       sorted = next;
     }
     sum += weight(order_[kept++]);

@@ -16,8 +16,13 @@ constexpr size_t kBlock = 256;
 constexpr float kLowest = -87.0f;  // e^x is a denormal below
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-inline float exp_inline(float x) {
-  const float limited = x < kLowest ? kLowest : x;
+/// e^x for x <= 0, but e^-87 (1.6e-38) for all x below -87: without a branch, so that loops become
+/// vector code.
+inline float exp_limited(float x) {
+  // Magnitudes order as integers do; a float comparison here would keep GCC from vector code.
+  const auto magnitude = static_cast<int32_t>(std::bit_cast<uint32_t>(x) & 0x7fffffffu);
+  const float limited =
+      -std::bit_cast<float>(std::min(magnitude, std::bit_cast<int32_t>(-kLowest)));
   // x = n ln2 + r: adding 1.5 * 2^23 leaves n in the low bits.
   constexpr float kRound = 12582912.0f;
   const float shifted = limited * 1.44269504f + kRound;
@@ -33,8 +38,7 @@ inline float exp_inline(float x) {
   sum = sum * r + 1.0f;
   sum = sum * r + 1.0f;
   const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;  // n, modulo 2^32
-  const float value = std::bit_cast<float>(std::bit_cast<uint32_t>(sum) + exponent);
-  return x < kLowest ? 0.0f : value;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(sum) + exponent);
 }
 
 [[noreturn]] void refuse_logits(std::span<const float> logits) {
@@ -54,7 +58,7 @@ inline float exp_inline(float x) {
 
 }  // namespace
 
-float exp_nonpositive(float x) { return exp_inline(x); }
+float exp_nonpositive(float x) { return x < kLowest ? 0.0f : exp_limited(x); }
 
 int32_t argmax(std::span<const float> logits) {
   std::array<float, kLanes> best;
@@ -80,16 +84,15 @@ int32_t argmax(std::span<const float> logits) {
 
 double log_sum_exp(std::span<const float> logits, float maximum) {
   double total = 0;
+  std::array<float, kBlock> values;
   for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const std::span<const float> block =
-        logits.subspan(begin, std::min(kBlock, logits.size() - begin));
+    const size_t count = std::min(kBlock, logits.size() - begin);
+    for (size_t i = 0; i < count; ++i) values[i] = exp_limited(logits[begin + i] - maximum);
+    std::fill(values.begin() + static_cast<ptrdiff_t>(count), values.end(), 0.0f);
     std::array<float, kLanes> sums{};
-    const size_t whole = block.size() / kLanes * kLanes;
-    for (size_t i = 0; i < whole; i += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane)
-        sums[lane] += exp_inline(block[i + lane] - maximum);
+    for (size_t i = 0; i < kBlock; i += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += values[i + lane];
     }
-    for (size_t i = whole; i < block.size(); ++i) sums[0] += exp_inline(block[i] - maximum);
     for (const float sum : sums) total += static_cast<double>(sum);
   }
   return static_cast<double>(maximum) + std::log(total);

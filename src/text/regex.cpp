@@ -1,6 +1,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/regex.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -18,6 +19,8 @@ constexpr size_t kMaxPatternBytes = 64 << 10;
 constexpr size_t kJitStackStart = 64 << 10;
 // Reserved address space, used only by matches over megabytes that need to remember every step.
 constexpr size_t kJitStackMax = size_t{1} << 30;
+constexpr uint64_t kFreeSteps = 1'000'000;
+constexpr uint64_t kStepsPerByte = 16;
 constexpr uint32_t kInterpreterHeapKib = 2u << 20;
 
 struct CodeFree {
@@ -101,7 +104,6 @@ Regex::Scanner::Scanner(const Regex& regex) : state_(std::make_unique<State>()) 
   state_->data.reset(pcre2_match_data_create_from_pattern(state_->code, nullptr));
   state_->context.reset(pcre2_match_context_create(nullptr));
   if (state_->data == nullptr || state_->context == nullptr) throw std::bad_alloc();
-  pcre2_set_match_limit(state_->context.get(), std::numeric_limits<uint32_t>::max());
   pcre2_set_depth_limit(state_->context.get(), std::numeric_limits<uint32_t>::max());
   pcre2_set_heap_limit(state_->context.get(), kInterpreterHeapKib);
 }
@@ -111,6 +113,11 @@ Regex::Scanner::Scanner(Scanner&&) noexcept = default;
 
 int Regex::Scanner::match(std::string_view text, size_t from) {
   State& s = *state_;
+  // Enough for any pattern that looks at each character a few times, an end for those that run
+  // away.
+  const uint64_t limit = kFreeSteps + kStepsPerByte * uint64_t{text.size() - from};
+  pcre2_set_match_limit(s.context.get(), static_cast<uint32_t>(std::min<uint64_t>(
+                                             limit, std::numeric_limits<uint32_t>::max())));
   const auto attempt = [&](uint32_t options) {
     return pcre2_match(s.code, units(text), text.size(), from, options, s.data.get(),
                        s.context.get());

@@ -77,7 +77,8 @@ struct Regex::Code {
 };
 
 Regex::Regex(std::string_view pattern) : code_(std::make_unique<Code>()) {
-  code_->compiled = compile(translate_pattern(pattern), pattern, PCRE2_MULTILINE);
+  code_->compiled = compile(translate_pattern(pattern), pattern,
+                            PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C);
 }
 
 Regex::Regex(std::unique_ptr<Code> code) : code_(std::move(code)) {}

@@ -1,6 +1,6 @@
 #include "text/chat_template.h"
 
-#include <chrono>
+#include <ctime>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -134,10 +134,9 @@ TEST(ChatTemplateTest, HostileTemplatesEndWithAnErrorSoon) {
       "{{ (-9223372036854775807 - 1) // -1 }}",
   };
   for (const std::string& source : sources) {
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     EXPECT_NE(error_of(source, {}), "no error") << source.substr(0, 200);
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60))
-        << source.substr(0, 200);
+    EXPECT_LT(std::clock() - start, 20 * CLOCKS_PER_SEC) << source.substr(0, 200);
   }
 }
 

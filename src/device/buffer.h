@@ -37,7 +37,7 @@ class Buffer {
     data_ = nullptr;
     size_bytes_ = 0;
   }
-  void swap(Buffer& other) {
+  void swap(Buffer& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_bytes_, other.size_bytes_);
     std::swap(deleter_, other.deleter_);

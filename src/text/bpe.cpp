@@ -58,13 +58,15 @@ void MergeTable::apply_short(std::vector<int32_t>& ids) const {
   size_t n = ids.size();
   for (size_t i = 0; i + 1 < n; ++i) look_up(i);
   while (n > 1) {
-    const auto best = static_cast<size_t>(std::min_element(ranks.begin(), ranks.begin() + (n - 1)) -
-                                          ranks.begin());
+    const auto tokens = static_cast<ptrdiff_t>(n);
+    const ptrdiff_t at =
+        std::min_element(ranks.begin(), ranks.begin() + tokens - 1) - ranks.begin();
+    const auto best = static_cast<size_t>(at);
     if (ranks[best] == kNoRank) break;
     ids[best] = merged[best];
-    std::copy(ids.begin() + best + 2, ids.begin() + n, ids.begin() + best + 1);
-    std::copy(ranks.begin() + best + 1, ranks.begin() + (n - 1), ranks.begin() + best);
-    std::copy(merged.begin() + best + 1, merged.begin() + (n - 1), merged.begin() + best);
+    std::copy(ids.begin() + at + 2, ids.begin() + tokens, ids.begin() + at + 1);
+    std::copy(ranks.begin() + at + 1, ranks.begin() + tokens - 1, ranks.begin() + at);
+    std::copy(merged.begin() + at + 1, merged.begin() + tokens - 1, merged.begin() + at);
     --n;
     if (best > 0) look_up(best - 1);
     if (best + 1 < n) look_up(best);

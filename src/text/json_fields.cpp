@@ -27,9 +27,10 @@ std::string JsonFields::text(const Json& object, const char* key) const {
   return as_text(*value, key);
 }
 
-std::string JsonFields::text_or(const Json& object, const char* key, std::string fallback) const {
+std::string JsonFields::text_or(const Json& object, const char* key,
+                                const std::string& fallback) const {
   const Json* value = find(object, key);
-  return value == nullptr ? std::move(fallback) : as_text(*value, key);
+  return value == nullptr ? fallback : as_text(*value, key);
 }
 
 bool JsonFields::flag_or(const Json& object, const char* key, bool fallback) const {

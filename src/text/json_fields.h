@@ -27,7 +27,7 @@ class JsonFields {
   const Json* find(const Json& object, const char* key) const;
   const Json& array(const Json& object, const char* key) const;
   std::string text(const Json& object, const char* key) const;
-  std::string text_or(const Json& object, const char* key, std::string fallback) const;
+  std::string text_or(const Json& object, const char* key, const std::string& fallback) const;
   bool flag_or(const Json& object, const char* key, bool fallback) const;
   std::optional<int64_t> integer(const Json& object, const char* key) const;
   /// The member "type".

@@ -17,7 +17,7 @@ struct Elementwise {
   using Vec = typename V::Vec;
 
   static HR_INLINE Vec exp(Vec x) {
-    using namespace numerics;
+    using namespace numerics;  // NOLINT(google-build-using-namespace): the formula's constants
     x = V::max(V::set1(kExpLowest), x);
     x = V::min(V::set1(kExpHighest), x);
     const Vec rounded = V::fma(x, V::set1(kLog2E), V::set1(kRoundMagic));

@@ -10,7 +10,7 @@
 
 namespace headrace::reference {
 
-using namespace numerics;  // the constants of the formulas below
+using namespace numerics;  // NOLINT(google-build-using-namespace): the formulas' constants
 
 float load_element(DType dtype, const std::byte* data, int64_t index) {
   const std::byte* at = data + static_cast<size_t>(index) * dtype_size(dtype);

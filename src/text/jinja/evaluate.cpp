@@ -105,7 +105,7 @@ Value Interpreter::evaluate_dict(const Expression& node, Scope& scope) {
 Value Interpreter::evaluate_item(const Expression& node, Scope& scope) {
   const Value object = evaluate(*node.operands[0], scope);
   const Value key = evaluate(*node.operands[1], scope);
-  const Value item = get_item(object, key, budget_);
+  Value item = get_item(object, key, budget_);
   if (!item.is_undefined() || !key.is_string()) return item;
   return get_attribute(object, key.string(), budget_);
 }

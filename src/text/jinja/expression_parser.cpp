@@ -113,7 +113,7 @@ bool ExpressionParser::comparison_ahead() const {
 }
 
 std::string ExpressionParser::take_comparison() {
-  const std::string op = tokens_.next().text;
+  std::string op = tokens_.next().text;
   if (op != "not") return op;
   tokens_.next();
   return "not in";

@@ -75,7 +75,6 @@ class Parser {
   void end_tag() { tokens_.expect(Token::Kind::kBlockEnd, "'%}'"); }
 
   void parse_statement(Block& block) {
-    const std::string name = tokens_.peek().text;
     if (tokens_.take_name("if")) {
       block.push_back(parse_if());
     } else if (tokens_.take_name("for")) {

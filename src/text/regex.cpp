@@ -59,8 +59,7 @@ std::unique_ptr<pcre2_code, CodeFree> compile(std::string_view pattern, std::str
   int error = 0;
   PCRE2_SIZE offset = 0;
   std::unique_ptr<pcre2_code, CodeFree> code(pcre2_compile(
-      units(pattern), pattern.size(), options | PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C,
-      &error, &offset, context.get()));
+      units(pattern), pattern.size(), options | PCRE2_UTF, &error, &offset, context.get()));
   if (code == nullptr) {
     fail(ErrorCode::kUnsupported,
          "[tokenizer] the pattern '{}' is not supported ({}); token ids still work", shown,

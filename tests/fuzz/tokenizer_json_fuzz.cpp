@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -16,7 +17,8 @@ constexpr std::string_view kText =
     "Hello  <s> w\xC3\xB6rld \xF0\x9F\x98\x80\n 12 a\xCC\x81 \xFF don't";
 
 void try_load(const std::string& name, const std::string& content) {
-  headrace::testing::MemoryFileSystem fs({{"d/" + name, content}});
+  headrace::testing::MemoryFileSystem fs(
+      std::map<std::string, std::string>{{"d/" + name, content}});
   try {
     const auto tokenizer = headrace::Tokenizer::load(fs, "d");
     const auto ids = tokenizer->encode(kText);

@@ -90,7 +90,8 @@ TEST(Gguf, TensorsHaveTheValuesThatTheGgufPackageReads) {
     SCOPED_TRACE(name);
     const GgufTensor* found = gguf.find(name);
     ASSERT_NE(found, nullptr);
-    EXPECT_EQ(quant_type_name(static_cast<uint32_t>(found->type)), tensor["type"]);
+    EXPECT_EQ(quant_type_name(static_cast<uint32_t>(found->type)),
+              tensor["type"].get<std::string>());
     EXPECT_EQ(found->shape, tensor["shape"].get<std::vector<int64_t>>());
     const auto values = tensor["values"].get<std::vector<float>>();
     std::vector<std::byte> bytes(found->size_bytes);

@@ -49,7 +49,7 @@ TEST(Safetensors, ReadsWhatTheSafetensorsPackageWrites) {
     EXPECT_EQ(entry->dtype, dtype_of(tensor["dtype"]));
     std::vector<std::byte> bytes(entry->size_bytes);
     reader.read(*entry, 0, bytes);
-    EXPECT_EQ(hex(bytes), tensor["hex"]);
+    EXPECT_EQ(hex(bytes), tensor["hex"].get<std::string>());
   }
   EXPECT_EQ(reader.find("ids.i64")->stored_type, "I64");
   EXPECT_EQ(reader.find("cube.u8")->elements(), 24u);

@@ -126,7 +126,7 @@ TEST_F(NpyTest, HeadersEqualNumpys) {
     const std::string header = npy_header(dtype, c["shape"].get<std::vector<int64_t>>());
     std::string hex;
     for (const char byte : header) hex += fmt::format("{:02x}", static_cast<uint8_t>(byte));
-    EXPECT_EQ(hex, c["header"]) << c["shape"];
+    EXPECT_EQ(hex, c["header"].get<std::string>()) << c["shape"];
   }
 }
 

@@ -21,7 +21,8 @@ demo: build ## convert, build, plan and summarise with a real model, 20 % of it 
 
 test: build lint ## lint, then every test, the quick ones first (what CI runs)
 	@$(DEPS) e2e
-	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2 -LE gpu
+	@echo "The tests labelled gpu were left out: they need a GPU (scripts/gpu_check.sh)."
 
 unit: build ## the tests that take less than a minute together
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2 -L unit

@@ -41,7 +41,7 @@ struct Machine {
     for (size_t at = 0; at < kArenaBytes; at += bytes) {
       std::memcpy(arena.data() + at, numbers.data(), bytes);
     }
-    backend->reserve(kMostTokens, kMostWidth, DType::kFloat16);
+    backend->reserve({.max_tokens = kMostTokens, .max_k = kMostWidth});
   }
 
   double read_gbps() { return measure_read_gbps(pool, arena.bytes()); }

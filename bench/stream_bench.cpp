@@ -42,7 +42,7 @@ class Pass {
     }
     x_ = backend.allocate(static_cast<size_t>(widest) * sizeof(float), "x");
     out_ = backend.allocate(2 * static_cast<size_t>(tallest) * sizeof(float), "out");
-    backend.reserve(1, widest, engine.model().dtype);
+    backend.reserve({.max_tokens = 1, .max_k = widest});
   }
 
   void run(WeightStream& stream) {

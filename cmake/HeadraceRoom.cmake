@@ -18,11 +18,6 @@ if(HEADRACE_SANITIZE)
                                                     -fno-omit-frame-pointer)
   target_link_options(headrace_options INTERFACE -fsanitize=${HEADRACE_SANITIZE})
 endif()
-target_link_options(headrace_options INTERFACE -static-libstdc++ -static-libgcc)
-if(HEADRACE_SANITIZE)
-  set_property(TARGET headrace_options PROPERTY INTERFACE_LINK_OPTIONS
-                                                -fsanitize=${HEADRACE_SANITIZE})
-endif()
 target_link_libraries(headrace_options INTERFACE fmt::fmt-header-only Threads::Threads)
 
 # headrace_room(<room> [USES <rooms>...] [LIBS <libraries>...])
@@ -31,6 +26,7 @@ target_link_libraries(headrace_options INTERFACE fmt::fmt-header-only Threads::T
 function(headrace_room room)
   cmake_parse_arguments(ARG "" "" "USES;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${room}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/kernels/cuda/")  # a library of its own: HeadraceCuda.cmake
   if(NOT sources)
     add_library(headrace_${room} INTERFACE)
     set(scope INTERFACE)

@@ -46,7 +46,8 @@ class Planner {
                .batch_size = flags.batch_size,
                .sequence_tokens = options_.limits.max_sequence_tokens,
                .max_batch_size = engine_.build().max_batch_size,
-               .available_bytes = available_memory_bytes(),
+               .available_bytes =
+                   backend_->free_memory_bytes().value_or(available_memory_bytes()),
                .profile = load_or_measure_profile(options_.profile_path, engine_, *backend_,
                                                   options_.stream, context)};
   }
@@ -65,12 +66,14 @@ class Planner {
     PlannedSession session;
     session.plan = make_plan(engine_.manifest(), report_.profile,
                              {.budget = budget,
+                              .streamed_home = streamed_home(*backend_),
                               .batch_size = report_.batch_size,
                               .ring_requests = options_.ring_requests});
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);
-    session.prefill_chunk = resolve_chunk(options_.prefill_chunk, engine_, options_.limits);
+    session.prefill_chunk = 
+        resolve_chunk(options_.prefill_chunk, engine_, options_.limits, *backend_);
     session.largest_batch = largest_batch(session.plan);
     report_.sessions.push_back(std::move(session));
   }
@@ -82,9 +85,8 @@ class Planner {
   MemoryReport memory(const Plan& plan, const SessionLimits& limits) {
     const ModelConfig& config = engine_.model();
     const ModelLimits rows =
-        model_limits(limits, resolve_chunk(options_.prefill_chunk, engine_, limits));
-    const int64_t widest =
-        std::max({config.hidden_size, config.q_size(), config.intermediate_size});
+        model_limits(limits, resolve_chunk(options_.prefill_chunk, engine_, limits, *backend_),
+                     engine_.build());
     uint64_t vectors = 0;
     for (const VectorInfo& vector : engine_.manifest().vectors) {
       vectors += static_cast<uint64_t>(vector.count) * sizeof(float);
@@ -95,8 +97,7 @@ class Planner {
             .kv_bytes =
                 static_cast<uint64_t>(kv_blocks(engine_, limits)) * kv_shape(engine_).block_bytes(),
             .scratch_bytes = Model::workspace_bytes(config, rows) +
-                             backend_->reserve(std::max(rows.max_tokens, rows.max_logit_rows),
-                                               widest, config.dtype)};
+                             backend_->reserve(pass_limits(config, rows))};
   }
 
   /// Sequences that fit in what is free, up to the engine's limit: by bisection, as memory grows

@@ -43,6 +43,8 @@ class RunObserver : public GenerationObserver {
     return !stopped;
   }
 
+  bool wants_logits() const override { return logits_ != nullptr; }
+
   void on_context_logits(size_t, int64_t, std::span<const float> logits) override {
     if (logits_ != nullptr) logits_->add_context(logits);
   }

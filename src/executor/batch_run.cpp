@@ -105,6 +105,7 @@ void BatchRun::forward() {
   const float* logits =
       resources_.model.forward({.ids = ids_, .sequences = rows_, .logit_rows = logit_rows_},
                                resources_.stream, resources_.embedding, resources_.kv);
+  if (take_likeliest(logits)) return;
   for (size_t i = 0; i < owners_.size(); ++i) {
     const float* row = logits + i * host_logits_.size();
     resources_.backend.download(std::as_writable_bytes(std::span(host_logits_)),
@@ -113,21 +114,45 @@ void BatchRun::forward() {
   }
 }
 
+/// Whether somebody wants logits as such, not only the tokens that follow from them.
+bool BatchRun::wants_logits() const {
+  if (context_logits_ || (observer_ != nullptr && observer_->wants_logits())) return true;
+  return !std::ranges::all_of(
+      owners_, [](const LogitOwner& owner) { return owner.sequence->sampler.takes_likeliest(); });
+}
+
+/// Lets the backend choose the tokens, if that is all there is to do.
+bool BatchRun::take_likeliest(const float* logits) {
+  if (owners_.empty() || wants_logits()) return false;
+  likeliest_.resize(owners_.size());
+  if (!resources_.backend.likeliest_tokens(logits, resources_.model.config().vocab_size,
+                                           likeliest_)) {
+    return false;
+  }
+  for (size_t i = 0; i < owners_.size(); ++i) {
+    Sequence& sequence = *owners_[i].sequence;
+    const SampledToken token = {.id = likeliest_[i].id, .log_prob = likeliest_[i].log_prob};
+    sequence.sampler.take(token);
+    accept_token(sequence, token);
+  }
+  return true;
+}
+
 void BatchRun::take_logits(Sequence& sequence, int64_t position, std::span<const float> logits) {
   if (observer_ != nullptr && context_logits_ && position < sequence.prompt_size()) {
     observer_->on_context_logits(sequence.index, position, logits);
   }
-  if (position + 1 >= sequence.prompt_size()) accept_token(sequence, logits);
+  if (position + 1 < sequence.prompt_size()) return;
+  if (observer_ != nullptr) {
+    observer_->on_generation_logits(
+        sequence.index, static_cast<int64_t>(sequence.result.tokens.size()), logits);
+  }
+  accept_token(sequence, sequence.sampler.sample(logits));
 }
 
-void BatchRun::accept_token(Sequence& sequence, std::span<const float> logits) {
+void BatchRun::accept_token(Sequence& sequence, const SampledToken& sampled) {
   GenerationResult& result = sequence.result;
   const GenerationRequest& request = sequence.request;
-  if (observer_ != nullptr) {
-    observer_->on_generation_logits(sequence.index, static_cast<int64_t>(result.tokens.size()),
-                                    logits);
-  }
-  const SampledToken sampled = sequence.sampler.sample(logits);
   result.tokens.push_back(sampled.id);
   result.log_probs.push_back(sampled.log_prob);
   result.cumulative_log_prob += static_cast<double>(sampled.log_prob);

@@ -57,8 +57,10 @@ class BatchRun {
   void clear_pass();
   void add_rows(Sequence& sequence, std::span<const int32_t> ids, bool all_logits);
   void forward();
+  bool take_likeliest(const float* logits);
+  bool wants_logits() const;
   void take_logits(Sequence& sequence, int64_t position, std::span<const float> logits);
-  void accept_token(Sequence& sequence, std::span<const float> logits);
+  void accept_token(Sequence& sequence, const SampledToken& sampled);
 
   const BatchResources resources_;
   const int64_t chunk_;
@@ -76,6 +78,7 @@ class BatchRun {
   std::vector<int32_t> logit_rows_;
   std::vector<LogitOwner> owners_;  // of logit_rows_
   std::vector<float> host_logits_;  // one row
+  std::vector<LikeliestToken> likeliest_;
 };
 
 }  // namespace headrace

@@ -35,8 +35,8 @@ Session::Session(const SessionOptions& options, Context& context)
   check_streaming_allowed(engine_, options_.budget);
   resolve_budget(options_.budget, engine_.manifest().streamable_bytes());
   options_.limits = resolve_limits(options.limits, engine_.build());
-  prefill_chunk_ = resolve_chunk(options.prefill_chunk, engine_, options_.limits);
   backend_ = make_backend(options.device, context);
+  prefill_chunk_ = resolve_chunk(options.prefill_chunk, engine_, options_.limits, *backend_);
 }
 
 std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& context) {
@@ -44,16 +44,19 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
   session->profile_ = load_or_measure_profile(options.profile_path, session->engine_,
                                               *session->backend_, options.stream, context);
   session->kv_ = make_kv(session->engine_, session->options_.limits, *session->backend_);
-  session->model_ = std::make_unique<Model>(
-      session->engine_, model_limits(session->options_.limits, session->prefill_chunk_),
-      *session->backend_, context);
+  const ModelLimits limits =
+      model_limits(session->options_.limits, session->prefill_chunk_, session->engine_.build());
+  session->model_ =
+      std::make_unique<Model>(session->engine_, limits, *session->backend_, context);
   session->load_weights();
   return session;
 }
 
-/// Bytes that this session may use for weights and ring: what the machine has left for the process.
+/// Bytes that this session may use for weights and ring: what the device, or the machine for the
+/// process, has left.
 uint64_t Session::memory_for_weights() const {
   const MemoryReport memory = this->memory();
+  if (const auto free = backend_->free_memory_bytes()) return *free;
   const uint64_t others = memory.kv_bytes + memory.scratch_bytes + memory.vectors_bytes;
   const uint64_t available = available_memory_bytes();
   return available > others ? available - others : 0;
@@ -64,6 +67,7 @@ void Session::load_weights() {
   stream_.reset();
   PlanOptions plan_options;
   plan_options.batch_size = options_.limits.max_sequences;
+  plan_options.streamed_home = streamed_home(*backend_);
   plan_options.ring_requests = options_.ring_requests;
   const uint64_t available = memory_for_weights();
   const uint64_t streamable = engine_.manifest().streamable_bytes();

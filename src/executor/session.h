@@ -72,6 +72,8 @@ class GenerationObserver {
   virtual ~GenerationObserver() = default;
   /// After each generated token; false ends that sequence (FinishReason::kStopped).
   virtual bool on_token(size_t /*request*/, int32_t /*token*/) { return true; }
+  /// Whether the calls below are wanted; without them, logits need not leave the device.
+  virtual bool wants_logits() const { return false; }
   /// Logits after prompt position `position`; only if SessionLimits::context_logits.
   virtual void on_context_logits(size_t, int64_t, std::span<const float>) {}
   /// Logits that the `step`-th generated token is sampled from.

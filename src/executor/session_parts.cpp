@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace headrace {
 namespace {
@@ -10,12 +11,14 @@ namespace {
 constexpr size_t kScratchLimitBytes = size_t{256} << 20;
 constexpr int64_t kLargestChunk = 512;
 constexpr int64_t kSmallestChunk = 16;
+constexpr int kFirstDevice = 0;
 
 /// The largest power of two up to 512 whose activations leave half of the scratch limit to kernels.
-int64_t choose_chunk(const ModelConfig& config, const SessionLimits& limits) {
+int64_t choose_chunk(const Engine& engine, const SessionLimits& limits) {
   int64_t chunk = kLargestChunk;
   while (chunk > kSmallestChunk &&
-         Model::workspace_bytes(config, model_limits(limits, chunk)) > kScratchLimitBytes / 2) {
+         Model::workspace_bytes(engine.model(), model_limits(limits, chunk, engine.build())) >
+             kScratchLimitBytes / 2) {
     chunk /= 2;
   }
   return chunk;
@@ -24,12 +27,17 @@ int64_t choose_chunk(const ModelConfig& config, const SessionLimits& limits) {
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(const std::string& device, Context& context) {
-  if (device == "cuda") {
-    fail(ErrorCode::kDevice, "[device] this build has no CUDA backend: use --device cpu, or auto");
-  }
+  if (device == "cuda") return make_cuda_backend(kFirstDevice);
   if (device != "cpu" && device != "auto") {
     fail(ErrorCode::kInvalidArgument, "[device] '{}' is not a device: use auto, cpu or cuda",
          device);
+  }
+  if (device == "auto") {
+    try {
+      return make_cuda_backend(kFirstDevice);
+    } catch (const Error& error) {
+      context.log.verbose("{}", error.what());
+    }
   }
   return make_cpu_backend(context.pool, detect_cpu_isa());
 }
@@ -57,18 +65,26 @@ SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
   return limits;
 }
 
-ModelLimits model_limits(const SessionLimits& limits, int64_t chunk) {
+ModelLimits model_limits(const SessionLimits& limits, int64_t chunk, const BuildConfig& build) {
   const int64_t rows = std::max(chunk, limits.max_sequences);
   return {.max_tokens = rows,
-          .max_logit_rows = limits.context_logits ? rows : limits.max_sequences};
+          .max_logit_rows = limits.context_logits ? rows : limits.max_sequences,
+          .max_sequences = limits.max_sequences,
+          .max_context = limits.max_sequence_tokens,
+          .canonical_rows = build.canonical_rows};
 }
 
-int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& limits) {
+int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& limits,
+                      const Backend& backend) {
   if (asked < 0) {
     fail(ErrorCode::kInvalidArgument,
          "[session] a prefill chunk of {} rows cannot run: use 1 or more", asked);
   }
-  const int64_t chunk = asked == 0 ? choose_chunk(engine.model(), limits) : asked;
+  int64_t chunk = asked;
+  if (chunk == 0) {
+    chunk = backend.has_own_memory() ? engine.build().max_num_tokens
+                                     : choose_chunk(engine, limits);
+  }
   return std::min(chunk, limits.max_sequences * limits.max_sequence_tokens);
 }
 
@@ -85,6 +101,10 @@ WeightBudget automatic_budget(uint64_t available, uint64_t streamable_bytes) {
   const uint64_t ring = PlanOptions().ring_limit_bytes;
   const uint64_t beside_ring = available > ring ? available - ring : 0;
   return {.percent = {}, .bytes = std::min(streamable_bytes, beside_ring - beside_ring / 10)};
+}
+
+Home streamed_home(const Backend& backend) {
+  return backend.has_own_memory() ? Home::kHost : Home::kDisk;
 }
 
 KvShape kv_shape(const Engine& engine) {

@@ -16,17 +16,20 @@ namespace headrace {
 /// What a session settles before it allocates anything, so that `headrace plan` can say the same
 /// without a session.
 
-/// The backend that --device names. Error{kDevice} for one that is not there.
+/// The backend that --device names; auto is CUDA where it can be used, else the CPU. Error{kDevice}
+/// for one that is not there.
 std::unique_ptr<Backend> make_backend(const std::string& device, Context& context);
 
 /// Fills in defaults from the engine. Error{kInvalidArgument} for more than it was built for.
 SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build);
 
 /// The largest pass of a session whose prefill passes have `chunk` token rows.
-ModelLimits model_limits(const SessionLimits& limits, int64_t chunk);
+ModelLimits model_limits(const SessionLimits& limits, int64_t chunk, const BuildConfig& build);
 
-/// `asked`, or if it is 0 as many rows as keep the scratch under 256 MB. Takes resolved limits.
-int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& limits);
+/// `asked`, or if it is 0: the engine's --max_num_tokens on a device with memory of its own,
+/// elsewhere as many rows as keep the scratch under 256 MB. Takes resolved limits.
+int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& limits,
+                      const Backend& backend);
 
 /// Error{kInvalidArgument} if the engine was built without weight streaming and not all of it is to
 /// stay in fast memory.
@@ -35,6 +38,10 @@ void check_streaming_allowed(const Engine& engine, const WeightBudget& budget);
 /// As many weights as `available` bytes hold beside a ring, with a tenth left for the rest of the
 /// process and its neighbours.
 WeightBudget automatic_budget(uint64_t available, uint64_t streamable_bytes);
+
+/// Where tiles rest that are not in fast memory: in host memory beside a device that has its own,
+/// otherwise in the engine file.
+Home streamed_home(const Backend& backend);
 
 KvShape kv_shape(const Engine& engine);
 /// Blocks of KV cache that a session with these (resolved) limits has.

@@ -3,11 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "device/buffer.h"
+#include "device/copy_queue.h"
 #include "kernels/weights.h"
 #include "kv/kv_cache.h"
 #include "tensor/dtype.h"
@@ -78,6 +80,27 @@ struct AttentionArgs {
   std::byte* out = nullptr;
 };
 
+/// The largest passes that a backend has to run, for the scratch that it keeps for itself.
+struct PassLimits {
+  int64_t max_tokens = 0;     // token rows of a pass
+  int64_t max_sequences = 1;  // sequences in a pass
+  int64_t max_context = 0;    // positions of a sequence; 0: no attention is run
+  int64_t max_k = 0;          // columns of a matrix
+  int64_t max_logit_rows = 0;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  DType dtype = DType::kFloat16;
+  /// Up to so many token rows a pass follows the canonical order (docs/numerics.md); 0: every pass.
+  /// A backend without another order ignores it.
+  int64_t canonical_rows = 0;
+};
+
+/// The most likely token of a row of logits, and its probability's natural logarithm.
+struct LikeliestToken {
+  int32_t id = 0;
+  float log_prob = 0;
+};
+
 /// Where the mathematics happens: a few coarse ops over memory that the backend allocated. Ops are
 /// enqueued in order; synchronize() waits for all of them (on the CPU backends each op has finished
 /// when it returns). Every op's result is fixed bit for bit by docs/numerics.md, whatever the
@@ -114,9 +137,33 @@ class Backend {
   virtual void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
                              DType out_dtype, std::byte* out) = 0;
 
-  /// Scratch that ops keep for themselves (packed x and the like) for passes up to this shape, so
-  /// that the plan can report it; allocated here, once, and never on the per-pass path.
-  virtual size_t reserve(int64_t max_tokens, int64_t max_k, DType dtype) = 0;
+  /// Scratch that ops keep for themselves (packed x and the like) for passes up to these limits, in
+  /// bytes, so that the plan can report it; allocated here, once, and never on the per-pass path.
+  virtual size_t reserve(const PassLimits& limits) = 0;
+
+  /// Says which rows the next pass holds; rope_and_store and attention then get the same ones, and
+  /// the block tables do not change until the pass has ended.
+  virtual void begin_pass(std::span<const SequenceRows> /*sequences*/) {}
+
+  /// Chooses the likeliest token of each row of logits [tokens.size(), vocab], the smallest id among
+  /// equals, and waits for the result. False if this backend leaves that to the host. A NaN or
+  /// +infinity among the logits gives a log_prob that is not finite.
+  virtual bool likeliest_tokens(const float* /*logits*/, int64_t /*vocab*/,
+                                std::span<LikeliestToken> /*tokens*/) {
+    return false;
+  }
+
+  /// A queue of copies from host memory, for backends whose memory is not the host's; null for
+  /// others.
+  virtual std::unique_ptr<CopyQueue> make_copy_queue(int /*slots*/) { return nullptr; }
+  /// Whether fast memory is apart from the host's, so that weights stream from host memory.
+  virtual bool has_own_memory() const { return false; }
+  /// Bytes of its own memory that can still be allocated; nothing if it has none of its own.
+  virtual std::optional<uint64_t> free_memory_bytes() const { return {}; }
+  /// Fixes host memory that copies will read; page-aligned. Error{kOutOfMemory} if the system
+  /// refuses. Undone by unpin() before the memory goes.
+  virtual void pin(std::span<std::byte> /*memory*/) {}
+  virtual void unpin(std::span<std::byte> /*memory*/) {}
 };
 
 /// The scalar definition of every op. Slow; for tests.
@@ -128,6 +175,10 @@ enum class CpuIsa { kPortable, kAvx2, kAvx512 };
 /// The best that this processor has.
 CpuIsa detect_cpu_isa();
 const char* cpu_isa_name(CpuIsa isa);
+
+/// The CUDA backend of device `index`, from libheadrace_cuda.so beside the program. Error{kDevice}
+/// that says what is missing: library, driver or device.
+std::unique_ptr<Backend> make_cuda_backend(int index);
 
 /// `pool` must outlive the backend. An instruction set that the processor lacks is Error{kDevice}.
 std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, CpuIsa isa);

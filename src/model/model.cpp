@@ -32,10 +32,7 @@ Model::Model(const Engine& engine, const ModelLimits& limits, Backend& backend, 
   host_rows_.resize(tokens * static_cast<size_t>(config_.hidden_size) * dtype_size(config_.dtype));
   host_cos_.resize(tokens * static_cast<size_t>(config_.head_size / 2));
   host_sin_.resize(host_cos_.size());
-  const int64_t max_k =
-      std::max({config_.hidden_size, config_.q_size(), config_.intermediate_size});
-  kernel_scratch_bytes_ =
-      backend.reserve(std::max(limits.max_tokens, limits.max_logit_rows), max_k, config_.dtype);
+  kernel_scratch_bytes_ = backend.reserve(pass_limits(config_, limits));
 }
 
 size_t Model::workspace_bytes(const ModelConfig& config, const ModelLimits& limits) {
@@ -61,6 +58,7 @@ const float* Model::forward(const PassInput& input, WeightStream& weights,
   HR_CHECK(static_cast<int64_t>(input.ids.size()) <= limits_.max_tokens);
   HR_CHECK(static_cast<int64_t>(input.logit_rows.size()) <= limits_.max_logit_rows);
   weights.begin_pass(!input.logit_rows.empty());
+  backend_.begin_pass(input.sequences);
   Forward pass(*this, input, weights, embedding, kv);
   find_architecture(config_.architecture)(pass);
   weights.end_pass();

@@ -30,6 +30,18 @@ class Carver {
 
 }  // namespace
 
+PassLimits pass_limits(const ModelConfig& config, const ModelLimits& limits) {
+  return {.max_tokens = std::max(limits.max_tokens, limits.max_logit_rows),
+          .max_sequences = limits.max_sequences,
+          .max_context = limits.max_context,
+          .max_k = std::max({config.hidden_size, config.q_size(), config.intermediate_size}),
+          .max_logit_rows = limits.max_logit_rows,
+          .heads = config.num_attention_heads,
+          .head_dim = config.head_size,
+          .dtype = config.dtype,
+          .canonical_rows = limits.canonical_rows};
+}
+
 Workspace Workspace::carve(const ModelConfig& config, const ModelLimits& limits,
                            std::byte* memory) {
   const int64_t tokens = limits.max_tokens;

@@ -13,7 +13,13 @@ namespace headrace {
 struct ModelLimits {
   int64_t max_tokens = 512;    // token rows of one pass
   int64_t max_logit_rows = 1;  // rows of one pass whose logits are wanted
+  int64_t max_sequences = 1;   // sequences in one pass
+  int64_t max_context = 0;     // positions of one sequence
+  int64_t canonical_rows = 0;  // kernels/backend.h: PassLimits
 };
+
+/// What a backend has to be prepared for.
+PassLimits pass_limits(const ModelConfig& config, const ModelLimits& limits);
 
 /// The activations of one pass, carved out of one buffer of fast memory. T: token rows, L: logit
 /// rows.

@@ -201,7 +201,7 @@ Plan make_plan(const Manifest& manifest, const MachineProfile& profile,
   const std::vector<bool> resident = spread_residency(manifest, plan.budget_bytes);
   plan.homes.reserve(resident.size());
   for (size_t t = 0; t < resident.size(); ++t) {
-    plan.homes.push_back(resident[t] ? Home::kDevice : Home::kDisk);
+    plan.homes.push_back(resident[t] ? Home::kDevice : options.streamed_home);
     if (!resident[t]) plan.streamed_bytes += manifest.tiles[t].raw_bytes;
   }
   place_resident(manifest, resident, plan);

@@ -20,16 +20,17 @@ struct WeightBudget {
 /// [0, 1] or not a number.
 uint64_t resolve_budget(const WeightBudget& budget, uint64_t streamable_bytes);
 
+/// Where a tile rests between passes. kDevice: in fast memory.
+enum class Home : uint8_t { kDevice, kHost, kDisk };
+
 struct PlanOptions {
   WeightBudget budget = {};
+  Home streamed_home = Home::kDisk;             // of the tiles that are not resident
   int64_t batch_size = 1;                       // token rows of a decode pass, for the prediction
   uint64_t request_bytes = uint64_t{16} << 20;  // neighbours travel together up to this size
   int32_t ring_requests = 0;                    // slots of the ring; 0: chosen by the plan
   uint64_t ring_limit_bytes = uint64_t{128} << 20;  // of the ring that the plan chooses
 };
-
-/// Where a tile rests between passes. kDevice: in fast memory.
-enum class Home : uint8_t { kDevice, kHost, kDisk };
 
 /// Neighbouring non-resident tiles of one matrix that travel as one transfer.
 struct TransferRequest {

@@ -21,11 +21,18 @@ namespace headrace {
 namespace {
 
 constexpr double kSeconds = 0.3;  // of each measurement of the backend
-constexpr size_t kMemoryBytes = size_t{64} << 20;
 constexpr int64_t kMemoryK = 4096;
-constexpr int64_t kComputeK = 1024;
-constexpr int64_t kComputeRows = 512;
-constexpr int64_t kComputeTokens = 64;
+
+/// Products large enough for the caches and the parallelism of what is measured.
+struct Workload {
+  int64_t memory_bytes;  // of weights, read for one token row
+  int64_t compute_rows;
+  int64_t compute_k;
+  int64_t compute_tokens;
+};
+constexpr Workload kHostWorkload = {int64_t{64} << 20, 512, 1024, 64};
+constexpr Workload kDeviceWorkload = {int64_t{512} << 20, 4096, 4096, 2048};
+
 // Every element is a normal number near 1 (fp16) or 0.01 (bf16, fp32), so that arithmetic runs at
 // its usual speed.
 constexpr int kPattern = 0x3c;
@@ -83,16 +90,23 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
   profile.machine = machine_name(engine, backend);
   profile.threads = context.pool.size();
   profile.free_memory_bytes = available_memory_bytes();
-  profile.disk_gbps = measure_read_gbps(engine.weights_path(), options, {}, context);
+  profile.disk_gbps = backend.has_own_memory()
+                          ? measure_copy_gbps(backend, context.clock)
+                          : measure_read_gbps(engine.weights_path(), options, {}, context);
 
-  backend.reserve(kComputeTokens, kMemoryK, dtype);
+  const Workload load = backend.has_own_memory() ? kDeviceWorkload : kHostWorkload;
+  backend.reserve({.max_tokens = load.compute_tokens,
+                   .max_k = kMemoryK,
+                   .dtype = dtype,
+                   .canonical_rows = engine.build().canonical_rows});
   const auto element = static_cast<int64_t>(dtype_size(dtype));
-  const int64_t rows = static_cast<int64_t>(kMemoryBytes) / (kMemoryK * element);
+  const int64_t rows = load.memory_bytes / (kMemoryK * element);
   profile.memory_gbps = static_cast<double>(rows * kMemoryK * element) / 1e9 /
                         time_matmul(backend, dtype, rows, kMemoryK, 1, context.clock);
   profile.matmul_gflops =
-      2e-9 * static_cast<double>(kComputeRows * kComputeK * kComputeTokens) /
-      time_matmul(backend, dtype, kComputeRows, kComputeK, kComputeTokens, context.clock);
+      2e-9 * static_cast<double>(load.compute_rows * load.compute_k * load.compute_tokens) /
+      time_matmul(backend, dtype, load.compute_rows, load.compute_k, load.compute_tokens,
+                  context.clock);
   return profile;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/clock.h"
 #include "base/context.h"
 #include "engine/engine_reader.h"
 #include "kernels/backend.h"
@@ -23,8 +24,11 @@ struct ReadMeasurement {
 double measure_read_gbps(const std::string& path, const StreamOptions& options,
                          const ReadMeasurement& measurement, Context& context);
 
-/// Measures disk (on the engine's weights), memory and arithmetic; takes under 3 s and at most 128
-/// MB that are given back.
+/// 1e9 bytes/s of copies from pinned host memory into the memory of a backend that has its own.
+double measure_copy_gbps(Backend& backend, const Clock& clock);
+
+/// Measures the link (the disk that holds the engine's weights, or copies into the backend's own
+/// memory), memory and arithmetic; takes under 3 s and little memory, which is given back.
 MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
                                Context& context);
 

@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -39,18 +40,34 @@ SampledToken Sampler::sample(std::span<const float> logits) {
   const double log_sum = log_sum_exp(logits, logits[static_cast<size_t>(likeliest)]);
   token.log_prob =
       static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token.id)]) - log_sum);
+  add(token);
+  return token;
+}
+
+bool Sampler::takes_likeliest() const { return greedy_ && !penalised() && !suppresses_end(); }
+
+void Sampler::take(const SampledToken& token) {
+  HR_CHECK(takes_likeliest());
+  if (!std::isfinite(token.log_prob)) {
+    fail(ErrorCode::kInvalidArgument,
+         "[sampling] a logit is not a number or infinite: the model's weights may be damaged "
+         "(headrace inspect --verify)");
+  }
+  add(token);
+}
+
+void Sampler::add(const SampledToken& token) {
   cumulative_log_prob_ += static_cast<double>(token.log_prob);
   ++position_;
   ++generated_;
   if (penalised()) ++counts_[token.id];
-  return token;
 }
 
 /// Applies penalties and min_length to a copy; returns `logits` itself if there is nothing to
 /// apply. The temperature comes later: additive penalties are multiplied by it here instead, which
 /// is the same and spares a pass over the vocabulary.
 std::span<const float> Sampler::adjust(std::span<const float> logits) {
-  const bool suppress_end = generated_ < params_.min_length && !end_ids_.empty();
+  const bool suppress_end = suppresses_end();
   if (counts_.empty() && !suppress_end) return logits;
   adjusted_.assign(logits.begin(), logits.end());
   const float scale = params_.temperature == 0 ? 1.0f : params_.temperature;

@@ -32,6 +32,13 @@ class Sampler {
   /// token.
   SampledToken sample(std::span<const float> logits);
 
+  /// Whether sample() would take the likeliest token as the logits stand, so that whoever has them
+  /// may choose it.
+  bool takes_likeliest() const;
+  /// Adds a token that was chosen so. Error{kInvalidArgument} if its log_prob is not a number:
+  /// there was a NaN or +infinity among the logits.
+  void take(const SampledToken& token);
+
   /// Tokens chosen so far.
   int64_t generated() const { return generated_; }
   /// Sum of their log probabilities.
@@ -39,6 +46,8 @@ class Sampler {
 
  private:
   bool penalised() const;
+  void add(const SampledToken& token);
+  bool suppresses_end() const { return generated_ < params_.min_length && !end_ids_.empty(); }
   std::span<const float> adjust(std::span<const float> logits);
   int32_t draw(std::span<const float> logits, float maximum);
   int32_t draw_from_all(std::span<const float> logits, float maximum, double random) const;

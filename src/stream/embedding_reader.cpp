@@ -7,9 +7,15 @@
 
 #include "base/context.h"
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "base/trace.h"
 
 namespace headrace {
+namespace {
+
+constexpr int64_t kRowsAtATime = 64;  // that a thread takes
+
+}  // namespace
 
 EmbeddingReader::EmbeddingReader(const Engine& engine, WeightStream& stream)
     : engine_(engine),
@@ -18,7 +24,46 @@ EmbeddingReader::EmbeddingReader(const Engine& engine, WeightStream& stream)
       row_bytes_(static_cast<uint64_t>(engine.model().hidden_size) *
                  dtype_size(engine.model().dtype)),
       stored_row_(engine.manifest().embedding.row_stride_bytes) {
-  file_->expect_random_reads();
+  if (stream.backend().has_own_memory()) {
+    load_table();
+  } else {
+    file_->expect_random_reads();
+  }
+}
+
+void EmbeddingReader::load_table() {
+  const int64_t vocab = engine_.model().vocab_size;
+  TraceSpan span(stream_.context().trace, "load the embedding table", "stream");
+  span.set_bytes(static_cast<uint64_t>(vocab) * row_bytes_);
+  Buffer table =
+      allocate_host(static_cast<size_t>(vocab) * row_bytes_, "the token embedding table");
+  const bool tied = engine_.manifest().embedding.tied;
+  stream_.context().pool.parallel_for(vocab, kRowsAtATime, [&](int64_t begin, int64_t end) {
+    std::vector<std::byte> stored(stored_row_.size());
+    for (int64_t id = begin; id < end; ++id) {
+      const uint64_t offset = place_of(static_cast<int32_t>(id)).offset;
+      const std::span<std::byte> row =
+          table.bytes().subspan(static_cast<size_t>(id) * row_bytes_, row_bytes_);
+      if (tied) {
+        file_->read(offset, row);
+      } else {
+        read_untied_row(offset, static_cast<int32_t>(id), stored, row);
+      }
+    }
+  });
+  table_ = std::move(table);
+}
+
+void EmbeddingReader::gather_from_table(std::span<const int32_t> ids, std::byte* out) {
+  stream_.context().pool.parallel_for(
+      static_cast<int64_t>(ids.size()), kRowsAtATime, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const auto id = static_cast<size_t>(ids[static_cast<size_t>(i)]);
+          std::memcpy(out + static_cast<size_t>(i) * row_bytes_, table_.data() + id * row_bytes_,
+                      row_bytes_);
+        }
+      });
+  stream_.count_embedding(ids.size() * row_bytes_, 0);
 }
 
 EmbeddingReader::Place EmbeddingReader::place_of(int32_t id) const {
@@ -45,6 +90,10 @@ EmbeddingReader::Place EmbeddingReader::place_of(int32_t id) const {
 void EmbeddingReader::gather(std::span<const int32_t> ids, std::byte* out) {
   TraceSpan span(stream_.context().trace, "embedding", "stream");
   span.set_bytes(ids.size() * row_bytes_);
+  if (table_.size_bytes() > 0) {
+    for (const int32_t id : ids) place_of(id);  // in the vocabulary?
+    return gather_from_table(ids, out);
+  }
   // The system fetches all rows at once while the first are waited for.
   for (const int32_t id : ids) {
     const Place place = place_of(id);
@@ -67,20 +116,26 @@ void EmbeddingReader::read_row(const Place& place, int32_t id, std::span<std::by
     stream_.count_embedding(row_bytes_, row_bytes_);
     return;
   }
-  file_->read(place.offset, stored_row_);
+  read_untied_row(place.offset, id, stored_row_, out);
   stream_.count_embedding(row_bytes_, stored_row_.size());
+}
+
+/// Reads a row and its checksum into `stored`, compares them, and copies the row to `out`.
+void EmbeddingReader::read_untied_row(uint64_t offset, int32_t id, std::span<std::byte> stored,
+                                      std::span<std::byte> out) const {
+  file_->read(offset, stored);
   uint64_t checksum = 0;
-  const auto stored = std::span(stored_row_).last<sizeof(checksum)>();
+  const auto trailer = stored.last<sizeof(checksum)>();
   for (size_t i = 0; i < sizeof(checksum); ++i) {
-    checksum |= std::to_integer<uint64_t>(stored[i]) << (8 * i);
+    checksum |= std::to_integer<uint64_t>(trailer[i]) << (8 * i);
   }
-  if (XXH3_64bits(stored_row_.data(), row_bytes_) != checksum) {
+  if (XXH3_64bits(stored.data(), row_bytes_) != checksum) {
     fail(ErrorCode::kCorrupt,
          "[stream] embedding row {} of {} at byte {} does not match its checksum: build the engine "
          "again",
-         id, file_->path(), place.offset);
+         id, file_->path(), offset);
   }
-  std::memcpy(out.data(), stored_row_.data(), row_bytes_);
+  std::memcpy(out.data(), stored.data(), row_bytes_);
 }
 
 }  // namespace headrace

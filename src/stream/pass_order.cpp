@@ -2,6 +2,17 @@
 
 namespace headrace {
 
+PassOrder PassOrder::of(const Manifest& manifest, const Plan& plan) {
+  const auto count = static_cast<uint32_t>(plan.requests.size());
+  uint32_t body = count;
+  while (body > 0) {
+    const TileInfo& tile = manifest.tiles[plan.requests[body - 1].first_tile];
+    if (manifest.matrices[tile.matrix].role != Role::kLmHead) break;
+    --body;
+  }
+  return {body, count};
+}
+
 void PassOrder::begin_pass(bool with_logits) {
   ++begun_;
   with_logits_ = with_logits;

@@ -2,6 +2,9 @@
 
 #include <cstdint>
 
+#include "engine/manifest.h"
+#include "plan/plan.h"
+
 namespace headrace {
 
 /// In which order requests are fetched: pass after pass, requests [0, body) in every pass and
@@ -10,6 +13,8 @@ namespace headrace {
 class PassOrder {
  public:
   PassOrder(uint32_t body, uint32_t count) : body_(body), count_(count) {}
+  /// The order of a plan's requests.
+  static PassOrder of(const Manifest& manifest, const Plan& plan);
 
   /// Pass number `begun` (from 0) begins; its kind is known now.
   void begin_pass(bool with_logits);

@@ -11,6 +11,7 @@
 #include "kernels/backend.h"
 #include "kernels/weights.h"
 #include "plan/plan.h"
+#include "stream/bulk_read.h"
 #include "stream/link.h"
 #include "stream/tile_check.h"
 
@@ -22,8 +23,7 @@ class ResidentWeights {
   /// Allocates the arena. `manifest` and `plan` must outlive it.
   ResidentWeights(const Manifest& manifest, const Plan& plan, Backend& backend);
 
-  /// Reads and checks all resident tiles, as many requests deep as the link goes, showing progress.
-  /// Returns the bytes read. Throws what failed, when nothing is in flight any more.
+  /// Reads and checks all resident tiles (stream/bulk_read.h). Returns the bytes read.
   uint64_t load(Link& link, TileCheck& check, Context& context);
 
   /// The resident rows of a group, neighbours joined.
@@ -32,15 +32,15 @@ class ResidentWeights {
   const std::byte* tile(uint32_t tile) const;
 
  private:
-  struct Chunk {  // neighbours in the file and in the arena, read at once
-    uint32_t first_tile = 0;
-    uint32_t tile_count = 0;
-    uint64_t size_bytes = 0;
-  };
-  std::vector<Chunk> chunks() const;
+  /// Tiles that are neighbours in the file and in the arena.
+  std::vector<BulkPiece> pieces() const;
+  uint64_t load_staged(std::span<const BulkPiece> pieces, Link& link, TileCheck& check,
+                       Context& context);
+  std::byte* place(const BulkPiece& piece) const;
 
   const Manifest& manifest_;
   const Plan& plan_;
+  Backend& backend_;
   Buffer arena_;
   std::vector<std::vector<WeightRun>> runs_;  // by group
 };

@@ -6,19 +6,33 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/format.h"
+#include "base/thread_pool.h"
 #include "base/trace.h"
+#include "stream/copy_ring.h"
 #include "stream/disk_link.h"
+#include "stream/disk_ring.h"
+#include "stream/host_weights.h"
 #include "stream/resident_weights.h"
-#include "stream/ring.h"
 #include "stream/tile_check.h"
 
 namespace headrace {
 namespace {
 
-constexpr int32_t kLoadDepth = 8;  // requests in flight while resident tiles are read
+constexpr int32_t kLoadDepth = 8;  // requests in flight while weights are loaded
+
+/// Where every byte is read once and for all, a page cache that holds the file is the quicker
+/// source, and many threads copy out of it quicker than one.
+std::unique_ptr<Link> open_loading_link(const Engine& engine, const StreamOptions& options) {
+  StreamOptions buffered = options;
+  if (options.direct == DirectMode::kAuto) buffered.direct = DirectMode::kOff;
+  if (options.io == IoMode::kAuto) buffered.io = IoMode::kPread;
+  return open_disk_link(engine.weights_path(), std::max(available_processors(), kLoadDepth),
+                        buffered);
+}
 
 std::unique_ptr<Link> open_link(const Engine& engine, const Plan& plan,
-                                const StreamOptions& options) {
+                                const StreamOptions& options, const Backend& backend) {
+  if (backend.has_own_memory()) return open_loading_link(engine, options);
   return open_disk_link(engine.weights_path(), std::max(plan.ring_requests, kLoadDepth), options);
 }
 
@@ -46,7 +60,8 @@ class WeightStream::State : public WeightFeed {
   const std::unique_ptr<Link> link;
   TileCheck check;
   ResidentWeights resident;
-  std::unique_ptr<Ring> ring;  // null if nothing streams; goes before what it reads into and from
+  std::unique_ptr<HostWeights> host_weights;  // null where the ring reads the file itself
+  std::unique_ptr<Ring> ring;                 // null if nothing streams; goes before what it reads into and from
 
  private:
   bool loaded_ = false;
@@ -77,19 +92,31 @@ WeightStream::State::State(const Manifest& manifest_in, Plan plan_in, std::uniqu
       resident(manifest, plan, backend) {
   if (plan.requests.empty()) return;
   Buffer memory = backend.allocate(plan.ring_bytes(), "ring of streamed weights");
+  if (backend.has_own_memory()) {
+    host_weights = std::make_unique<HostWeights>(plan, backend);
+    ring = std::make_unique<CopyRing>(CopyRing::Parts{.manifest = manifest,
+                                                      .plan = plan,
+                                                      .weights = *host_weights,
+                                                      .clock = context.clock,
+                                                      .trace = context.trace},
+                                      backend.make_copy_queue(plan.ring_requests),
+                                      std::move(memory));
+    return;
+  }
   link->prepare(memory.bytes());
-  ring = std::make_unique<Ring>(Ring::Parts{.manifest = manifest,
-                                            .plan = plan,
-                                            .link = *link,
-                                            .check = check,
-                                            .clock = context.clock,
-                                            .trace = context.trace},
-                                std::move(memory));
+  ring = std::make_unique<DiskRing>(DiskRing::Parts{.manifest = manifest,
+                                                    .plan = plan,
+                                                    .link = *link,
+                                                    .check = check,
+                                                    .clock = context.clock,
+                                                    .trace = context.trace},
+                                    std::move(memory));
 }
 
 void WeightStream::State::load_resident() {
   HR_CHECK(!loaded_);
   totals.resident_load_bytes += resident.load(*link, check, context);
+  if (host_weights) totals.host_load_bytes += host_weights->load(*link, check, context);
   loaded_ = true;
   if (ring) ring->begin();
 }
@@ -153,6 +180,7 @@ StreamCounters WeightStream::State::counters() const {
   sum.embedding_bytes = totals.embedding_bytes;
   sum.embedding_read_bytes = totals.embedding_read_bytes;
   sum.resident_load_bytes = totals.resident_load_bytes;
+  sum.host_load_bytes = totals.host_load_bytes;
   return sum;
 }
 
@@ -173,7 +201,8 @@ void WeightStream::State::trace_pass() const {
 
 WeightStream::WeightStream(const Engine& engine, Plan plan, const StreamOptions& options,
                            Backend& backend, Context& context)
-    : WeightStream(engine.manifest(), plan, open_link(engine, plan, options), engine.weights_path(),
+    : WeightStream(engine.manifest(), plan, open_link(engine, plan, options, backend),
+                   engine.weights_path(),
                    options, backend, context) {}
 
 WeightStream::WeightStream(const Manifest& manifest, Plan plan, std::unique_ptr<Link> link,

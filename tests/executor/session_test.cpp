@@ -33,6 +33,7 @@ constexpr const char* kProfile =
 /// All logits of a batch, in the order that they were made, by request.
 class LogitsRecorder : public GenerationObserver {
  public:
+  bool wants_logits() const override { return true; }
   void on_context_logits(size_t request, int64_t, std::span<const float> logits) override {
     append(request, logits);
   }

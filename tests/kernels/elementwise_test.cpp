@@ -182,10 +182,10 @@ TEST(Backend, DescribesItself) {
 
 TEST(Backend, ReserveReportsItsScratchAndKeepsIt) {
   BackendUnderTest cpu(detect_cpu_isa());
-  const size_t bytes = cpu.backend->reserve(512, 1536, DType::kFloat16);
+  const size_t bytes = cpu.backend->reserve({.max_tokens = 512, .max_k = 1536});
   EXPECT_GE(bytes, size_t{512} * 1536 * 4);
   EXPECT_LT(bytes, size_t{64} << 20);
-  EXPECT_EQ(cpu.backend->reserve(8, 576, DType::kFloat16), bytes);
+  EXPECT_EQ(cpu.backend->reserve({.max_tokens = 8, .max_k = 576}), bytes);
 }
 
 }  // namespace

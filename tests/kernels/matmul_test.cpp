@@ -5,65 +5,12 @@
 #include <rapidcheck/gtest.h>
 
 #include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/matmul_problem.h"
 
 namespace headrace::testing {
 namespace {
 
-/// One matrix and some token rows.
-struct Case {
-  DType dtype;
-  int64_t rows;
-  int64_t k;
-  int64_t tokens;
-  bool bias = false;
-  bool accumulate = false;
-};
-
-class MatmulProblem {
- public:
-  MatmulProblem(const Case& shape, Data data, uint32_t seed)
-      : shape_(shape),
-        numbers_(seed, data),
-        weights_(shape.dtype, shape.rows, shape.k, numbers_),
-        x_(numbers_.elements(shape.dtype, static_cast<size_t>(shape.tokens * shape.k))),
-        bias_(numbers_.floats(static_cast<size_t>(shape.rows))),
-        before_(numbers_.floats(static_cast<size_t>(shape.rows * shape.tokens))) {}
-
-  std::vector<float> run(Backend& backend, std::vector<std::vector<WeightRun>> leases) const {
-    std::vector<float> out = before_;
-    const std::array outputs = {MatrixOutput{.rows = shape_.rows,
-                                             .out = out.data(),
-                                             .stride = shape_.rows,
-                                             .bias = shape_.bias ? bias_.data() : nullptr,
-                                             .accumulate = shape_.accumulate}};
-    const size_t count = leases.size();
-    ListFeed feed(std::move(leases));
-    backend.matmul({.dtype = shape_.dtype,
-                    .tokens = shape_.tokens,
-                    .k = shape_.k,
-                    .x = x_.data(),
-                    .x_stride_bytes = static_cast<size_t>(shape_.k) * dtype_size(shape_.dtype),
-                    .outputs = outputs},
-                   feed);
-    EXPECT_EQ(feed.released, count);
-    return out;
-  }
-  std::vector<float> run(Backend& backend) const { return run(backend, weights_.whole()); }
-  std::vector<float> expected() const { return run(*make_reference_backend()); }
-
-  const StoredMatrix& weights() const { return weights_; }
-  const std::vector<std::byte>& x() const { return x_; }
-
- private:
-  Case shape_;
-  Numbers numbers_;
-  StoredMatrix weights_;
-  std::vector<std::byte> x_;
-  std::vector<float> bias_;
-  std::vector<float> before_;
-};
-
-void expect_equal_to_reference(const Case& shape, Data data = Data::kPlain) {
+void expect_equal_to_reference(const MatmulCase& shape, Data data = Data::kPlain) {
   const MatmulProblem problem(shape, data, static_cast<uint32_t>(shape.k + shape.tokens));
   const std::vector<float> expected = problem.expected();
   for (const CpuIsa isa : isas_here()) {
@@ -110,7 +57,7 @@ TEST(Matmul, DenormalsZerosInfinitiesAndNansGiveTheReferenceBits) {
   for (const DType dtype : kAllDTypes) {
     for (const int64_t k : {75, 260, 576}) {
       for (const int64_t tokens : {1, 2, 5}) {
-        const Case shape{.dtype = dtype, .rows = 40, .k = k, .tokens = tokens};
+        const MatmulCase shape{.dtype = dtype, .rows = 40, .k = k, .tokens = tokens};
         expect_equal_to_reference(shape, Data::kWild);
         expect_equal_to_reference(shape, Data::kBroken);
       }
@@ -260,7 +207,7 @@ std::vector<std::vector<WeightRun>> random_cuts(const StoredMatrix& matrix) {
 }
 
 RC_GTEST_PROP(MatmulProperty, CutsAndThreadsChangeNoBit, ()) {
-  const Case shape{
+  const MatmulCase shape{
       .dtype = *rc::gen::elementOf(std::vector{DType::kFloat32, DType::kFloat16, DType::kBFloat16}),
       .rows = *rc::gen::inRange<int64_t>(1, 90),
       .k = *rc::gen::inRange<int64_t>(1, 700),

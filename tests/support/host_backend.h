@@ -34,7 +34,7 @@ class HostBackend : public Backend {
   void silu_multiply(const float*, const float*, int64_t, int64_t, DType, std::byte*) override {
     refuse();
   }
-  size_t reserve(int64_t, int64_t, DType) override { return 0; }
+  size_t reserve(const PassLimits&) override { return 0; }
 
   size_t allocated_bytes = 0;
 

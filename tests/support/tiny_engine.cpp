@@ -78,6 +78,7 @@ std::string make_tiny_engine(const TinyModel& shape, const std::string& director
   build.tokens_per_block = shape.tokens_per_block;
   build.weight_streaming = shape.weight_streaming;
   build.tile_bytes = shape.tile_bytes;
+  build.canonical_rows = shape.canonical_rows;
   TestContext test;
   const std::string checkpoint = make_tiny_checkpoint(shape, join_path(directory, "checkpoint"));
   build_engine(checkpoint, directory, build, test.context);

@@ -31,6 +31,7 @@ struct TinyModel {
   int64_t max_batch_size = 8;
   int64_t max_seq_len = 0;  // 0: max_position_embeddings
   int64_t tokens_per_block = 16;
+  int64_t canonical_rows = 0;  // 0: all
 };
 
 /// The configuration that belongs to the shape.

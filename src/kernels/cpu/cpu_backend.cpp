@@ -134,8 +134,8 @@ float* CpuBackend::thread_scratch(int thread) const {
   return scratch_.floats() + static_cast<size_t>(thread) * thread_scratch_floats_;
 }
 
-size_t CpuBackend::reserve(int64_t max_tokens, int64_t max_k, DType) {
-  reserve_for(max_tokens, max_k);
+size_t CpuBackend::reserve(const PassLimits& limits) {
+  reserve_for(limits.max_tokens, limits.max_k);
   return packed_x_.size_bytes() + scratch_.size_bytes() + attention_sums_.size_bytes();
 }
 

@@ -37,7 +37,7 @@ class CpuBackend : public Backend {
   void attention(const AttentionArgs& args) override;
   void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width, DType out_dtype,
                      std::byte* out) override;
-  size_t reserve(int64_t max_tokens, int64_t max_k, DType dtype) override;
+  size_t reserve(const PassLimits& limits) override;
 
  private:
   /// Rows of a run that one thread multiplies in one go.

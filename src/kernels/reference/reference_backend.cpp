@@ -118,7 +118,7 @@ class ReferenceBackend : public Backend {
     }
   }
 
-  size_t reserve(int64_t, int64_t, DType) override { return 0; }
+  size_t reserve(const PassLimits&) override { return 0; }
 
  private:
   static void multiply(const MatmulArgs& args, const WeightRun& run) {

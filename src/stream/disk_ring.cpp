@@ -1,4 +1,4 @@
-#include "stream/ring.h"
+#include "stream/disk_ring.h"
 
 #include <algorithm>
 #include <array>
@@ -6,27 +6,12 @@
 #include "stream/weight_runs.h"
 
 namespace headrace {
-namespace {
 
-/// Number of requests that every pass uses: all before those of lm_head.
-uint32_t body_requests(const Manifest& manifest, const Plan& plan) {
-  auto body = static_cast<uint32_t>(plan.requests.size());
-  while (body > 0) {
-    const TileInfo& tile = manifest.tiles[plan.requests[body - 1].first_tile];
-    if (manifest.matrices[tile.matrix].role != Role::kLmHead) break;
-    --body;
-  }
-  return body;
-}
-
-}  // namespace
-
-Ring::Ring(const Parts& parts, Buffer memory)
+DiskRing::DiskRing(const Parts& parts, Buffer memory)
     : parts_(parts),
       groups_(parts.manifest.groups()),
       memory_(std::move(memory)),
-      order_(body_requests(parts.manifest, parts.plan),
-             static_cast<uint32_t>(parts.plan.requests.size())),
+      order_(PassOrder::of(parts.manifest, parts.plan)),
       slots_(static_cast<size_t>(parts.plan.ring_requests)) {
   HR_CHECK(!slots_.empty() && memory_.size_bytes() >= parts.plan.ring_bytes());
   HR_CHECK(parts.link.depth() >= parts.plan.ring_requests);
@@ -42,23 +27,23 @@ Ring::Ring(const Parts& parts, Buffer memory)
   free_ = parts.plan.ring_requests;
 }
 
-Ring::~Ring() {
+DiskRing::~DiskRing() {
   parts_.link.stop();
   if (thread_.joinable()) thread_.join();
 }
 
-void Ring::begin() {
+void DiskRing::begin() {
   accounted_ns_ = parts_.clock.now_ns();
   thread_ = std::thread([this] { wait_for_link(); });
   refill();
 }
 
-void Ring::begin_pass(bool with_logits) {
+void DiskRing::begin_pass(bool with_logits) {
   order_.begin_pass(with_logits);
   refill();
 }
 
-Lease Ring::take(uint32_t request) {
+Lease DiskRing::take(uint32_t request) {
   Slot& slot = slot_at(taken_);
   std::unique_lock lock(mutex_);
   if (!failure_) {
@@ -82,7 +67,7 @@ Lease Ring::take(uint32_t request) {
   return Lease(this, taken_++, slot.runs);
 }
 
-void Ring::release(uint64_t ticket) {
+void DiskRing::release(uint64_t ticket) {
   Slot& slot = slot_at(ticket);
   {
     const std::lock_guard lock(mutex_);
@@ -92,7 +77,7 @@ void Ring::release(uint64_t ticket) {
   refill();
 }
 
-void Ring::abandon_pass() {
+void DiskRing::abandon_pass() {
   {
     std::unique_lock lock(mutex_);
     for (; taken_ < fetched_ && slot_at(taken_).pass < order_.passes_begun(); ++taken_) {
@@ -109,7 +94,7 @@ void Ring::abandon_pass() {
   refill();
 }
 
-void Ring::wait_idle() {
+void DiskRing::wait_idle() {
   std::unique_lock lock(mutex_);
   const auto moving = [](const Slot& slot) {
     return slot.state == State::kReading || slot.state == State::kChecking;
@@ -117,19 +102,19 @@ void Ring::wait_idle() {
   changed_.wait(lock, [&] { return failure_ || std::ranges::none_of(slots_, moving); });
 }
 
-StreamCounters Ring::counters() {
+StreamCounters DiskRing::counters() {
   const std::lock_guard lock(mutex_);
   account(parts_.clock.now_ns());
   return counters_;
 }
 
 /// Starts reads into all slots that are free, as far as it is known what comes next.
-void Ring::refill() {
+void DiskRing::refill() {
   while (order_.has_next() && start_next()) {
   }
 }
 
-bool Ring::start_next() {
+bool DiskRing::start_next() {
   Slot& slot = slot_at(fetched_);
   {
     const std::lock_guard lock(mutex_);
@@ -160,7 +145,7 @@ bool Ring::start_next() {
 }
 
 /// Body of the ring's own thread.
-void Ring::wait_for_link() {
+void DiskRing::wait_for_link() {
   try {
     parts_.trace.name_thread("link");
     std::array<Completion, 64> completions;
@@ -174,7 +159,7 @@ void Ring::wait_for_link() {
   }
 }
 
-void Ring::arrived(const Completion& completion) {
+void DiskRing::arrived(const Completion& completion) {
   Slot& slot = slots_[completion.tag];
   const int64_t now_ns = parts_.clock.now_ns();
   uint32_t index;
@@ -194,14 +179,14 @@ void Ring::arrived(const Completion& completion) {
   changed_.notify_one();
 }
 
-void Ring::fail_all(const Error& error) {
+void DiskRing::fail_all(const Error& error) {
   const std::lock_guard lock(mutex_);
   failure_ = error;
   changed_.notify_one();
 }
 
 /// Adds the time since the last change to what it was spent on. REQUIRES: mutex_ is held.
-void Ring::account(int64_t now_ns) {
+void DiskRing::account(int64_t now_ns) {
   const int64_t spent = now_ns - accounted_ns_;
   accounted_ns_ = now_ns;
   if (reading_ > 0) {
@@ -212,7 +197,7 @@ void Ring::account(int64_t now_ns) {
 }
 
 /// REQUIRES: mutex_ is held.
-void Ring::set_state(Slot& slot, State state) {
+void DiskRing::set_state(Slot& slot, State state) {
   account(parts_.clock.now_ns());
   const auto count = [&](State which, int change) {
     if (which == State::kReading) reading_ += change;
@@ -223,7 +208,7 @@ void Ring::set_state(Slot& slot, State state) {
   slot.state = state;
 }
 
-void Ring::trace_slot(const Slot& slot, const char* name, int64_t end_ns) {
+void DiskRing::trace_slot(const Slot& slot, const char* name, int64_t end_ns) {
   if (!parts_.trace.enabled()) return;
   const TransferRequest& request = parts_.plan.requests[slot.request];
   TraceEvent event{.name = name,

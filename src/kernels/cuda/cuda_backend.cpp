@@ -1,0 +1,330 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "kernels/cuda/copy_queue.h"
+#include "kernels/cuda/cuda_check.h"
+#include "kernels/numerics.h"
+
+namespace headrace::cuda {
+namespace {
+
+constexpr size_t kTileWords = sizeof(RowTile) / sizeof(int32_t);
+
+void free_device(std::byte* data, size_t /*size_bytes*/) { cudaFree(data); }
+
+int32_t splits_for(int64_t context) {
+  return static_cast<int32_t>((context + numerics::kAttentionSplit - 1) /
+                              numerics::kAttentionSplit);
+}
+
+KvView view(const KvLayer& layer) {
+  return {.k = layer.k,
+          .v = layer.v,
+          .kv_heads = layer.shape.kv_heads,
+          .head_dim = layer.shape.head_dim,
+          .block_tokens = layer.shape.block_tokens,
+          .dtype = layer.shape.dtype};
+}
+
+MatmulRun run_of(const MatmulArgs& args, const WeightRun& run) {
+  const MatrixOutput& output = args.outputs[run.matrix];
+  HR_CHECK(run.row_begin >= 0 && run.row_begin + run.rows <= output.rows);
+  return {.weights = run.data,
+          .row_stride_bytes = run.row_stride_bytes,
+          .out = output.out + run.row_begin,
+          .out_stride = output.stride,
+          .bias = output.bias == nullptr ? nullptr : output.bias + run.row_begin,
+          .rows = static_cast<int32_t>(run.rows),
+          .accumulate = output.accumulate ? 1 : 0};
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(int index) : index_(index) {
+  check(cudaSetDevice(index), "choosing the device");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+  staging_ = std::make_unique<Staging>(stream_);
+}
+
+CudaBackend::~CudaBackend() {
+  cudaStreamSynchronize(stream_);
+  gemm_.reset();
+  staging_.reset();
+  cudaStreamDestroy(stream_);
+}
+
+std::string CudaBackend::description() const {
+  cudaDeviceProp properties = {};
+  check(cudaGetDeviceProperties(&properties, index_), "asking for the device's properties");
+  return fmt::format("cuda {}, sm_{}{}, {} multiprocessors", properties.name, properties.major,
+                     properties.minor, properties.multiProcessorCount);
+}
+
+Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
+  if (size_bytes == 0) return {};
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
+    cudaGetLastError();
+    fail(ErrorCode::kOutOfMemory, "[cuda] {} bytes for {} do not fit: {} bytes are free", size_bytes,
+         purpose, free_memory_bytes().value_or(0));
+  }
+  Buffer buffer(static_cast<std::byte*>(memory), size_bytes, free_device);
+  check(cudaMemsetAsync(memory, 0, size_bytes, stream_), "clearing memory");
+  synchronize();  // copies on other streams may follow at once
+  return buffer;
+}
+
+void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {
+  staging_->upload(to, from);
+}
+
+void CudaBackend::download(std::span<std::byte> to, const std::byte* from) {
+  check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_),
+        "downloading");
+  synchronize();
+}
+
+void CudaBackend::synchronize() {
+  check(cudaGetLastError(), "launching a kernel");
+  check(cudaStreamSynchronize(stream_), "running kernels");
+}
+
+void CudaBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
+                        float* out) {
+  cuda::widen(dtype, rows, tokens * width, out, stream_);
+}
+
+void CudaBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
+                           int64_t width, DType out_dtype, std::byte* out) {
+  cuda::rms_norm(x, weight, epsilon, tokens, width, out_dtype, out, stream_);
+}
+
+void CudaBackend::silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
+                                DType out_dtype, std::byte* out) {
+  cuda::silu_multiply(a, b, tokens * width, out_dtype, out, stream_);
+}
+
+bool CudaBackend::canonical(const MatmulArgs& args, uint32_t matrix) const {
+  HR_CHECK(matrix < args.outputs.size());
+  return canonical_rows_ == 0 || args.tokens <= canonical_rows_ ||
+         !Gemm::supports(args, args.outputs[matrix]);
+}
+
+void CudaBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
+  Lease lease;
+  while (weights.next(lease)) {
+    multiply(args, lease.runs());
+    lease.release();
+  }
+}
+
+void CudaBackend::multiply(const MatmulArgs& args, std::span<const WeightRun> runs) {
+  std::array<MatmulRun, kMaxRunsPerLaunch> launch;
+  size_t count = 0;
+  const auto flush = [&] {
+    if (count == 0) return;
+    canonical_matmul(args.dtype, launch.data(), static_cast<int32_t>(count), args.x,
+                     args.x_stride_bytes, args.tokens, args.k, stream_);
+    count = 0;
+  };
+  for (const WeightRun& run : runs) {
+    if (!canonical(args, run.matrix)) {
+      gemm_->multiply(args.dtype, run_of(args, run), args.x, args.x_stride_bytes, args.tokens,
+                      args.k);
+      continue;
+    }
+    launch[count++] = run_of(args, run);
+    if (count == launch.size()) flush();
+  }
+  flush();
+}
+
+void CudaBackend::rope_and_store(const RopeStoreArgs& args) {
+  HR_CHECK(args.tokens == pass_.tokens);
+  cuda::rope_and_store({.tiles = pass_.sequences,
+                        .tile_count = pass_.sequence_count,
+                        .most_rows = pass_.most_rows,
+                        .blocks = pass_.blocks,
+                        .heads = args.heads,
+                        .qkv = args.qkv,
+                        .cos = args.cos,
+                        .sin = args.sin,
+                        .kv = view(args.kv)},
+                       stream_);
+}
+
+void CudaBackend::attention(const AttentionArgs& args) {
+  HR_CHECK(args.tokens == pass_.tokens);
+  AttentionParams params = {.blocks = pass_.blocks,
+                            .heads = args.heads,
+                            .scale = args.scale,
+                            .qkv = args.qkv,
+                            .qkv_stride = args.qkv_stride,
+                            .kv = view(args.kv),
+                            .out_dtype = args.out_dtype,
+                            .out = args.out};
+  if (pass_.tile_count > 0) {
+    params.tiles = pass_.tiles;
+    params.tile_count = pass_.tile_count;
+    attention_many_rows(params, stream_);
+  }
+  if (pass_.single_row_count > 0) {
+    const int64_t count = pass_.single_row_count;
+    params.tiles = pass_.single_rows;
+    params.tile_count = pass_.single_row_count;
+    params.max_splits = pass_.single_row_splits;
+    const int64_t floats =
+        attention_partial_floats(count, args.heads, params.max_splits, args.head_dim);
+    params.partials =
+        grown(attention_partials_, static_cast<size_t>(floats) * sizeof(float), "attention sums")
+            .floats();
+    params.counters = reinterpret_cast<int32_t*>(
+        grown(attention_counters_, static_cast<size_t>(count * args.heads) * sizeof(int32_t),
+              "attention counters")
+            .data());
+    attention_one_row(params, stream_);
+  }
+}
+
+Buffer& CudaBackend::grown(Buffer& buffer, size_t size_bytes, const char* purpose) {
+  if (buffer.size_bytes() < size_bytes) {
+    buffer = {};
+    buffer = allocate(size_bytes, purpose);
+  }
+  return buffer;
+}
+
+size_t CudaBackend::reserve(const PassLimits& limits) {
+  canonical_rows_ = limits.canonical_rows;
+  if (canonical_rows_ > 0 && gemm_ == nullptr && limits.dtype != DType::kFloat32) {
+    gemm_ = std::make_unique<Gemm>(stream_);
+    gemm_->check_family(limits.dtype);
+  }
+  const int64_t floats = attention_partial_floats(limits.max_sequences, limits.heads,
+                                                  splits_for(limits.max_context), limits.head_dim);
+  grown(attention_partials_, static_cast<size_t>(floats) * sizeof(float), "attention sums");
+  grown(attention_counters_,
+        static_cast<size_t>(limits.max_sequences * limits.heads) * sizeof(int32_t),
+        "attention counters");
+  grown(top_logits_, static_cast<size_t>(limits.max_logit_rows) * sizeof(TopLogit),
+        "likeliest tokens");
+  const auto most_tiles =
+      static_cast<size_t>(limits.max_tokens / kPrefillTileRows + 3 * limits.max_sequences);
+  const auto most_blocks = static_cast<size_t>(limits.max_sequences * limits.max_context);
+  grown(pass_memory_, (most_tiles * kTileWords + most_blocks) * sizeof(int32_t), "block tables");
+  return attention_partials_.size_bytes() + attention_counters_.size_bytes() +
+         top_logits_.size_bytes() + pass_memory_.size_bytes() +
+         (gemm_ ? gemm_->workspace_bytes() : 0);
+}
+
+void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
+  pass_ = {};
+  std::vector<RowTile> all;
+  std::vector<RowTile> single;
+  std::vector<RowTile> tiles;
+  std::vector<int32_t> blocks;
+  for (const SequenceRows& sequence : sequences) {
+    RowTile tile = {.row_begin = static_cast<int32_t>(sequence.row_begin),
+                    .rows = static_cast<int32_t>(sequence.rows),
+                    .position = static_cast<int32_t>(sequence.position),
+                    .table_begin = static_cast<int32_t>(blocks.size())};
+    blocks.insert(blocks.end(), sequence.blocks.begin(), sequence.blocks.end());
+    pass_.tokens += sequence.rows;
+    pass_.most_rows = std::max(pass_.most_rows, tile.rows);
+    all.push_back(tile);
+    if (tile.rows == 1) {
+      single.push_back(tile);
+      pass_.single_row_splits =
+          std::max(pass_.single_row_splits, splits_for(sequence.position + 1));
+      continue;
+    }
+    for (int32_t left = tile.rows; left > 0; left -= kPrefillTileRows) {
+      tile.rows = std::min(left, kPrefillTileRows);
+      tiles.push_back(tile);
+      tile.row_begin += tile.rows;
+      tile.position += tile.rows;
+    }
+  }
+  pass_words_.clear();
+  const auto append_tiles = [&](const std::vector<RowTile>& list) {
+    const auto* words = reinterpret_cast<const int32_t*>(list.data());
+    pass_words_.insert(pass_words_.end(), words, words + list.size() * kTileWords);
+  };
+  append_tiles(all);
+  append_tiles(single);
+  append_tiles(tiles);
+  pass_words_.insert(pass_words_.end(), blocks.begin(), blocks.end());
+
+  const size_t bytes = pass_words_.size() * sizeof(int32_t);
+  const std::byte* memory = grown(pass_memory_, bytes, "block tables").data();
+  upload(pass_memory_.data(), std::as_bytes(std::span(pass_words_)));
+  pass_.sequences = reinterpret_cast<const RowTile*>(memory);
+  pass_.sequence_count = static_cast<int32_t>(all.size());
+  pass_.single_rows = pass_.sequences + all.size();
+  pass_.single_row_count = static_cast<int32_t>(single.size());
+  pass_.tiles = pass_.single_rows + single.size();
+  pass_.tile_count = static_cast<int32_t>(tiles.size());
+  pass_.blocks = reinterpret_cast<const int32_t*>(pass_.tiles + tiles.size());
+}
+
+bool CudaBackend::likeliest_tokens(const float* logits, int64_t vocab,
+                                   std::span<LikeliestToken> tokens) {
+  const auto rows = static_cast<int64_t>(tokens.size());
+  const size_t bytes = tokens.size() * sizeof(TopLogit);
+  auto* top = reinterpret_cast<TopLogit*>(grown(top_logits_, bytes, "likeliest tokens").data());
+  top_logits(logits, rows, vocab, top, stream_);
+  host_top_logits_.resize(tokens.size());
+  download(std::as_writable_bytes(std::span(host_top_logits_)), top_logits_.data());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const TopLogit& found = host_top_logits_[i];
+    // The most likely token's own term is exp(0): its probability is 1 / sum.
+    tokens[i] = {.id = found.id, .log_prob = -std::log(found.sum_exp)};
+  }
+  return true;
+}
+
+std::unique_ptr<CopyQueue> CudaBackend::make_copy_queue(int slots) {
+  return std::make_unique<CudaCopyQueue>(stream_, slots);
+}
+
+std::optional<uint64_t> CudaBackend::free_memory_bytes() const {
+  size_t free = 0;
+  size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for free memory");
+  return free;
+}
+
+void CudaBackend::pin(std::span<std::byte> memory) {
+  const cudaError_t result =
+      cudaHostRegister(memory.data(), memory.size(), cudaHostRegisterDefault);
+  if (result == cudaSuccess) return;
+  cudaGetLastError();
+  fail(ErrorCode::kOutOfMemory,
+       "[cuda] the system refuses to pin {} bytes of host memory ({}): keep more of the weights on "
+       "the device, or raise the limit of locked memory (ulimit -l)",
+       memory.size(), cudaGetErrorString(result));
+}
+
+void CudaBackend::unpin(std::span<std::byte> memory) { cudaHostUnregister(memory.data()); }
+
+}  // namespace headrace::cuda
+
+/// What kernels/cuda_library.cpp looks up. Null, and the reason in `reason`, if there is no usable
+/// device.
+extern "C" headrace::Backend* headrace_make_cuda_backend(int index, char* reason,
+                                                         size_t reason_bytes) {
+  int count = 0;
+  const cudaError_t result = cudaGetDeviceCount(&count);
+  if (result != cudaSuccess || count <= index) {
+    const char* const text = result != cudaSuccess ? cudaGetErrorString(result)
+                                                   : "there is no device with this index";
+    const size_t size = std::min(std::char_traits<char>::length(text), reason_bytes - 1);
+    std::char_traits<char>::copy(reason, text, size);
+    reason[size] = 0;
+    return nullptr;
+  }
+  return new headrace::cuda::CudaBackend(index);
+}

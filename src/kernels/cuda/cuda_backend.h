@@ -1,0 +1,86 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/staging.h"
+
+namespace headrace::cuda {
+
+/// Backend of one CUDA device. Ops are enqueued on one stream and run in order; only download(),
+/// synchronize() and likeliest_tokens() wait. Used by one thread.
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(int index);
+  ~CudaBackend() override;
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  std::string description() const override;
+  Buffer allocate(size_t size_bytes, const char* purpose) override;
+  void upload(std::byte* to, std::span<const std::byte> from) override;
+  void download(std::span<std::byte> to, const std::byte* from) override;
+  void synchronize() override;
+
+  void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
+             float* out) override;
+  void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
+                DType out_dtype, std::byte* out) override;
+  void matmul(const MatmulArgs& args, WeightFeed& weights) override;
+  void rope_and_store(const RopeStoreArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width, DType out_dtype,
+                     std::byte* out) override;
+
+  size_t reserve(const PassLimits& limits) override;
+  void begin_pass(std::span<const SequenceRows> sequences) override;
+  bool likeliest_tokens(const float* logits, int64_t vocab,
+                        std::span<LikeliestToken> tokens) override;
+
+  std::unique_ptr<CopyQueue> make_copy_queue(int slots) override;
+  bool has_own_memory() const override { return true; }
+  std::optional<uint64_t> free_memory_bytes() const override;
+  void pin(std::span<std::byte> memory) override;
+  void unpin(std::span<std::byte> memory) override;
+
+ private:
+  /// The rows of a pass as kernels see them, in `pass_memory_`.
+  struct PassRows {
+    int64_t tokens = 0;
+    const int32_t* blocks = nullptr;
+    const RowTile* sequences = nullptr;  // a tile each
+    int32_t sequence_count = 0;
+    int32_t most_rows = 0;  // of a sequence
+    const RowTile* single_rows = nullptr;
+    int32_t single_row_count = 0;
+    int32_t single_row_splits = 0;  // of the longest context
+    const RowTile* tiles = nullptr;  // of sequences with more rows
+    int32_t tile_count = 0;
+  };
+
+  bool canonical(const MatmulArgs& args, uint32_t matrix) const;
+  void multiply(const MatmulArgs& args, std::span<const WeightRun> runs);
+  Buffer& grown(Buffer& buffer, size_t size_bytes, const char* purpose);
+
+  const int index_;
+  int64_t canonical_rows_ = 0;  // 0: every pass
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<Staging> staging_;
+  std::unique_ptr<Gemm> gemm_;  // null while every pass is canonical
+
+  PassRows pass_;
+  std::vector<int32_t> pass_words_;  // what goes into pass_memory_
+  Buffer pass_memory_;
+  Buffer attention_partials_;
+  Buffer attention_counters_;
+  Buffer top_logits_;
+  std::vector<TopLogit> host_top_logits_;
+};
+
+}  // namespace headrace::cuda

@@ -1,0 +1,119 @@
+#include <algorithm>
+
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launchers.h"
+
+namespace headrace::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kUnroll = 16;  // loads in flight of a thread
+constexpr int kPartials = static_cast<int>(numerics::kPartials);
+static_assert(kThreads == kPartials, "a thread owns a partial sum");
+
+unsigned blocks_for(int64_t count) {
+  constexpr int64_t kMostBlocks = 4096;
+  return static_cast<unsigned>(
+      std::clamp<int64_t>((count + kThreads - 1) / kThreads, 1, kMostBlocks));
+}
+
+__device__ __forceinline__ int64_t first_index() {
+  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ __forceinline__ int64_t index_step() {
+  return static_cast<int64_t>(gridDim.x) * blockDim.x;
+}
+
+template <typename T>
+__global__ void widen_kernel(const T* in, int64_t count, float* out) {
+  for (int64_t i = first_index(); i < count; i += index_step()) out[i] = to_float(in[i]);
+}
+
+template <typename T>
+__global__ void silu_multiply_kernel(const float* a, const float* b, int64_t count, T* out) {
+  for (int64_t i = first_index(); i < count; i += index_step()) {
+    out[i] = round_to<T>(__fmul_rn(silu(a[i]), b[i]));
+  }
+}
+
+/// A block per token row; the canonical sum of squares.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    rms_norm_kernel(const float* x, const float* weight, float epsilon, int width, T* out) {
+  __shared__ float partials[kPartials];
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * width;
+  const float* row = x + begin;
+  const int thread = threadIdx.x;
+  float sum = 0.0f;
+  for (int i = thread; i < width; i += kUnroll * kThreads) {
+    float loaded[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      loaded[u] = i + u * kThreads < width ? row[i + u * kThreads] : 0.0f;
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (i + u * kThreads < width) sum = __fmaf_rn(loaded[u], loaded[u], sum);
+    }
+  }
+  partials[thread] = sum;
+  __syncthreads();
+#pragma unroll
+  for (int s = kPartials / 2; s >= 32; s /= 2) {
+    if (thread < s) partials[thread] = __fadd_rn(partials[thread], partials[thread + s]);
+    __syncthreads();
+  }
+  if (thread < 32) {
+    const float total = tree_sum<32>(partials[thread]);
+    if (thread == 0) partials[0] = total;
+  }
+  __syncthreads();
+  const float mean = __fdiv_rn(partials[0], static_cast<float>(width));
+  const float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, epsilon)));
+#pragma unroll 8
+  for (int i = thread; i < width; i += kThreads) {
+    out[begin + i] = round_to<T>(__fmul_rn(__fmul_rn(row[i], scale), weight[i]));
+  }
+}
+
+__global__ void add_bias_kernel(float* out, int64_t stride, int rows, const float* bias) {
+  const int row = static_cast<int>(first_index());
+  if (row >= rows) return;
+  float& value = out[blockIdx.y * stride + row];
+  value = __fadd_rn(value, bias[row]);
+}
+
+}  // namespace
+
+void widen(DType dtype, const std::byte* in, int64_t count, float* out, cudaStream_t stream) {
+  HR_DISPATCH_DTYPE(dtype, T,
+                    widen_kernel<<<blocks_for(count), kThreads, 0, stream>>>(
+                        reinterpret_cast<const T*>(in), count, out))
+}
+
+void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
+              DType out_dtype, std::byte* out, cudaStream_t stream) {
+  HR_DISPATCH_DTYPE(out_dtype, T,
+                    rms_norm_kernel<<<static_cast<unsigned>(tokens), kThreads, 0, stream>>>(
+                        x, weight, epsilon, static_cast<int>(width), reinterpret_cast<T*>(out)))
+}
+
+void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
+                   cudaStream_t stream) {
+  HR_DISPATCH_DTYPE(out_dtype, T,
+                    silu_multiply_kernel<<<blocks_for(count), kThreads, 0, stream>>>(
+                        a, b, count, reinterpret_cast<T*>(out)))
+}
+
+void add_bias(float* out, int64_t stride, int64_t tokens, int64_t rows, const float* bias,
+              cudaStream_t stream) {
+  constexpr int64_t kMostBlocksY = 65535;
+  for (int64_t begin = 0; begin < tokens; begin += kMostBlocksY) {
+    const dim3 grid(static_cast<unsigned>((rows + kThreads - 1) / kThreads),
+                    static_cast<unsigned>(std::min(kMostBlocksY, tokens - begin)));
+    add_bias_kernel<<<grid, kThreads, 0, stream>>>(out + begin * stride, stride,
+                                                   static_cast<int>(rows), bias);
+  }
+}
+
+}  // namespace headrace::cuda

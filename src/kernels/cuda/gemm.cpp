@@ -1,0 +1,252 @@
+#include "kernels/cuda/gemm.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cuda/cuda_check.h"
+
+namespace headrace::cuda {
+namespace {
+
+constexpr int kAsked = 64;                                  // algorithms that cuBLASLt may propose
+constexpr size_t kTried = 6;                                // of them are timed for few token rows
+constexpr int64_t kMostTrialFloats = int64_t{8} << 20;      // outputs of a timed product
+constexpr size_t kVectorBytes = 16;                         // alignment that tensor cores ask for
+
+void check(cublasStatus_t status, const char* action) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  fail(ErrorCode::kDevice, "[cuda] {} failed: {}", action, cublasLtGetStatusString(status));
+}
+
+cudaDataType_t data_type(DType dtype) {
+  return dtype == DType::kFloat16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+template <typename T>
+T config(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute) {
+  T value = {};
+  size_t written = 0;
+  check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, attribute, &value, sizeof(value), &written),
+        "reading a cuBLASLt algorithm");
+  return value;
+}
+
+int family_of(const cublasLtMatmulAlgo_t& algorithm) {
+  return config<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID);
+}
+
+bool adds_in_one_order(const cublasLtMatmulAlgo_t& algorithm) {
+  return config<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) <= 1 &&
+         config<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) ==
+             CUBLASLT_REDUCTION_SCHEME_NONE;
+}
+
+}  // namespace
+
+Gemm::Gemm(cudaStream_t stream) : stream_(stream) {
+  check(cublasLtCreate(&handle_), "starting cuBLASLt");
+  cuda::check(cudaMalloc(&workspace_, kWorkspaceBytes), "allocating cuBLASLt's workspace");
+}
+
+Gemm::~Gemm() {
+  for (auto& [shape, choice] : choices_) {
+    cublasLtMatmulDescDestroy(choice.operation);
+    cublasLtMatrixLayoutDestroy(choice.weights);
+    cublasLtMatrixLayoutDestroy(choice.x);
+    cublasLtMatrixLayoutDestroy(choice.out);
+  }
+  cudaFree(trial_);
+  cudaFree(workspace_);
+  cublasLtDestroy(handle_);
+}
+
+bool Gemm::supports(const MatmulArgs& args, const MatrixOutput& output) {
+  return args.dtype != DType::kFloat32 && args.k % 8 == 0 &&
+         args.x_stride_bytes % kVectorBytes == 0 && output.rows % 8 == 0 && output.stride % 4 == 0;
+}
+
+Gemm::Choice Gemm::describe(const Shape& shape) const {
+  Choice choice;
+  check(cublasLtMatmulDescCreate(&choice.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+        "describing a product");
+  // cuBLASLt counts in columns: a row-major [rows, k] matrix is a column-major [k, rows] one.
+  const cublasOperation_t transposed = CUBLAS_OP_T;
+  check(cublasLtMatmulDescSetAttribute(choice.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                       sizeof(transposed)),
+        "describing a product");
+  const auto layout = [&](cublasLtMatrixLayout_t& made, cudaDataType_t type, int64_t rows,
+                          int64_t columns, int64_t stride) {
+    check(cublasLtMatrixLayoutCreate(&made, type, static_cast<uint64_t>(rows),
+                                     static_cast<uint64_t>(columns), stride),
+          "describing a matrix");
+  };
+  const cudaDataType_t type = data_type(shape.dtype);
+  layout(choice.weights, type, shape.k, shape.rows, shape.weight_stride);
+  layout(choice.x, type, shape.k, shape.tokens, shape.x_stride);
+  layout(choice.out, CUDA_R_32F, shape.rows, shape.tokens, shape.out_stride);
+  return choice;
+}
+
+/// Algorithms that may be used for a shape, those that cuBLASLt expects to be quickest first.
+std::vector<cublasLtMatmulAlgo_t> Gemm::candidates(const Choice& described,
+                                                   const Shape& shape) const {
+  cublasLtMatmulPreference_t preference = nullptr;
+  check(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
+  const size_t workspace = kWorkspaceBytes;
+  const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE;
+  cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                       &workspace, sizeof(workspace));
+  cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                       &schemes, sizeof(schemes));
+  std::array<cublasLtMatmulHeuristicResult_t, kAsked> found = {};
+  int count = 0;
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(handle_, described.operation, described.weights, described.x,
+                                     described.out, described.out, preference, kAsked,
+                                     found.data(), &count);
+  cublasLtMatmulPreferenceDestroy(preference);
+  check(status, "choosing an algorithm");
+  std::vector<cublasLtMatmulAlgo_t> usable;
+  for (int i = 0; i < count; ++i) {
+    const auto& result = found[static_cast<size_t>(i)];
+    if (result.state != CUBLAS_STATUS_SUCCESS || !adds_in_one_order(result.algo)) continue;
+    if (family_ >= 0 && family_of(result.algo) != family_) continue;
+    usable.push_back(result.algo);
+  }
+  if (usable.empty()) {
+    fail(ErrorCode::kDevice,
+         "[cuda] cuBLASLt has no algorithm without split-K for {} x {} weights and {} token rows: "
+         "build the engine with --canonical_rows all",
+         shape.rows, shape.k, shape.tokens);
+  }
+  return usable;
+}
+
+void Gemm::run_choice(const Choice& choice, const MatmulRun& run, const std::byte* x, float* out,
+                      float beta) const {
+  const float alpha = 1.0f;
+  check(cublasLtMatmul(handle_, choice.operation, &alpha, run.weights, choice.weights, x, choice.x,
+                       &beta, out, choice.out, out, choice.out, &choice.algorithm, workspace_,
+                       kWorkspaceBytes, stream_),
+        "multiplying");
+}
+
+float Gemm::time_ms(const Choice& choice, const MatmulRun& run, const std::byte* x,
+                    float* out) const {
+  constexpr int kRepeats = 3;
+  cudaEvent_t begin = nullptr;
+  cudaEvent_t end = nullptr;
+  cuda::check(cudaEventCreate(&begin), "creating an event");
+  cuda::check(cudaEventCreate(&end), "creating an event");
+  run_choice(choice, run, x, out, 0.0f);
+  cudaEventRecord(begin, stream_);
+  for (int i = 0; i < kRepeats; ++i) run_choice(choice, run, x, out, 0.0f);
+  cudaEventRecord(end, stream_);
+  cuda::check(cudaEventSynchronize(end), "timing a product");
+  float elapsed = 0;
+  cudaEventElapsedTime(&elapsed, begin, end);
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  return elapsed;
+}
+
+/// All that may be used give the same bits, so the quickest can be found by trying. For many token
+/// rows cuBLASLt's first proposal is good; for few it can be several times slower than another.
+const Gemm::Choice& Gemm::choose(const Shape& shape, const MatmulRun& run, const std::byte* x) {
+  const auto known = choices_.find(shape);
+  if (known != choices_.end()) return known->second;
+  Choice choice = describe(shape);
+  const std::vector<cublasLtMatmulAlgo_t> usable = candidates(choice, shape);
+  choice.algorithm = usable.front();
+  if (family_ < 0) family_ = family_of(usable.front());
+  const int64_t floats = shape.out_stride * (shape.tokens - 1) + shape.rows;
+  if (usable.size() > 1 && floats <= kMostTrialFloats && shape.tokens <= 512) {
+    if (trial_ == nullptr) {
+      cuda::check(cudaMalloc(reinterpret_cast<void**>(&trial_), kMostTrialFloats * sizeof(float)), "allocating scratch");
+    }
+    float best = std::numeric_limits<float>::infinity();
+    for (size_t i = 0; i < std::min(usable.size(), kTried); ++i) {
+      Choice tried = choice;
+      tried.algorithm = usable[i];
+      const float elapsed = time_ms(tried, run, x, trial_);
+      if (elapsed < best) {
+        best = elapsed;
+        choice.algorithm = usable[i];
+      }
+    }
+  }
+  return choices_.emplace(shape, choice).first->second;
+}
+
+void Gemm::multiply(DType dtype, const MatmulRun& run, const std::byte* x, size_t x_stride_bytes,
+                    int64_t tokens, int64_t k) {
+  const auto element = static_cast<int64_t>(dtype_size(dtype));
+  const Shape shape = {.dtype = dtype,
+                       .rows = run.rows,
+                       .tokens = tokens,
+                       .k = k,
+                       .weight_stride = static_cast<int64_t>(run.row_stride_bytes) / element,
+                       .x_stride = static_cast<int64_t>(x_stride_bytes) / element,
+                       .out_stride = run.out_stride};
+  const Choice& choice = choose(shape, run, x);
+  run_choice(choice, run, x, run.out, run.accumulate != 0 ? 1.0f : 0.0f);
+  if (run.bias != nullptr) add_bias(run.out, run.out_stride, tokens, run.rows, run.bias, stream_);
+}
+
+void Gemm::check_family(DType dtype) {
+  constexpr int64_t kRows = 2048;
+  constexpr int64_t kK = 4096;
+  constexpr int64_t kTokens = 512;
+  const size_t element = dtype_size(dtype);
+  std::byte* operands = nullptr;
+  float* outputs = nullptr;
+  cuda::check(cudaMalloc(reinterpret_cast<void**>(&operands), (kRows + kTokens) * kK * element), "allocating for a check");
+  cuda::check(cudaMalloc(reinterpret_cast<void**>(&outputs), kRows * kTokens * sizeof(float)), "allocating for a check");
+  // Numbers of both signs between 0.5 and 2 with random mantissas, so that orders would show.
+  std::vector<uint16_t> values(static_cast<size_t>((kRows + kTokens) * kK));
+  const uint16_t base = dtype == DType::kFloat16 ? 0x3800 : 0x3f00;
+  const uint16_t bits = dtype == DType::kFloat16 ? 0x87ff : 0x80ff;
+  uint64_t state = 1;
+  for (uint16_t& value : values) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    value = static_cast<uint16_t>(base + (static_cast<uint16_t>(state >> 48) & bits));
+  }
+  cuda::check(cudaMemcpyAsync(operands, values.data(), values.size() * element,
+                              cudaMemcpyHostToDevice, stream_),
+              "uploading a check");
+  const std::byte* x = operands + static_cast<size_t>(kRows * kK) * element;
+  const auto product = [&](int64_t rows, int64_t tokens) {
+    for (int64_t row = 0; row < kRows; row += rows) {
+      const MatmulRun run = {.weights = operands + static_cast<size_t>(row * kK) * element,
+                             .row_stride_bytes = static_cast<size_t>(kK) * element,
+                             .out = outputs + row,
+                             .out_stride = kRows,
+                             .rows = static_cast<int32_t>(rows)};
+      multiply(dtype, run, x, static_cast<size_t>(kK) * element, tokens, kK);
+    }
+    std::vector<float> result(static_cast<size_t>(kRows * tokens));
+    cuda::check(cudaMemcpyAsync(result.data(), outputs, result.size() * sizeof(float),
+                                cudaMemcpyDeviceToHost, stream_),
+                "downloading a check");
+    cuda::check(cudaStreamSynchronize(stream_), "a check of cuBLASLt");
+    return result;
+  };
+  const std::vector<float> whole = product(kRows, kTokens);
+  bool same = true;
+  for (const auto& [rows, tokens] : std::array<std::pair<int64_t, int64_t>, 3>{
+           {{512, kTokens}, {kRows, 9}, {128, 40}}}) {
+    const std::vector<float> part = product(rows, tokens);
+    same = same && std::memcmp(part.data(), whole.data(), part.size() * sizeof(float)) == 0;
+  }
+  cudaFree(operands);
+  cudaFree(outputs);
+  if (!same) {
+    fail(ErrorCode::kDevice,
+         "[cuda] on this device cuBLASLt's sums depend on how a matrix is cut: build the engine "
+         "with --canonical_rows all");
+  }
+}
+
+}  // namespace headrace::cuda

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/launchers.h"
+#include "tensor/dtype.h"
+
+namespace headrace::cuda {
+
+/// The matrix class (docs/numerics.md): products of many token rows on tensor cores, through
+/// cuBLASLt. Only algorithms that add each output's products in one order, given by K alone, are
+/// used: no split-K, no stream-K, and all of one family, so that neither the rows of a launch nor
+/// the number of token rows changes a bit. check_family() proves it at start-up. Used by one thread.
+class Gemm {
+ public:
+  explicit Gemm(cudaStream_t stream);
+  ~Gemm();
+  Gemm(const Gemm&) = delete;
+  Gemm& operator=(const Gemm&) = delete;
+
+  /// Whether this class multiplies with such a matrix; otherwise it is the canonical class's at every
+  /// row count. Tensor cores want whole vectors: of K, and of rows, which keeps every run's rows a
+  /// multiple of 4 too. Depends on the matrix alone, not on its cuts.
+  static bool supports(const MatmulArgs& args, const MatrixOutput& output);
+
+  /// out = W x + bias, or out += W x, then + bias.
+  void multiply(DType dtype, const MatmulRun& run, const std::byte* x, size_t x_stride_bytes,
+                int64_t tokens, int64_t k);
+
+  /// Compares products of a whole matrix with those of its parts, and of few with those of many
+  /// token rows, by bits. Error{kDevice} if they differ. Takes some milliseconds and 64 MiB, which
+  /// are given back.
+  void check_family(DType dtype);
+
+  size_t workspace_bytes() const { return kWorkspaceBytes; }
+
+ private:
+  static constexpr size_t kWorkspaceBytes = size_t{4} << 20;
+
+  /// Everything that an algorithm is chosen for.
+  struct Shape {
+    DType dtype = DType::kFloat16;
+    int64_t rows = 0;
+    int64_t tokens = 0;
+    int64_t k = 0;
+    int64_t weight_stride = 0;  // elements
+    int64_t x_stride = 0;       // elements
+    int64_t out_stride = 0;     // elements
+    auto operator<=>(const Shape&) const = default;
+  };
+  struct Choice {
+    cublasLtMatmulDesc_t operation = nullptr;
+    cublasLtMatrixLayout_t weights = nullptr;
+    cublasLtMatrixLayout_t x = nullptr;
+    cublasLtMatrixLayout_t out = nullptr;
+    cublasLtMatmulAlgo_t algorithm = {};
+  };
+
+  const Choice& choose(const Shape& shape, const MatmulRun& run, const std::byte* x);
+  Choice describe(const Shape& shape) const;
+  std::vector<cublasLtMatmulAlgo_t> candidates(const Choice& described, const Shape& shape) const;
+  float time_ms(const Choice& choice, const MatmulRun& run, const std::byte* x, float* out) const;
+  void run_choice(const Choice& choice, const MatmulRun& run, const std::byte* x, float* out,
+                  float beta) const;
+
+  const cudaStream_t stream_;
+  cublasLtHandle_t handle_ = nullptr;
+  void* workspace_ = nullptr;
+  float* trial_ = nullptr;  // outputs of algorithms that are tried
+  int family_ = -1;         // id of the algorithms that may be used; -1: not settled yet
+  std::map<Shape, Choice> choices_;
+};
+
+}  // namespace headrace::cuda

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_runtime_api.h>
+
+#include "tensor/dtype.h"
+
+/// One function per kernel: enqueues it on a stream and returns. Pointers are device memory unless
+/// said otherwise. Results are fixed bit for bit by docs/numerics.md. No function allocates, waits
+/// or checks for errors: the caller asks cudaGetLastError() once for a batch of launches.
+namespace headrace::cuda {
+
+// --- elementwise.cu -----------------------------------------------------------------------------
+
+/// out[i] = float32(in[i]).
+void widen(DType dtype, const std::byte* in, int64_t count, float* out, cudaStream_t stream);
+
+/// Backend::rms_norm. x and out are packed [tokens, width].
+void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
+              DType out_dtype, std::byte* out, cudaStream_t stream);
+
+/// Backend::silu_multiply over `count` elements.
+void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
+                   cudaStream_t stream);
+
+/// out[t * stride + row] += bias[row] for rows [0, rows) of `tokens` token rows.
+void add_bias(float* out, int64_t stride, int64_t tokens, int64_t rows, const float* bias,
+              cudaStream_t stream);
+
+// --- attention.cu -------------------------------------------------------------------------------
+
+/// Consecutive token rows [row_begin, row_begin + rows) of one sequence, positions [position,
+/// position + rows). Its block table is blocks[table_begin], ... of the pass.
+struct RowTile {
+  int32_t row_begin = 0;
+  int32_t rows = 0;
+  int32_t position = 0;
+  int32_t table_begin = 0;
+};
+
+/// Token rows of a tile for attention of many rows of one sequence.
+inline constexpr int32_t kPrefillTileRows = 64;
+
+struct KvView {
+  std::byte* k = nullptr;  // layout: kv/kv_cache.h
+  std::byte* v = nullptr;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t block_tokens = 0;
+  DType dtype = DType::kFloat16;
+};
+
+struct RopeParams {
+  const RowTile* tiles = nullptr;  // [tiles], any rows each
+  int32_t tile_count = 0;
+  int32_t most_rows = 0;  // of a tile
+  const int32_t* blocks = nullptr;
+  int64_t heads = 0;
+  float* qkv = nullptr;        // [tokens, (heads + 2 kv_heads) * head_dim]
+  const float* cos = nullptr;  // [tokens, head_dim / 2]
+  const float* sin = nullptr;
+  KvView kv;
+};
+
+/// Backend::rope_and_store.
+void rope_and_store(const RopeParams& params, cudaStream_t stream);
+
+struct AttentionParams {
+  const RowTile* tiles = nullptr;
+  int32_t tile_count = 0;
+  int32_t max_splits = 0;  // of the longest context in the tiles; a split is kAttentionSplit
+  const int32_t* blocks = nullptr;
+  int64_t heads = 0;
+  float scale = 1.0f;
+  const float* qkv = nullptr;
+  int64_t qkv_stride = 0;
+  KvView kv;
+  DType out_dtype = DType::kFloat16;
+  std::byte* out = nullptr;  // [tokens, heads * head_dim]
+  float* partials = nullptr;    // scratch of attention_one_row: attention_partial_floats()
+  int32_t* counters = nullptr;  // scratch of attention_one_row: [tile_count, heads], zero between
+                                // launches (the kernel leaves it zero)
+};
+
+/// Attention for tiles of exactly one row (decode): a block per (tile, head, split); the block that
+/// finishes a (tile, head) last folds its splits in order.
+void attention_one_row(const AttentionParams& params, cudaStream_t stream);
+/// Floats of scratch that attention_one_row needs.
+int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, int64_t head_dim);
+
+/// Attention for tiles of 1 to kPrefillTileRows rows (prefill): a block per (tile, head). The same
+/// bits as attention_one_row.
+void attention_many_rows(const AttentionParams& params, cudaStream_t stream);
+/// Whether attention_many_rows has a tiled kernel for this shape; else it is attention_one_row's
+/// work row by row.
+bool attention_many_rows_supported(int64_t head_dim, DType dtype);
+
+// --- sampling.cu --------------------------------------------------------------------------------
+
+/// What sampling needs of a row of logits when only its largest count.
+struct TopLogit {
+  int32_t id = 0;     // the smallest id among equals
+  float logit = 0;    // the largest logit; NaN logits are never larger
+  float sum_exp = 0;  // sum over the row of exp(logit[i] - logit), in a fixed order
+};
+
+/// top[row] for each of `rows` rows of logits [rows, vocab].
+void top_logits(const float* logits, int64_t rows, int64_t vocab, TopLogit* top,
+                cudaStream_t stream);
+
+// --- canonical_matmul.cu ------------------------------------------------------------------------
+
+/// A run of rows of one matrix and where its products go.
+struct MatmulRun {
+  const std::byte* weights = nullptr;
+  size_t row_stride_bytes = 0;  // a multiple of 16
+  float* out = nullptr;         // of the run's first row
+  int64_t out_stride = 0;       // floats between token rows
+  const float* bias = nullptr;  // of the run's first row, or null
+  int32_t rows = 0;
+  int32_t accumulate = 0;
+};
+
+inline constexpr int32_t kMaxRunsPerLaunch = 16;
+
+/// Products of up to kMaxRunsPerLaunch runs with the same x [tokens, k] (rows x_stride_bytes
+/// apart), all in `dtype`, by the canonical sum.
+void canonical_matmul(DType dtype, const MatmulRun* runs, int32_t run_count, const std::byte* x,
+                      size_t x_stride_bytes, int64_t tokens, int64_t k, cudaStream_t stream);
+
+}  // namespace headrace::cuda

@@ -1,0 +1,109 @@
+#include <algorithm>
+
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launchers.h"
+
+namespace headrace::cuda {
+namespace {
+
+constexpr int kTileRows = 32;  // rows of a block, so that K is stored along positions
+constexpr int kTileDims = 32;
+constexpr int kThreadRows = 8;  // a block is [kThreadRows, kTileDims] threads
+
+struct Place {
+  int64_t block;
+  int offset;
+};
+
+__device__ __forceinline__ Place place_of(const RopeParams& params, const RowTile& tile, int row) {
+  const int position = tile.position + row;
+  const int block_tokens = static_cast<int>(params.kv.block_tokens);
+  return {.block = params.blocks[tile.table_begin + position / block_tokens],
+          .offset = position % block_tokens};
+}
+
+/// V of rows [begin, end) of the tile.
+template <typename T>
+__device__ void store_v(const RopeParams& params, const RowTile& tile, const float* heads,
+                        int64_t width, int kv_head, int begin, int end) {
+  const int head_dim = static_cast<int>(params.kv.head_dim);
+  for (int row = begin + static_cast<int>(threadIdx.y); row < end; row += kThreadRows) {
+    const Place place = place_of(params, tile, row);
+    T* v = reinterpret_cast<T*>(params.kv.v) +
+           ((place.block * params.kv.kv_heads + kv_head) * params.kv.block_tokens + place.offset) *
+               head_dim;
+    const float* x = heads + (tile.row_begin + row) * width;
+    for (int d = static_cast<int>(threadIdx.x); d < head_dim; d += kTileDims) {
+      v[d] = round_to<T>(x[d]);
+    }
+  }
+}
+
+/// A block rotates or stores one head of up to kTileRows rows; heads are numbered as they lie in
+/// qkv: Q, K, V. Rotated K goes through shared memory, as the cache holds it position by position.
+template <typename T>
+__global__ void __launch_bounds__(kThreadRows* kTileDims)
+    rope_and_store_kernel(RopeParams params) {
+  __shared__ T turned[2][kTileDims][kTileRows + 2];
+  const RowTile tile = params.tiles[blockIdx.z];
+  const int begin = static_cast<int>(blockIdx.x) * kTileRows;
+  if (begin >= tile.rows) return;
+  const int end = min(begin + kTileRows, tile.rows);
+  const int head_dim = static_cast<int>(params.kv.head_dim);
+  const int half = head_dim / 2;
+  const int kv_heads = static_cast<int>(params.kv.kv_heads);
+  const int heads = static_cast<int>(params.heads);
+  const int head = static_cast<int>(blockIdx.y);
+  const int64_t width = static_cast<int64_t>(heads + 2 * kv_heads) * head_dim;
+  float* const x = params.qkv + static_cast<int64_t>(head) * head_dim;
+  if (head >= heads + kv_heads) {
+    return store_v<T>(params, tile, x, width, head - heads - kv_heads, begin, end);
+  }
+  const int column = static_cast<int>(threadIdx.x);
+  for (int first = 0; first < half; first += kTileDims) {
+    const int d = first + column;
+    for (int row = begin + static_cast<int>(threadIdx.y); row < end; row += kThreadRows) {
+      if (d >= half) continue;
+      const int64_t at = tile.row_begin + row;
+      float* const pair = x + at * width + d;
+      const float a = pair[0];
+      const float b = pair[half];
+      const float cos = params.cos[at * half + d];
+      const float sin = params.sin[at * half + d];
+      const float low = __fsub_rn(__fmul_rn(a, cos), __fmul_rn(b, sin));
+      const float high = __fadd_rn(__fmul_rn(b, cos), __fmul_rn(a, sin));
+      pair[0] = low;
+      pair[half] = high;
+      turned[0][column][row - begin] = round_to<T>(low);
+      turned[1][column][row - begin] = round_to<T>(high);
+    }
+    if (head < heads) continue;
+    __syncthreads();
+    const int row = begin + column;  // now threads lie along positions
+    if (row < end) {
+      const Place place = place_of(params, tile, row);
+      const int64_t block_tokens = params.kv.block_tokens;
+      T* const k = reinterpret_cast<T*>(params.kv.k) +
+                   (place.block * kv_heads + head - heads) * head_dim * block_tokens + place.offset;
+      for (int i = static_cast<int>(threadIdx.y); i < min(kTileDims, half - first);
+           i += kThreadRows) {
+        k[(first + i) * block_tokens] = turned[0][i][column];
+        k[(first + i + half) * block_tokens] = turned[1][i][column];
+      }
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace
+
+void rope_and_store(const RopeParams& params, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>((params.most_rows + kTileRows - 1) / kTileRows),
+                  static_cast<unsigned>(params.heads + 2 * params.kv.kv_heads),
+                  static_cast<unsigned>(params.tile_count));
+  const dim3 block(kTileDims, kThreadRows);
+  HR_DISPATCH_DTYPE(params.kv.dtype, T,
+                    rope_and_store_kernel<T><<<grid, block, 0, stream>>>(params))
+}
+
+}  // namespace headrace::cuda

@@ -1,0 +1,53 @@
+#include "kernels/cuda/staging.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cuda/cuda_check.h"
+
+namespace headrace::cuda {
+namespace {
+
+constexpr size_t kAlignment = 256;
+
+}  // namespace
+
+Staging::Staging(cudaStream_t stream) : stream_(stream) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, 2 * kHalfBytes), "allocating staging memory");
+  memory_ = static_cast<std::byte*>(memory);
+  for (cudaEvent_t& event : done_) {
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+    check(cudaEventRecord(event, stream_), "recording an event");
+  }
+}
+
+Staging::~Staging() {
+  for (const cudaEvent_t event : done_) cudaEventDestroy(event);
+  cudaFreeHost(memory_);
+}
+
+std::span<std::byte> Staging::take(size_t size_bytes) {
+  if (used_ + size_bytes > kHalfBytes) {
+    check(cudaEventRecord(done_[half_], stream_), "recording an event");
+    half_ = 1 - half_;
+    used_ = 0;
+    check(cudaEventSynchronize(done_[half_]), "uploading");
+  }
+  std::byte* const place = memory_ + static_cast<size_t>(half_) * kHalfBytes + used_;
+  used_ += (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return {place, size_bytes};
+}
+
+void Staging::upload(std::byte* to, std::span<const std::byte> from) {
+  while (!from.empty()) {
+    const std::span<std::byte> part = take(std::min(from.size(), kHalfBytes));
+    std::memcpy(part.data(), from.data(), part.size());
+    check(cudaMemcpyAsync(to, part.data(), part.size(), cudaMemcpyHostToDevice, stream_),
+          "uploading");
+    to += part.size();
+    from = from.subspan(part.size());
+  }
+}
+
+}  // namespace headrace::cuda

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include <cuda_runtime_api.h>
+
+namespace headrace::cuda {
+
+/// Pinned host memory through which small uploads go, so that the caller's bytes are free when
+/// upload() returns although the copy is only enqueued. Two halves take turns; a half is used again
+/// when the copies out of it are done. Used by one thread.
+class Staging {
+ public:
+  explicit Staging(cudaStream_t stream);
+  ~Staging();
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  void upload(std::byte* to, std::span<const std::byte> from);
+
+ private:
+  static constexpr size_t kHalfBytes = size_t{2} << 20;
+
+  std::span<std::byte> take(size_t size_bytes);
+
+  const cudaStream_t stream_;
+  std::byte* memory_ = nullptr;  // two halves
+  cudaEvent_t done_[2] = {};
+  int half_ = 0;
+  size_t used_ = 0;
+};
+
+}  // namespace headrace::cuda

@@ -1,0 +1,59 @@
+#include <array>
+#include <filesystem>
+#include <string>
+
+#include <dlfcn.h>
+
+#include "base/error.h"
+#include "kernels/backend.h"
+
+namespace headrace {
+namespace {
+
+constexpr const char* kLibrary = "libheadrace_cuda.so";
+constexpr const char* kMakeBackend = "headrace_make_cuda_backend";
+using MakeBackend = Backend* (*)(int index, char* reason, size_t reason_bytes);
+
+void* open_library() {
+  if (void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL); driver == nullptr) {
+    fail(ErrorCode::kDevice,
+         "[device] there is no NVIDIA driver here (libcuda.so.1 is missing): use --device cpu");
+  }
+  std::error_code unreadable;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", unreadable);
+  const std::filesystem::path folder = program.parent_path();
+  std::string reason;
+  for (const auto& path :
+       {folder / kLibrary, folder / ".." / "lib" / kLibrary, folder / ".." / "bin" / kLibrary}) {
+    if (!std::filesystem::exists(path)) continue;
+    // Never closed: exceptions and buffers of the library may outlive any owner.
+    if (void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+    reason = dlerror();
+  }
+  if (reason.empty()) {
+    fail(ErrorCode::kDevice,
+         "[device] {} is not beside the program: build Headrace where nvcc is (scripts/install-deps "
+         "--cuda), or use --device cpu",
+         kLibrary);
+  }
+  fail(ErrorCode::kDevice, "[device] {} cannot be loaded ({}): use --device cpu", kLibrary, reason);
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cuda_backend(int index) {
+  void* const library = open_library();
+  const auto make = reinterpret_cast<MakeBackend>(dlsym(library, kMakeBackend));
+  if (make == nullptr) {
+    fail(ErrorCode::kDevice, "[device] {} is of another version: build it again", kLibrary);
+  }
+  std::array<char, 256> reason = {};
+  std::unique_ptr<Backend> backend(make(index, reason.data(), reason.size()));
+  if (backend == nullptr) {
+    fail(ErrorCode::kDevice, "[device] CUDA device {} cannot be used ({}): use --device cpu", index,
+         reason.data());
+  }
+  return backend;
+}
+
+}  // namespace headrace

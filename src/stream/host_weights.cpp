@@ -1,0 +1,62 @@
+#include "stream/host_weights.h"
+
+#include "stream/bulk_read.h"
+
+namespace headrace {
+namespace {
+
+constexpr uint64_t kStretchBytes = uint64_t{256} << 20;
+
+}  // namespace
+
+HostWeights::HostWeights(const Plan& plan, Backend& backend)
+    : plan_(plan),
+      backend_(backend),
+      memory_(allocate_host(plan.read_bytes, "streamed weights in host memory")) {
+  uint64_t offset = 0;
+  for (const TransferRequest& request : plan.requests) {
+    if (stretches_.empty() || stretches_.back().bytes.size() + request.size_bytes > kStretchBytes) {
+      stretches_.push_back({.bytes = {memory_.data() + offset, 0}});
+    }
+    Stretch& stretch = stretches_.back();
+    stretch.bytes = {stretch.bytes.data(), stretch.bytes.size() + request.size_bytes};
+    ++stretch.requests_left;
+    offsets_.push_back(offset);
+    stretch_of_.push_back(static_cast<uint32_t>(stretches_.size() - 1));
+    offset += request.size_bytes;
+  }
+}
+
+HostWeights::~HostWeights() {
+  for (const Stretch& stretch : stretches_) {
+    if (stretch.pinned) backend_.unpin(stretch.bytes);
+  }
+}
+
+uint64_t HostWeights::load(Link& link, TileCheck& check, Context& context) {
+  std::vector<BulkPiece> pieces;
+  for (const TransferRequest& request : plan_.requests) {
+    pieces.push_back({.first_tile = request.first_tile,
+                      .tile_count = request.tile_count,
+                      .offset = request.offset,
+                      .size_bytes = request.size_bytes});
+  }
+  const BulkTarget target = {
+      .place = [&](size_t i) { return memory_.data() + offsets_[i]; },
+      .arrived = [&](size_t i, std::byte*) { arrived(static_cast<uint32_t>(i)); },
+  };
+  return bulk_read(pieces, link, check, target, "Loading weights into host memory", context);
+}
+
+void HostWeights::arrived(uint32_t request) {
+  Stretch& stretch = stretches_[stretch_of_[request]];
+  if (--stretch.requests_left > 0) return;
+  backend_.pin(stretch.bytes);
+  stretch.pinned = true;
+}
+
+std::span<const std::byte> HostWeights::request(uint32_t index) const {
+  return memory_.bytes().subspan(offsets_[index], plan_.requests[index].size_bytes);
+}
+
+}  // namespace headrace

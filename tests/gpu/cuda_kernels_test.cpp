@@ -1,0 +1,222 @@
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "tests/gpu/mirrored_backend.h"
+#include "tests/kernels/attention_problem.h"
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/matmul_problem.h"
+
+namespace headrace::testing {
+namespace {
+
+/// One device for all tests of this file: starting CUDA takes a while.
+MirroredBackend& cuda() {
+  static MirroredBackend backend(make_cuda_backend(0));
+  return backend;
+}
+
+void expect_reference_bits(const MatmulCase& shape, Data data = Data::kPlain) {
+  const MatmulProblem problem(shape, data, static_cast<uint32_t>(shape.k + shape.tokens));
+  cuda().reserve({.max_tokens = shape.tokens, .max_k = shape.k, .dtype = shape.dtype});
+  EXPECT_TRUE(equal_bits(problem.expected(), problem.run(cuda())))
+      << dtype_name(shape.dtype) << " rows " << shape.rows << " k " << shape.k << " tokens "
+      << shape.tokens;
+}
+
+TEST(CudaMatmul, CanonicalProductsHaveTheReferenceBits) {
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t k : {1, 7, 72, 75, 100, 255, 256, 257, 576, 1000, 1537, 4096}) {
+      for (const int64_t tokens : {1, 2, 3, 4, 5, 8, 9, 33}) {
+        expect_reference_bits({.dtype = dtype, .rows = 13, .k = k, .tokens = tokens});
+      }
+    }
+  }
+}
+
+TEST(CudaMatmul, LongRowsHaveTheReferenceBits) {
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t tokens : {1, 4, 8}) {
+      expect_reference_bits({.dtype = dtype, .rows = 37, .k = 11008, .tokens = tokens});
+      expect_reference_bits({.dtype = dtype, .rows = 9, .k = 28672, .tokens = tokens});
+    }
+  }
+}
+
+TEST(CudaMatmul, ManyRowsBiasAndAccumulationHaveTheReferenceBits) {
+  for (const int64_t rows : {1, 3, 64, 65, 5000}) {
+    for (const int64_t tokens : {1, 6}) {
+      expect_reference_bits(
+          {.dtype = DType::kBFloat16, .rows = rows, .k = 80, .tokens = tokens, .bias = true});
+      expect_reference_bits(
+          {.dtype = DType::kFloat16, .rows = rows, .k = 264, .tokens = tokens, .accumulate = true});
+    }
+  }
+}
+
+TEST(CudaMatmul, StrangeValuesHaveTheReferenceBits) {
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t k : {75, 260, 576}) {
+      for (const int64_t tokens : {1, 5}) {
+        const MatmulCase shape{.dtype = dtype, .rows = 40, .k = k, .tokens = tokens};
+        expect_reference_bits(shape, Data::kWild);
+        expect_reference_bits(shape, Data::kBroken);
+      }
+    }
+  }
+}
+
+// How a group's rows are cut into runs and leases changes no bit, in either class.
+TEST(CudaMatmul, CutsChangeNoBit) {
+  for (const int64_t canonical_rows : {int64_t{0}, int64_t{8}}) {
+    for (const int64_t tokens : {8, 40, 600}) {
+      cuda().reserve({.max_tokens = tokens,
+                      .max_k = 1024,
+                      .dtype = DType::kFloat16,
+                      .canonical_rows = canonical_rows});
+      const MatmulProblem problem(
+          {.dtype = DType::kFloat16, .rows = 960, .k = 1024, .tokens = tokens}, Data::kPlain, 5);
+      const StoredMatrix& weights = problem.weights();
+      const std::vector<float> whole = problem.run(cuda());
+      EXPECT_TRUE(equal_bits(
+          whole, problem.run(cuda(), {{weights.run(0, 0, 64), weights.run(0, 64, 576)},
+                                      {weights.run(0, 640, 320)}})))
+          << tokens << " rows, canonical " << canonical_rows;
+    }
+  }
+}
+
+// A token row's result does not depend on the other rows, from 9 rows on as up to 8.
+TEST(CudaMatmul, MatrixClassIsBatchInvariantAndClose) {
+  constexpr int64_t kRows = 512;
+  constexpr int64_t kK = 4096;
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    cuda().reserve({.max_tokens = 8192, .max_k = kK, .dtype = dtype, .canonical_rows = 8});
+    std::vector<float> first;
+    for (const int64_t tokens : {9, 16, 17, 33, 64, 100, 512, 2048}) {
+      // The same seed begins with the same weights, but x differs in length: compare with products
+      // of the whole batch by the canonical order instead.
+      const MatmulProblem problem({.dtype = dtype, .rows = kRows, .k = kK, .tokens = tokens},
+                                  Data::kPlain, 11);
+      const std::vector<float> out = problem.run(cuda());
+      if (first.empty()) {
+        first.assign(out.begin(), out.begin() + kRows);
+        const std::vector<float> exact = problem.expected();
+        for (size_t i = 0; i < exact.size(); ++i) {
+          ASSERT_NEAR(out[i], exact[i], 2e-3 * std::sqrt(static_cast<double>(kK)));
+        }
+      }
+      EXPECT_TRUE(equal_bits(first, std::span(out).first(kRows))) << tokens;
+    }
+  }
+}
+
+void expect_reference_bits(const AttentionProblem& problem, int64_t block_tokens, int64_t chunk) {
+  const auto expected = problem.run(*make_reference_backend(), 16, 1000);
+  EXPECT_TRUE(equal_elements(AttentionProblem::kOutDType, expected,
+                             problem.run(cuda(), block_tokens, chunk)))
+      << "block " << block_tokens << " chunk " << chunk;
+}
+
+TEST(CudaAttention, BlockSizesAndChunksGiveTheReferenceBits) {
+  const AttentionProblem problem({.heads = 6, .kv_heads = 2, .head_dim = 20}, DType::kFloat16,
+                                 {70, 1, 33}, Numbers(1));
+  for (const int64_t block : {1, 7, 16, 64}) {
+    for (const int64_t chunk : {1, 7, 512}) expect_reference_bits(problem, block, chunk);
+  }
+}
+
+TEST(CudaAttention, LongContextsGiveTheReferenceBits) {
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t head_dim : {64, 128}) {
+      const AttentionProblem problem({.heads = 3, .kv_heads = 1, .head_dim = head_dim}, dtype,
+                                     {600, 257, 256}, Numbers(2));
+      for (const int64_t chunk : {1, 100, 512}) expect_reference_bits(problem, 64, chunk);
+      expect_reference_bits(problem, 48, 100);
+    }
+  }
+}
+
+TEST(CudaAttention, ManySplitsGiveTheReferenceBits) {
+  const AttentionProblem problem({.heads = 2, .kv_heads = 1, .head_dim = 8}, DType::kBFloat16,
+                                 {2600}, Numbers(6));
+  expect_reference_bits(problem, 64, 1);
+  expect_reference_bits(problem, 64, 300);
+}
+
+TEST(CudaAttention, EveryDTypeAndShapeGivesTheReferenceBits) {
+  for (const DType dtype : kAllDTypes) {
+    for (const Heads heads : {Heads{1, 1, 2}, Heads{4, 4, 24}, Heads{8, 2, 128}, Heads{4, 2, 64},
+                              Heads{2, 1, 200}}) {
+      const AttentionProblem problem(heads, dtype, {90}, Numbers(3));
+      expect_reference_bits(problem, 16, 9);
+      expect_reference_bits(problem, 16, 80);
+    }
+  }
+}
+
+TEST(CudaAttention, StrangeValuesGiveTheReferenceBits) {
+  for (const Data data : {Data::kWild, Data::kBroken}) {
+    for (const int64_t head_dim : {16, 64}) {
+      const AttentionProblem problem({.heads = 4, .kv_heads = 2, .head_dim = head_dim},
+                                     DType::kFloat16, {280, 40}, Numbers(4, data));
+      expect_reference_bits(problem, 16, 64);
+      expect_reference_bits(problem, 16, 1);
+    }
+  }
+}
+
+TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
+  const auto reference = make_reference_backend();
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t width : {1, 7, 75, 255, 256, 576, 4096, 11008}) {
+      for (const Data data : {Data::kPlain, Data::kBroken}) {
+        constexpr int64_t kTokens = 3;
+        Numbers numbers(static_cast<uint32_t>(width), data);
+        const auto count = static_cast<size_t>(kTokens * width);
+        const std::vector<float> a = numbers.floats(count);
+        const std::vector<float> b = numbers.floats(count);
+        const auto run = [&](Backend& backend) {
+          std::vector<std::byte> normed(count * dtype_size(dtype));
+          std::vector<std::byte> activated(normed.size());
+          std::vector<float> widened(count);
+          backend.rms_norm(a.data(), b.data(), 1e-5f, kTokens, width, dtype, normed.data());
+          backend.silu_multiply(a.data(), b.data(), kTokens, width, dtype, activated.data());
+          backend.widen(dtype, normed.data(), kTokens, width, widened.data());
+          normed.insert(normed.end(), activated.begin(), activated.end());
+          return std::pair(normed, widened);
+        };
+        const auto expected = run(*reference);
+        const auto actual = run(cuda());
+        EXPECT_TRUE(equal_elements(dtype, expected.first, actual.first))
+            << dtype_name(dtype) << " width " << width;
+        EXPECT_TRUE(equal_bits(expected.second, actual.second));
+      }
+    }
+  }
+}
+
+TEST(CudaSampling, LikeliestTokensAreTheLargestLogits) {
+  for (const int64_t vocab : {1, 5, 1003, 32000, 128256}) {
+    Numbers numbers(static_cast<uint32_t>(vocab));
+    constexpr int64_t kRows = 5;
+    std::vector<float> logits = numbers.floats(static_cast<size_t>(kRows * vocab));
+    logits[static_cast<size_t>(vocab - 1)] = 50.0f;
+    if (vocab > 4) logits[static_cast<size_t>(vocab + 2)] = logits[static_cast<size_t>(vocab + 4)] = 9;
+    std::vector<LikeliestToken> tokens(kRows);
+    ASSERT_TRUE(cuda().likeliest_tokens(logits.data(), vocab, tokens));
+    for (int64_t row = 0; row < kRows; ++row) {
+      const float* begin = logits.data() + row * vocab;
+      const float* largest = std::max_element(begin, begin + vocab);
+      double sum = 0;
+      for (int64_t i = 0; i < vocab; ++i) {
+        sum += std::exp(static_cast<double>(begin[i]) - static_cast<double>(*largest));
+      }
+      EXPECT_EQ(tokens[static_cast<size_t>(row)].id, largest - begin);
+      EXPECT_NEAR(tokens[static_cast<size_t>(row)].log_prob, -std::log(sum), 1e-4);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace headrace::testing

@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "executor/session.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/test_context.h"
+#include "tests/support/tiny_engine.h"
+
+namespace headrace::testing {
+namespace {
+
+constexpr const char* kProfile =
+    R"({"machine": "test", "threads": 1, "disk_gbps": 50.0, "memory_gbps": 3000.0,
+        "matmul_gflops": 100000.0, "free_memory_bytes": 1000000000})";
+
+/// All logits of a batch, in the order that they were made, by request.
+class LogitsRecorder : public GenerationObserver {
+ public:
+  bool wants_logits() const override { return true; }
+  void on_context_logits(size_t request, int64_t, std::span<const float> logits) override {
+    append(request, logits);
+  }
+  void on_generation_logits(size_t request, int64_t, std::span<const float> logits) override {
+    append(request, logits);
+  }
+  std::map<size_t, std::vector<float>> logits;
+
+ private:
+  void append(size_t request, std::span<const float> row) {
+    logits[request].insert(logits[request].end(), row.begin(), row.end());
+  }
+};
+
+class CudaSessionTest : public ::testing::Test {
+ protected:
+  SessionOptions options(const std::string& engine_dir, const char* device = "cuda") {
+    const std::string profile = directory_ / "profile.json";
+    std::ofstream(profile) << kProfile;
+    SessionOptions options;
+    options.engine_dir = engine_dir;
+    options.profile_path = profile;
+    options.device = device;
+    options.limits.context_logits = true;
+    return options;
+  }
+
+  static std::vector<GenerationRequest> prompts(size_t count, size_t length, int64_t tokens) {
+    std::vector<GenerationRequest> requests(count);
+    int32_t id = 7;
+    for (GenerationRequest& request : requests) {
+      for (size_t i = 0; i < length; ++i) request.prompt.push_back(id = (id * 31 + 11) % 1003);
+      request.max_new_tokens = tokens;
+      ++length;
+    }
+    return requests;
+  }
+
+  struct Outcome {
+    std::map<size_t, std::vector<float>> logits;
+    std::vector<std::vector<int32_t>> tokens;
+    StreamCounters stream;
+    Plan plan;
+  };
+  static Outcome generate(const SessionOptions& options,
+                          const std::vector<GenerationRequest>& requests) {
+    TestContext context(2);
+    const auto session = Session::open(options, context.context);
+    LogitsRecorder recorder;
+    Outcome outcome;
+    for (const auto& result : session->generate(requests, &recorder)) {
+      outcome.tokens.push_back(result.tokens);
+    }
+    outcome.logits = std::move(recorder.logits);
+    outcome.stream = session->stats().stream;
+    outcome.plan = session->plan();
+    return outcome;
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(CudaSessionTest, LogitsAreTheSameAtEveryPercentageRingAndTileSize) {
+  for (const int64_t canonical_rows : {0, 8}) {
+    for (const DType dtype : {DType::kFloat16, DType::kBFloat16, DType::kFloat32}) {
+      TinyModel shape;
+      shape.dtype = dtype;
+      shape.qkv_bias = true;
+      shape.hidden_size = 80;  // whole vectors, so that the matrix class takes part
+      shape.canonical_rows = canonical_rows;
+      const std::string name = directory_ / std::string(dtype_name(dtype));
+      const std::string engine = make_tiny_engine(shape, name + std::to_string(canonical_rows));
+      const auto requests = prompts(3, 20, 6);
+      SessionOptions all = options(engine);
+      all.limits.max_sequences = 3;
+      const Outcome expected = generate(all, requests);
+      for (const double percent : {0.0, 0.013, 0.2, 0.5, 0.97}) {
+        for (const int32_t ring : {2, 8}) {
+          SessionOptions some = all;
+          some.budget.percent = percent;
+          some.ring_requests = ring;
+          const Outcome outcome = generate(some, requests);
+          EXPECT_EQ(outcome.logits, expected.logits) << percent << " ring " << ring;
+          EXPECT_EQ(outcome.tokens, expected.tokens);
+          EXPECT_EQ(outcome.stream.payload_bytes,
+                    outcome.plan.streamed_bytes * static_cast<uint64_t>(outcome.stream.passes));
+          EXPECT_GT(outcome.stream.payload_bytes, 0u);
+        }
+      }
+    }
+  }
+}
+
+// The canonical order is the CPU backend's too: with it everywhere, the devices agree by bits.
+TEST_F(CudaSessionTest, CanonicalLogitsAreThoseOfTheCpu) {
+  TinyModel shape;
+  shape.mlp_bias = true;
+  shape.tie_word_embeddings = true;
+  shape.canonical_rows = 0;
+  const std::string engine = make_tiny_engine(shape, directory_ / "engine");
+  const auto requests = prompts(2, 30, 8);
+  SessionOptions gpu = options(engine);
+  gpu.limits.max_sequences = 2;
+  gpu.budget.percent = 0.3;
+  SessionOptions cpu = options(engine, "cpu");
+  cpu.limits.max_sequences = 2;
+  EXPECT_EQ(generate(gpu, requests).logits, generate(cpu, requests).logits);
+}
+
+TEST_F(CudaSessionTest, TheDeviceChoosesTheSameTokensAsTheHost) {
+  const std::string engine = make_tiny_engine({}, directory_ / "engine");
+  const auto requests = prompts(4, 9, 12);
+  SessionOptions some = options(engine);
+  some.limits.max_sequences = 4;
+  some.budget.percent = 0.2;
+  const Outcome by_host = generate(some, requests);
+  some.limits.context_logits = false;
+  TestContext context(2);
+  const auto session = Session::open(some, context.context);
+  const auto results = session->generate(requests);
+  for (size_t i = 0; i < results.size(); ++i) EXPECT_EQ(results[i].tokens, by_host.tokens[i]);
+}
+
+TEST_F(CudaSessionTest, ChangesOfPercentageLeaveNoMemoryBehind) {
+  const std::string engine = make_tiny_engine({}, directory_ / "engine");
+  const auto requests = prompts(2, 9, 3);
+  const auto observer = make_cuda_backend(0);
+  std::vector<std::vector<int32_t>> tokens;
+  uint64_t free_before = 0;
+  for (int round = 0; round < 200; ++round) {
+    if (round == 5) free_before = *observer->free_memory_bytes();
+    SessionOptions some = options(engine);
+    some.limits.max_sequences = 2;
+    some.limits.context_logits = false;
+    some.budget.percent = (round % 11) / 10.0;
+    TestContext context(2);
+    const auto session = Session::open(some, context.context);
+    session->generate(requests);
+    session->set_budget({.percent = (round % 7) / 7.0});
+    for (const auto& result : session->generate(requests)) {
+      if (round == 0) tokens.push_back(result.tokens);
+      EXPECT_TRUE(std::ranges::find(tokens, result.tokens) != tokens.end());
+    }
+  }
+  EXPECT_EQ(*observer->free_memory_bytes(), free_before);
+}
+
+}  // namespace
+}  // namespace headrace::testing

@@ -1,0 +1,153 @@
+#include "tests/gpu/mirrored_backend.h"
+
+#include <algorithm>
+
+namespace headrace::testing {
+namespace {
+
+constexpr size_t kReadableTail = 64;
+
+size_t bytes_of(int64_t count, size_t element_bytes) {
+  return static_cast<size_t>(count) * element_bytes;
+}
+
+size_t cache_bytes(const KvShape& shape, std::span<const SequenceRows> sequences) {
+  int32_t most = 0;
+  for (const SequenceRows& sequence : sequences) {
+    for (const int32_t block : sequence.blocks) most = std::max(most, block);
+  }
+  return bytes_of((most + 1) * shape.block_elements(), dtype_size(shape.dtype));
+}
+
+}  // namespace
+
+Buffer MirroredBackend::mirror(const void* data, size_t size_bytes) {
+  Buffer buffer = device_->allocate(size_bytes, "test");
+  device_->upload(buffer.data(), {static_cast<const std::byte*>(data), size_bytes});
+  return buffer;
+}
+
+void MirroredBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
+                            float* out) {
+  const Buffer in = mirror(rows, bytes_of(tokens * width, dtype_size(dtype)));
+  const Buffer result = mirror(out, bytes_of(tokens * width, sizeof(float)));
+  device_->widen(dtype, in.data(), tokens, width, result.floats());
+  fetch(out, result);
+}
+
+void MirroredBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
+                               int64_t width, DType out_dtype, std::byte* out) {
+  const Buffer in = mirror(x, bytes_of(tokens * width, sizeof(float)));
+  const Buffer scale = mirror(weight, bytes_of(width, sizeof(float)));
+  const Buffer result = mirror(out, bytes_of(tokens * width, dtype_size(out_dtype)));
+  device_->rms_norm(in.floats(), scale.floats(), epsilon, tokens, width, out_dtype, result.data());
+  fetch(out, result);
+}
+
+void MirroredBackend::silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
+                                    DType out_dtype, std::byte* out) {
+  const Buffer first = mirror(a, bytes_of(tokens * width, sizeof(float)));
+  const Buffer second = mirror(b, bytes_of(tokens * width, sizeof(float)));
+  const Buffer result = mirror(out, bytes_of(tokens * width, dtype_size(out_dtype)));
+  device_->silu_multiply(first.floats(), second.floats(), tokens, width, out_dtype, result.data());
+  fetch(out, result);
+}
+
+namespace {
+
+/// Passes on the leases of a feed with their runs moved to device memory.
+class MirroredFeed : public WeightFeed {
+ public:
+  MirroredFeed(WeightFeed& feed, Backend& device) : feed_(feed), device_(device) {}
+
+  bool next(Lease& lease) override {
+    lease.release();
+    host_.release();
+    if (!feed_.next(host_)) return false;
+    runs_.assign(host_.runs().begin(), host_.runs().end());
+    for (WeightRun& run : runs_) {
+      const size_t size = bytes_of(run.rows, run.row_stride_bytes) + kReadableTail;
+      Buffer& copy = copies_.emplace_back(device_.allocate(size, "test"));
+      device_.upload(copy.data(), {run.data, size - kReadableTail});
+      run.data = copy.data();
+    }
+    lease = Lease(nullptr, 0, runs_);
+    return true;
+  }
+
+ private:
+  WeightFeed& feed_;
+  Backend& device_;
+  Lease host_;
+  std::vector<WeightRun> runs_;
+  std::vector<Buffer> copies_;
+};
+
+}  // namespace
+
+void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
+  const Buffer x = mirror(args.x, bytes_of(args.tokens, args.x_stride_bytes));
+  std::vector<MatrixOutput> outputs(args.outputs.begin(), args.outputs.end());
+  std::vector<Buffer> results;
+  std::vector<Buffer> biases;
+  for (MatrixOutput& output : outputs) {
+    const int64_t floats = (args.tokens - 1) * output.stride + output.rows;
+    results.push_back(mirror(output.out, bytes_of(floats, sizeof(float))));
+    output.out = results.back().floats();
+    if (output.bias == nullptr) continue;
+    biases.push_back(mirror(output.bias, bytes_of(output.rows, sizeof(float))));
+    output.bias = biases.back().floats();
+  }
+  MatmulArgs mirrored = args;
+  mirrored.x = x.data();
+  mirrored.outputs = outputs;
+  MirroredFeed feed(weights, *device_);
+  device_->matmul(mirrored, feed);
+  for (size_t i = 0; i < results.size(); ++i) fetch(args.outputs[i].out, results[i]);
+}
+
+void MirroredBackend::rope_and_store(const RopeStoreArgs& args) {
+  const int64_t width = (args.heads + 2 * args.kv_heads) * args.head_dim;
+  const Buffer qkv = mirror(args.qkv, bytes_of(args.tokens * width, sizeof(float)));
+  const size_t angles = bytes_of(args.tokens * args.head_dim / 2, sizeof(float));
+  const Buffer cos = mirror(args.cos, angles);
+  const Buffer sin = mirror(args.sin, angles);
+  const size_t half = cache_bytes(args.kv.shape, args.sequences);
+  const Buffer k = mirror(args.kv.k, half);
+  const Buffer v = mirror(args.kv.v, half);
+  RopeStoreArgs mirrored = args;
+  mirrored.qkv = qkv.floats();
+  mirrored.cos = cos.floats();
+  mirrored.sin = sin.floats();
+  mirrored.kv.k = k.data();
+  mirrored.kv.v = v.data();
+  device_->rope_and_store(mirrored);
+  fetch(args.qkv, qkv);
+  fetch(args.kv.k, k);
+  fetch(args.kv.v, v);
+}
+
+void MirroredBackend::attention(const AttentionArgs& args) {
+  const Buffer qkv = mirror(args.qkv, bytes_of(args.tokens * args.qkv_stride, sizeof(float)));
+  const size_t half = cache_bytes(args.kv.shape, args.sequences);
+  const Buffer k = mirror(args.kv.k, half);
+  const Buffer v = mirror(args.kv.v, half);
+  const Buffer out = mirror(
+      args.out, bytes_of(args.tokens * args.heads * args.head_dim, dtype_size(args.out_dtype)));
+  AttentionArgs mirrored = args;
+  mirrored.qkv = qkv.floats();
+  mirrored.kv.k = k.data();
+  mirrored.kv.v = v.data();
+  mirrored.out = out.data();
+  device_->attention(mirrored);
+  fetch(args.out, out);
+}
+
+bool MirroredBackend::likeliest_tokens(const float* logits, int64_t vocab,
+                                       std::span<LikeliestToken> tokens) {
+  const auto rows = static_cast<int64_t>(tokens.size());
+  const Buffer mirrored = mirror(logits, bytes_of(rows * vocab, sizeof(float)));
+  return device_->likeliest_tokens(mirrored.floats(), vocab, tokens);
+}
+
+}  // namespace headrace::testing

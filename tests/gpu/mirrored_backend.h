@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace headrace::testing {
+
+/// Runs the ops of a backend with memory of its own on host memory: copies operands there and
+/// results back, so that tests written for host memory serve every backend.
+class MirroredBackend : public Backend {
+ public:
+  explicit MirroredBackend(std::unique_ptr<Backend> device) : device_(std::move(device)) {}
+
+  std::string description() const override { return device_->description(); }
+  Buffer allocate(size_t size_bytes, const char* purpose) override {
+    return allocate_host(size_bytes, purpose);
+  }
+  void upload(std::byte* to, std::span<const std::byte> from) override {
+    std::memcpy(to, from.data(), from.size());
+  }
+  void download(std::span<std::byte> to, const std::byte* from) override {
+    std::memcpy(to.data(), from, to.size());
+  }
+  void synchronize() override { device_->synchronize(); }
+  size_t reserve(const PassLimits& limits) override { return device_->reserve(limits); }
+  void begin_pass(std::span<const SequenceRows> sequences) override {
+    device_->begin_pass(sequences);
+  }
+
+  void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
+             float* out) override;
+  void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
+                DType out_dtype, std::byte* out) override;
+  void matmul(const MatmulArgs& args, WeightFeed& weights) override;
+  void rope_and_store(const RopeStoreArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width, DType out_dtype,
+                     std::byte* out) override;
+  bool likeliest_tokens(const float* logits, int64_t vocab,
+                        std::span<LikeliestToken> tokens) override;
+
+ private:
+  /// A copy of host bytes in device memory.
+  Buffer mirror(const void* data, size_t size_bytes);
+  template <typename T>
+  void fetch(T* to, const Buffer& from) {
+    device_->download({reinterpret_cast<std::byte*>(to), from.size_bytes()}, from.data());
+  }
+
+  std::unique_ptr<Backend> device_;
+};
+
+}  // namespace headrace::testing

@@ -1,19 +1,13 @@
-#include <algorithm>
-
-#include "kernels/cuda/device_math.cuh"
-#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/attention.cuh"
 
 namespace headrace::cuda {
 namespace {
 
-constexpr int kSplit = static_cast<int>(numerics::kAttentionSplit);
 constexpr int kThreads = kSplit;  // a thread scores one position
 constexpr int kWarps = kThreads / 32;
-constexpr int kSumLanes = static_cast<int>(numerics::kSumLanes);
 constexpr int kMostHeadDim = 256;
-constexpr int kUnroll = 16;              // loads in flight of a thread
+constexpr int kUnroll = 32;              // loads in flight of a thread
 constexpr int kMostStagedBytes = 65536;  // of a split's V in shared memory
-constexpr int kVectorBytes = static_cast<int>(sizeof(uint4));
 
 struct SharedRow {
   float q[kMostHeadDim];
@@ -41,22 +35,6 @@ __device__ __forceinline__ Query query_of(const AttentionParams& params, const R
           .table = params.blocks + tile.table_begin};
 }
 
-/// The running result of one output dimension.
-struct Folded {
-  float max = -INFINITY;
-  float sum = 0.0f;
-  float weighted = 0.0f;
-
-  __device__ __forceinline__ void fold(float next_max, float next_sum, float next_weighted) {
-    const float both = larger(max, next_max);
-    const float keep = canonical_exp(__fsub_rn(max, both));
-    const float take = canonical_exp(__fsub_rn(next_max, both));
-    sum = __fmaf_rn(take, next_sum, __fmul_rn(keep, sum));
-    weighted = __fmaf_rn(take, next_weighted, __fmul_rn(keep, weighted));
-    max = both;
-  }
-};
-
 template <typename T>
 __device__ void load_q(const AttentionParams& params, const Query& query, SharedRow& shared) {
   const int head_dim = static_cast<int>(params.kv.head_dim);
@@ -70,7 +48,7 @@ template <typename T>
 __device__ __forceinline__ float score(const AttentionParams& params, const Query& query,
                                        const SharedRow& shared, int position) {
   const int head_dim = static_cast<int>(params.kv.head_dim);
-  const int64_t block_tokens = params.kv.block_tokens;
+  const int block_tokens = static_cast<int>(params.kv.block_tokens);
   const int64_t block = query.table[position / block_tokens];
   const T* k = reinterpret_cast<const T*>(params.kv.k) +
                (block * params.kv.kv_heads + query.kv_head) * head_dim * block_tokens +
@@ -92,7 +70,7 @@ __device__ __forceinline__ float score(const AttentionParams& params, const Quer
 template <typename T>
 __device__ __forceinline__ const T* v_row(const AttentionParams& params, const Query& query,
                                           int position) {
-  const int64_t block_tokens = params.kv.block_tokens;
+  const int block_tokens = static_cast<int>(params.kv.block_tokens);
   const int64_t block = query.table[position / block_tokens];
   return reinterpret_cast<const T*>(params.kv.v) +
          ((block * params.kv.kv_heads + query.kv_head) * block_tokens + position % block_tokens) *
@@ -141,7 +119,7 @@ __device__ float lane_sum(const SharedRow& shared, int count) {
 struct SplitResult {
   float max;
   float sum;
-  float weighted;  // of the thread's dimension
+  float weighted[1];  // of the thread's dimension
 };
 
 /// Positions [begin, begin + count) of a query; the thread's dimension is its number.
@@ -162,7 +140,7 @@ __device__ SplitResult attend_split(const AttentionParams& params, const Query& 
     const float sum = lane_sum(shared, count);
     if (thread == 0) shared.sum = sum;
   }
-  result.weighted = 0.0f;
+  result.weighted[0] = 0.0f;
   if (thread < head_dim) {
     const T* const values = reinterpret_cast<const T*>(staged) + thread;
     int t = 0;
@@ -175,12 +153,12 @@ __device__ SplitResult attend_split(const AttentionParams& params, const Query& 
       }
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
-        result.weighted = __fmaf_rn(shared.p[t + u], to_float(loaded[u]), result.weighted);
+        result.weighted[0] = __fmaf_rn(shared.p[t + u], to_float(loaded[u]), result.weighted[0]);
       }
     }
     for (; t < count; ++t) {
       const T v = kStaged ? values[t * head_dim] : v_row<T>(params, query, begin + t)[thread];
-      result.weighted = __fmaf_rn(shared.p[t], to_float(v), result.weighted);
+      result.weighted[0] = __fmaf_rn(shared.p[t], to_float(v), result.weighted[0]);
     }
   }
   __syncthreads();
@@ -189,11 +167,11 @@ __device__ SplitResult attend_split(const AttentionParams& params, const Query& 
 }
 
 __device__ __forceinline__ void write_out(const AttentionParams& params, const Query& query,
-                                          const Folded& folded) {
+                                          const Folded<1>& folded) {
   const int head_dim = static_cast<int>(params.kv.head_dim);
   if (threadIdx.x >= head_dim) return;
   const int64_t at = (query.row * params.heads + query.head) * head_dim + threadIdx.x;
-  const float value = __fdiv_rn(folded.weighted, folded.sum);
+  const float value = __fdiv_rn(folded.weighted[0], folded.sum);
   HR_DISPATCH_DTYPE(params.out_dtype, T,
                     reinterpret_cast<T*>(params.out)[at] = round_to<T>(value))
 }
@@ -217,6 +195,8 @@ template <typename T, bool kStaged>
 __global__ void __launch_bounds__(kThreads) attention_one_row_kernel(AttentionParams params) {
   extern __shared__ uint4 staged_vectors[];
   __shared__ SharedRow shared;
+  allow_next();
+  wait_for_previous();
   const int tile_index = static_cast<int>(blockIdx.z);
   const int split = static_cast<int>(blockIdx.x);
   const Query query =
@@ -229,7 +209,8 @@ __global__ void __launch_bounds__(kThreads) attention_one_row_kernel(AttentionPa
       attend_split<T, kStaged>(params, query, begin, min(kSplit, query.context - begin), shared,
                                reinterpret_cast<std::byte*>(staged_vectors));
   const int splits = (query.context + kSplit - 1) / kSplit;
-  Folded folded;
+  Folded<1> folded;
+  folded.clear();
   if (splits == 1) {
     folded.fold(result.max, result.sum, result.weighted);
     return write_out(params, query, folded);
@@ -239,7 +220,7 @@ __global__ void __launch_bounds__(kThreads) attention_one_row_kernel(AttentionPa
   const int64_t unit = static_cast<int64_t>(tile_index) * params.heads + query.head;
   float* const partials = params.partials + unit * params.max_splits * (head_dim + 2);
   float* const mine = partials + static_cast<int64_t>(split) * (head_dim + 2);
-  if (thread < head_dim) mine[2 + thread] = result.weighted;
+  if (thread < head_dim) mine[2 + thread] = result.weighted[0];
   if (thread == 0) {
     mine[0] = result.max;
     mine[1] = result.sum;
@@ -247,7 +228,7 @@ __global__ void __launch_bounds__(kThreads) attention_one_row_kernel(AttentionPa
   if (!last_to_arrive(params.counters + unit, splits, shared)) return;
   for (int s = 0; s < splits; ++s) {
     const float* part = partials + static_cast<int64_t>(s) * (head_dim + 2);
-    const float weighted = thread < head_dim ? __ldcg(part + 2 + thread) : 0.0f;
+    const float weighted[1] = {thread < head_dim ? __ldcg(part + 2 + thread) : 0.0f};
     folded.fold(__ldcg(part), __ldcg(part + 1), weighted);
   }
   write_out(params, query, folded);
@@ -258,13 +239,16 @@ template <typename T, bool kStaged>
 __global__ void __launch_bounds__(kThreads) attention_row_kernel(AttentionParams params) {
   extern __shared__ uint4 staged_vectors[];
   __shared__ SharedRow shared;
+  allow_next();
+  wait_for_previous();
   const RowTile tile = params.tiles[blockIdx.z];
   const int in_tile = static_cast<int>(blockIdx.x);
   if (in_tile >= tile.rows) return;
   const Query query = query_of(params, tile, in_tile, static_cast<int>(blockIdx.y));
   load_q<T>(params, query, shared);
   __syncthreads();
-  Folded folded;
+  Folded<1> folded;
+  folded.clear();
   for (int begin = 0; begin < query.context; begin += kSplit) {
     const SplitResult result =
         attend_split<T, kStaged>(params, query, begin, min(kSplit, query.context - begin), shared,
@@ -274,14 +258,15 @@ __global__ void __launch_bounds__(kThreads) attention_row_kernel(AttentionParams
   write_out(params, query, folded);
 }
 
-template <typename T, bool kStaged, typename Kernel>
-void launch(Kernel kernel, dim3 grid, const AttentionParams& params, cudaStream_t stream) {
+template <typename T, bool kStaged>
+void launch_rows(void (*kernel)(AttentionParams), dim3 grid, const AttentionParams& params,
+                 Queue& queue) {
   size_t shared = 0;
   if (kStaged) {
     shared = static_cast<size_t>(kSplit * params.kv.head_dim) * sizeof(T);
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostStagedBytes);
   }
-  kernel<<<grid, kThreads, shared, stream>>>(params);
+  launch(queue, kernel, grid, dim3(kThreads), shared, params);
 }
 
 template <typename T>
@@ -296,30 +281,27 @@ int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, i
   return tiles * heads * splits * (head_dim + 2);
 }
 
-void attention_one_row(const AttentionParams& params, cudaStream_t stream) {
+void attention_one_row(const AttentionParams& params, Queue& queue) {
   const dim3 grid(static_cast<unsigned>(params.max_splits), static_cast<unsigned>(params.heads),
                   static_cast<unsigned>(params.tile_count));
   HR_DISPATCH_DTYPE(params.kv.dtype, T, {
     if (can_stage<T>(params.kv.head_dim)) {
-      launch<T, true>(attention_one_row_kernel<T, true>, grid, params, stream);
+      launch_rows<T, true>(attention_one_row_kernel<T, true>, grid, params, queue);
     } else {
-      launch<T, false>(attention_one_row_kernel<T, false>, grid, params, stream);
+      launch_rows<T, false>(attention_one_row_kernel<T, false>, grid, params, queue);
     }
   })
 }
 
-bool attention_many_rows_supported(int64_t head_dim, DType /*dtype*/) {
-  return head_dim <= kMostHeadDim;
-}
-
-void attention_many_rows(const AttentionParams& params, cudaStream_t stream) {
+void attention_many_rows(const AttentionParams& params, Queue& queue) {
+  if (attention_tiles(params, queue)) return;
   const dim3 grid(static_cast<unsigned>(kPrefillTileRows), static_cast<unsigned>(params.heads),
                   static_cast<unsigned>(params.tile_count));
   HR_DISPATCH_DTYPE(params.kv.dtype, T, {
     if (can_stage<T>(params.kv.head_dim)) {
-      launch<T, true>(attention_row_kernel<T, true>, grid, params, stream);
+      launch_rows<T, true>(attention_row_kernel<T, true>, grid, params, queue);
     } else {
-      launch<T, false>(attention_row_kernel<T, false>, grid, params, stream);
+      launch_rows<T, false>(attention_row_kernel<T, false>, grid, params, queue);
     }
   })
 }

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/canonical_sum.cuh"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
 #include "kernels/numerics.h"
 
@@ -23,7 +24,8 @@ struct Launch {
   int64_t x_stride_bytes;
   int32_t tokens;  // of this launch, at most kTokens of the kernel
   int32_t k;
-  int32_t tile_k;  // columns of x in shared memory at a time, a multiple of kChunk
+  int32_t tile_k;     // columns of x in shared memory at a time, a multiple of kChunk
+  int32_t x_aligned;  // rows of x consist of whole vectors
 };
 
 __device__ __forceinline__ uint4 load_streamed(const void* address) {
@@ -84,17 +86,62 @@ __device__ __forceinline__ int shared_index(int column) {
   return column - in_chunk + element / 4 * (kChunk / 2) + lane * 4 + element % 4;
 }
 
+/// A plain load: x is what an earlier kernel wrote, so it must not go through the read-only path.
+__device__ __forceinline__ uint4 load_x_vector(const void* address) {
+  uint4 value;
+  asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+}
+
+/// Copies columns [begin, begin + tile_k) of one token row to shared memory as float32, eight at a
+/// time; columns past k hold -0.
+template <typename T>
+__device__ void load_aligned_row(const std::byte* row, int begin, int end, int k, float* shared) {
+  constexpr int kVectors = LaneWeights<T>::kVectors;
+  constexpr int kAtOnce = 4;  // loads in flight of a thread
+  const int pieces = (end - begin) / kLaneColumns;
+  for (int first = threadIdx.x; first < pieces; first += kAtOnce * kThreads) {
+    uint4 loaded[kAtOnce][kVectors];
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      const int column = begin + (first + u * kThreads) * kLaneColumns;
+      if (column >= k || column >= end) continue;
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) {
+        loaded[u][v] = load_x_vector(row + static_cast<int64_t>(column) * sizeof(T) +
+                                     v * sizeof(uint4));
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      const int at = (first + u * kThreads) * kLaneColumns;
+      if (begin + at >= end) continue;
+      float wide[kLaneColumns] = {-0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f};
+      if (begin + at < k) widen8<T>(loaded[u], wide);
+      float* const to = shared + shared_index(at);
+      *reinterpret_cast<float4*>(to) = make_float4(wide[0], wide[1], wide[2], wide[3]);
+      *reinterpret_cast<float4*>(to + kChunk / 2) = make_float4(wide[4], wide[5], wide[6], wide[7]);
+    }
+  }
+}
+
 /// Copies columns [begin, begin + tile_k) of the launch's token rows to shared memory as float32.
 /// Columns past k hold -0, whose product with the padding's +0 leaves every sum as it is.
 template <typename T, int kTokens>
 __device__ void load_x(const Launch& launch, int begin, float* shared) {
   for (int t = 0; t < kTokens; ++t) {
-    const T* row = reinterpret_cast<const T*>(launch.x + t * launch.x_stride_bytes);
-    const bool present = t < launch.tokens;
+    const std::byte* row = launch.x + t * launch.x_stride_bytes;
+    const int k = t < launch.tokens ? launch.k : 0;
+    float* const to = shared + t * launch.tile_k;
+    if (launch.x_aligned != 0) {
+      load_aligned_row<T>(row, begin, begin + launch.tile_k, k, to);
+      continue;
+    }
     for (int c = threadIdx.x; c < launch.tile_k; c += kThreads) {
       const int column = begin + c;
-      shared[t * launch.tile_k + shared_index(c)] =
-          present && column < launch.k ? to_float(row[column]) : -0.0f;
+      to[shared_index(c)] = column < k ? to_float(reinterpret_cast<const T*>(row)[column]) : -0.0f;
     }
   }
 }
@@ -126,11 +173,12 @@ __device__ __forceinline__ void multiply_chunk(const LaneWeights<T> (&weights)[k
   }
 }
 
-/// Adds the products of columns [begin, end) of a warp's rows; x's tile begins at `begin`.
-template <typename T, int kTokens, int kRows, int kUnroll>
+/// Adds the products of columns [begin, end) of a warp's rows; x's tile begins at `begin`. The first
+/// weights are on their way when prepare() brings that tile.
+template <typename T, int kTokens, int kRows, int kUnroll, typename Prepare>
 __device__ __forceinline__ void multiply_tile(const std::byte* const (&rows)[kRows],
                                               const float* shared, const Launch& launch, int begin,
-                                              int end, int lane,
+                                              int end, int lane, const Prepare& prepare,
                                               Partials<kTokens, kRows>& partials) {
   const int column = begin + lane * kLaneColumns;
   const int steps = (end - begin) / kChunk / kUnroll;
@@ -145,6 +193,7 @@ __device__ __forceinline__ void multiply_tile(const std::byte* const (&rows)[kRo
     }
   };
   if (steps > 0) load(0, current);
+  prepare();
   for (int step = 0; step < steps; ++step) {
     LaneWeights<T> next[kUnroll][kRows];
     if (step + 1 < steps) load(step + 1, next);
@@ -185,10 +234,7 @@ __global__ void __launch_bounds__(kThreads)
   const int warp = threadIdx.x / 32;
   const int groups = launch.first_group[launch.run_count];
   const bool one_tile = launch.tile_k >= launch.k;
-  if (one_tile) {
-    load_x<T, kTokens>(launch, 0, shared);
-    __syncthreads();
-  }
+  allow_next();
   // Groups go to blocks in turn, so that all multiprocessors get nearly the same. All warps of a
   // block make the same number of rounds, as they share x's tiles.
   const int stride = gridDim.x * kWarpsPerBlock;
@@ -207,15 +253,20 @@ __global__ void __launch_bounds__(kThreads)
     }
     Partials<kTokens, kRows> partials = {};
     for (int begin = 0; begin < launch.k; begin += launch.tile_k) {
-      if (!one_tile) {
-        __syncthreads();
+      const auto prepare = [&] {
+        const bool first = round == 0 && begin == 0;
+        if (first) wait_for_previous();
+        if (one_tile && !first) return;
+        if (!first) __syncthreads();
         load_x<T, kTokens>(launch, begin, shared);
         __syncthreads();
-      }
-      // Whole vectors are read without a check as far as every lane has all its columns.
+      };
       const int end = min(launch.k, begin + launch.tile_k);
       if (active) {
-        multiply_tile<T, kTokens, kRows, kUnroll>(rows, shared, launch, begin, end, lane, partials);
+        multiply_tile<T, kTokens, kRows, kUnroll>(rows, shared, launch, begin, end, lane, prepare,
+                                                  partials);
+      } else {
+        prepare();
       }
     }
     if (!active) continue;
@@ -247,7 +298,7 @@ DeviceLimits device_limits() {
 }
 
 template <typename T, int kTokens, int kRows, int kUnroll>
-void launch_tokens(Launch launch, cudaStream_t stream) {
+void launch_tokens(Launch launch, Queue& queue) {
   const auto kernel = canonical_matmul_kernel<T, kTokens, kRows, kUnroll>;
   static const DeviceLimits limits = [&] {
     const DeviceLimits found = device_limits();
@@ -275,22 +326,22 @@ void launch_tokens(Launch launch, cudaStream_t stream) {
   }
   const int most = limits.multiprocessors * std::max(1, per_multiprocessor);
   const int blocks = std::min(most, (groups + kWarpsPerBlock - 1) / kWarpsPerBlock);
-  kernel<<<blocks, kThreads, static_cast<size_t>(shared), stream>>>(launch);
+  headrace::cuda::launch(queue, kernel, blocks, kThreads, static_cast<size_t>(shared), launch);
 }
 
 template <typename T>
-void launch_type(Launch launch, int64_t tokens, cudaStream_t stream) {
+void launch_type(Launch launch, int64_t tokens, Queue& queue) {
   constexpr int kMostTokens = 8;
   for (int64_t begin = 0; begin < tokens; begin += kMostTokens) {
     launch.tokens = static_cast<int32_t>(std::min<int64_t>(kMostTokens, tokens - begin));
     if (launch.tokens == 1) {
-      launch_tokens<T, 1, 4, 2>(launch, stream);
+      launch_tokens<T, 1, 4, 2>(launch, queue);
     } else if (launch.tokens == 2) {
-      launch_tokens<T, 2, 2, 2>(launch, stream);
+      launch_tokens<T, 2, 2, 2>(launch, queue);
     } else if (launch.tokens <= 4) {
-      launch_tokens<T, 4, 2, 2>(launch, stream);
+      launch_tokens<T, 4, 2, 2>(launch, queue);
     } else {
-      launch_tokens<T, 8, 2, 1>(launch, stream);
+      launch_tokens<T, 8, 2, 1>(launch, queue);
     }
     launch.x += kMostTokens * launch.x_stride_bytes;
     for (int i = 0; i < launch.run_count; ++i) {
@@ -302,20 +353,21 @@ void launch_type(Launch launch, int64_t tokens, cudaStream_t stream) {
 }  // namespace
 
 void canonical_matmul(DType dtype, const MatmulRun* runs, int32_t run_count, const std::byte* x,
-                      size_t x_stride_bytes, int64_t tokens, int64_t k, cudaStream_t stream) {
+                      size_t x_stride_bytes, int64_t tokens, int64_t k, Queue& queue) {
   Launch launch = {};
   std::copy(runs, runs + run_count, launch.runs);
   launch.run_count = run_count;
   launch.x = x;
   launch.x_stride_bytes = static_cast<int64_t>(x_stride_bytes);
   launch.k = static_cast<int32_t>(k);
+  launch.x_aligned = k % kLaneColumns == 0 && x_stride_bytes % sizeof(uint4) == 0 ? 1 : 0;
   switch (dtype) {
     case DType::kFloat32:
-      return launch_type<float>(launch, tokens, stream);
+      return launch_type<float>(launch, tokens, queue);
     case DType::kFloat16:
-      return launch_type<__half>(launch, tokens, stream);
+      return launch_type<__half>(launch, tokens, queue);
     case DType::kBFloat16:
-      return launch_type<__nv_bfloat16>(launch, tokens, stream);
+      return launch_type<__nv_bfloat16>(launch, tokens, queue);
   }
 }
 

@@ -4,7 +4,7 @@
 
 namespace headrace::cuda {
 
-CudaCopyQueue::CudaCopyQueue(cudaStream_t ops, int slots)
+CudaCopyQueue::CudaCopyQueue(Queue& ops, int slots)
     : ops_(ops), slots_(static_cast<size_t>(slots)) {
   check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "creating the copy stream");
   for (Slot& slot : slots_) {
@@ -31,12 +31,12 @@ void CudaCopyQueue::fill(int slot, std::byte* to, std::span<const std::byte> fro
 }
 
 void CudaCopyQueue::await(int slot) {
-  check(cudaStreamWaitEvent(ops_, at(slot).filled, 0), "waiting for a copy");
+  check(cudaStreamWaitEvent(ops_.interrupted(), at(slot).filled, 0), "waiting for a copy");
 }
 
 void CudaCopyQueue::free(int slot) {
   at(slot).was_freed = true;
-  check(cudaEventRecord(at(slot).freed, ops_), "ordering a copy");
+  check(cudaEventRecord(at(slot).freed, ops_.interrupted()), "ordering a copy");
 }
 
 void CudaCopyQueue::wait(int slot) {

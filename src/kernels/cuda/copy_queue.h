@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "device/copy_queue.h"
+#include "kernels/cuda/launchers.h"
 
 namespace headrace::cuda {
 
@@ -12,8 +13,8 @@ namespace headrace::cuda {
 /// never copied faster.
 class CudaCopyQueue : public CopyQueue {
  public:
-  /// `ops` is the stream that ops are enqueued on; it outlives the queue.
-  CudaCopyQueue(cudaStream_t ops, int slots);
+  /// `ops` is what ops are enqueued on; it outlives this object.
+  CudaCopyQueue(Queue& ops, int slots);
   ~CudaCopyQueue() override;
   CudaCopyQueue(const CudaCopyQueue&) = delete;
   CudaCopyQueue& operator=(const CudaCopyQueue&) = delete;
@@ -32,7 +33,7 @@ class CudaCopyQueue : public CopyQueue {
   };
   Slot& at(int slot) { return slots_[static_cast<size_t>(slot)]; }
 
-  const cudaStream_t ops_;
+  Queue& ops_;
   cudaStream_t copies_ = nullptr;
   std::vector<Slot> slots_;
 };

@@ -11,6 +11,7 @@
 namespace headrace::cuda {
 namespace {
 
+constexpr int kOverlapMajor = 9;  // compute capability from which kernels can overlap
 constexpr size_t kTileWords = sizeof(RowTile) / sizeof(int32_t);
 
 void free_device(std::byte* data, size_t /*size_bytes*/) { cudaFree(data); }
@@ -45,15 +46,19 @@ MatmulRun run_of(const MatmulArgs& args, const WeightRun& run) {
 
 CudaBackend::CudaBackend(int index) : index_(index) {
   check(cudaSetDevice(index), "choosing the device");
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
-  staging_ = std::make_unique<Staging>(stream_);
+  check(cudaStreamCreateWithFlags(&queue_.stream, cudaStreamNonBlocking), "creating a stream");
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
+        "asking for the device's properties");
+  queue_.can_overlap = major >= kOverlapMajor;
+  staging_ = std::make_unique<Staging>(queue_);
 }
 
 CudaBackend::~CudaBackend() {
-  cudaStreamSynchronize(stream_);
+  cudaStreamSynchronize(queue_.stream);
   gemm_.reset();
   staging_.reset();
-  cudaStreamDestroy(stream_);
+  cudaStreamDestroy(queue_.stream);
 }
 
 std::string CudaBackend::description() const {
@@ -72,7 +77,7 @@ Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
          purpose, free_memory_bytes().value_or(0));
   }
   Buffer buffer(static_cast<std::byte*>(memory), size_bytes, free_device);
-  check(cudaMemsetAsync(memory, 0, size_bytes, stream_), "clearing memory");
+  check(cudaMemsetAsync(memory, 0, size_bytes, queue_.interrupted()), "clearing memory");
   synchronize();  // copies on other streams may follow at once
   return buffer;
 }
@@ -82,29 +87,30 @@ void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {
 }
 
 void CudaBackend::download(std::span<std::byte> to, const std::byte* from) {
-  check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_),
+  check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost,
+                        queue_.interrupted()),
         "downloading");
   synchronize();
 }
 
 void CudaBackend::synchronize() {
   check(cudaGetLastError(), "launching a kernel");
-  check(cudaStreamSynchronize(stream_), "running kernels");
+  check(cudaStreamSynchronize(queue_.stream), "running kernels");
 }
 
 void CudaBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
                         float* out) {
-  cuda::widen(dtype, rows, tokens * width, out, stream_);
+  cuda::widen(dtype, rows, tokens * width, out, queue_);
 }
 
 void CudaBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
                            int64_t width, DType out_dtype, std::byte* out) {
-  cuda::rms_norm(x, weight, epsilon, tokens, width, out_dtype, out, stream_);
+  cuda::rms_norm(x, weight, epsilon, tokens, width, out_dtype, out, queue_);
 }
 
 void CudaBackend::silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
                                 DType out_dtype, std::byte* out) {
-  cuda::silu_multiply(a, b, tokens * width, out_dtype, out, stream_);
+  cuda::silu_multiply(a, b, tokens * width, out_dtype, out, queue_);
 }
 
 bool CudaBackend::canonical(const MatmulArgs& args, uint32_t matrix) const {
@@ -127,7 +133,7 @@ void CudaBackend::multiply(const MatmulArgs& args, std::span<const WeightRun> ru
   const auto flush = [&] {
     if (count == 0) return;
     canonical_matmul(args.dtype, launch.data(), static_cast<int32_t>(count), args.x,
-                     args.x_stride_bytes, args.tokens, args.k, stream_);
+                     args.x_stride_bytes, args.tokens, args.k, queue_);
     count = 0;
   };
   for (const WeightRun& run : runs) {
@@ -153,7 +159,7 @@ void CudaBackend::rope_and_store(const RopeStoreArgs& args) {
                         .cos = args.cos,
                         .sin = args.sin,
                         .kv = view(args.kv)},
-                       stream_);
+                       queue_);
 }
 
 void CudaBackend::attention(const AttentionArgs& args) {
@@ -169,7 +175,7 @@ void CudaBackend::attention(const AttentionArgs& args) {
   if (pass_.tile_count > 0) {
     params.tiles = pass_.tiles;
     params.tile_count = pass_.tile_count;
-    attention_many_rows(params, stream_);
+    attention_many_rows(params, queue_);
   }
   if (pass_.single_row_count > 0) {
     const int64_t count = pass_.single_row_count;
@@ -185,7 +191,7 @@ void CudaBackend::attention(const AttentionArgs& args) {
         grown(attention_counters_, static_cast<size_t>(count * args.heads) * sizeof(int32_t),
               "attention counters")
             .data());
-    attention_one_row(params, stream_);
+    attention_one_row(params, queue_);
   }
 }
 
@@ -200,7 +206,7 @@ Buffer& CudaBackend::grown(Buffer& buffer, size_t size_bytes, const char* purpos
 size_t CudaBackend::reserve(const PassLimits& limits) {
   canonical_rows_ = limits.canonical_rows;
   if (canonical_rows_ > 0 && gemm_ == nullptr && limits.dtype != DType::kFloat32) {
-    gemm_ = std::make_unique<Gemm>(stream_);
+    gemm_ = std::make_unique<Gemm>(queue_);
     gemm_->check_family(limits.dtype);
   }
   const int64_t floats = attention_partial_floats(limits.max_sequences, limits.heads,
@@ -275,7 +281,7 @@ bool CudaBackend::likeliest_tokens(const float* logits, int64_t vocab,
   const auto rows = static_cast<int64_t>(tokens.size());
   const size_t bytes = tokens.size() * sizeof(TopLogit);
   auto* top = reinterpret_cast<TopLogit*>(grown(top_logits_, bytes, "likeliest tokens").data());
-  top_logits(logits, rows, vocab, top, stream_);
+  top_logits(logits, rows, vocab, top, queue_);
   host_top_logits_.resize(tokens.size());
   download(std::as_writable_bytes(std::span(host_top_logits_)), top_logits_.data());
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -287,7 +293,7 @@ bool CudaBackend::likeliest_tokens(const float* logits, int64_t vocab,
 }
 
 std::unique_ptr<CopyQueue> CudaBackend::make_copy_queue(int slots) {
-  return std::make_unique<CudaCopyQueue>(stream_, slots);
+  return std::make_unique<CudaCopyQueue>(queue_, slots);
 }
 
 std::optional<uint64_t> CudaBackend::free_memory_bytes() const {

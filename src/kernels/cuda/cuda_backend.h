@@ -70,7 +70,7 @@ class CudaBackend : public Backend {
 
   const int index_;
   int64_t canonical_rows_ = 0;  // 0: every pass
-  cudaStream_t stream_ = nullptr;
+  Queue queue_;
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<Gemm> gemm_;  // null while every pass is canonical
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
 
 namespace headrace::cuda {
@@ -26,11 +27,15 @@ __device__ __forceinline__ int64_t index_step() {
 
 template <typename T>
 __global__ void widen_kernel(const T* in, int64_t count, float* out) {
+  allow_next();
+  wait_for_previous();
   for (int64_t i = first_index(); i < count; i += index_step()) out[i] = to_float(in[i]);
 }
 
 template <typename T>
 __global__ void silu_multiply_kernel(const float* a, const float* b, int64_t count, T* out) {
+  allow_next();
+  wait_for_previous();
   for (int64_t i = first_index(); i < count; i += index_step()) {
     out[i] = round_to<T>(__fmul_rn(silu(a[i]), b[i]));
   }
@@ -41,6 +46,8 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(const float* x, const float* weight, float epsilon, int width, T* out) {
   __shared__ float partials[kPartials];
+  allow_next();
+  wait_for_previous();
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * width;
   const float* row = x + begin;
   const int thread = threadIdx.x;
@@ -77,6 +84,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void add_bias_kernel(float* out, int64_t stride, int rows, const float* bias) {
+  allow_next();
+  wait_for_previous();
   const int row = static_cast<int>(first_index());
   if (row >= rows) return;
   float& value = out[blockIdx.y * stride + row];
@@ -85,34 +94,34 @@ __global__ void add_bias_kernel(float* out, int64_t stride, int rows, const floa
 
 }  // namespace
 
-void widen(DType dtype, const std::byte* in, int64_t count, float* out, cudaStream_t stream) {
+void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& queue) {
   HR_DISPATCH_DTYPE(dtype, T,
-                    widen_kernel<<<blocks_for(count), kThreads, 0, stream>>>(
-                        reinterpret_cast<const T*>(in), count, out))
+                    launch(queue, widen_kernel<T>, blocks_for(count), kThreads, 0,
+                           reinterpret_cast<const T*>(in), count, out))
 }
 
 void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
-              DType out_dtype, std::byte* out, cudaStream_t stream) {
+              DType out_dtype, std::byte* out, Queue& queue) {
   HR_DISPATCH_DTYPE(out_dtype, T,
-                    rms_norm_kernel<<<static_cast<unsigned>(tokens), kThreads, 0, stream>>>(
-                        x, weight, epsilon, static_cast<int>(width), reinterpret_cast<T*>(out)))
+                    launch(queue, rms_norm_kernel<T>, static_cast<unsigned>(tokens), kThreads, 0,
+                           x, weight, epsilon, static_cast<int>(width), reinterpret_cast<T*>(out)))
 }
 
 void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
-                   cudaStream_t stream) {
+                   Queue& queue) {
   HR_DISPATCH_DTYPE(out_dtype, T,
-                    silu_multiply_kernel<<<blocks_for(count), kThreads, 0, stream>>>(
-                        a, b, count, reinterpret_cast<T*>(out)))
+                    launch(queue, silu_multiply_kernel<T>, blocks_for(count), kThreads, 0, a, b,
+                           count, reinterpret_cast<T*>(out)))
 }
 
 void add_bias(float* out, int64_t stride, int64_t tokens, int64_t rows, const float* bias,
-              cudaStream_t stream) {
+              Queue& queue) {
   constexpr int64_t kMostBlocksY = 65535;
   for (int64_t begin = 0; begin < tokens; begin += kMostBlocksY) {
     const dim3 grid(static_cast<unsigned>((rows + kThreads - 1) / kThreads),
                     static_cast<unsigned>(std::min(kMostBlocksY, tokens - begin)));
-    add_bias_kernel<<<grid, kThreads, 0, stream>>>(out + begin * stride, stride,
-                                                   static_cast<int>(rows), bias);
+    launch(queue, add_bias_kernel, grid, kThreads, 0, out + begin * stride, stride,
+           static_cast<int>(rows), bias);
   }
 }
 

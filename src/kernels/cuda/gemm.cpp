@@ -45,7 +45,7 @@ bool adds_in_one_order(const cublasLtMatmulAlgo_t& algorithm) {
 
 }  // namespace
 
-Gemm::Gemm(cudaStream_t stream) : stream_(stream) {
+Gemm::Gemm(Queue& queue) : queue_(queue) {
   check(cublasLtCreate(&handle_), "starting cuBLASLt");
   cuda::check(cudaMalloc(&workspace_, kWorkspaceBytes), "allocating cuBLASLt's workspace");
 }
@@ -129,7 +129,7 @@ void Gemm::run_choice(const Choice& choice, const MatmulRun& run, const std::byt
   const float alpha = 1.0f;
   check(cublasLtMatmul(handle_, choice.operation, &alpha, run.weights, choice.weights, x, choice.x,
                        &beta, out, choice.out, out, choice.out, &choice.algorithm, workspace_,
-                       kWorkspaceBytes, stream_),
+                       kWorkspaceBytes, queue_.interrupted()),
         "multiplying");
 }
 
@@ -141,9 +141,9 @@ float Gemm::time_ms(const Choice& choice, const MatmulRun& run, const std::byte*
   cuda::check(cudaEventCreate(&begin), "creating an event");
   cuda::check(cudaEventCreate(&end), "creating an event");
   run_choice(choice, run, x, out, 0.0f);
-  cudaEventRecord(begin, stream_);
+  cudaEventRecord(begin, queue_.interrupted());
   for (int i = 0; i < kRepeats; ++i) run_choice(choice, run, x, out, 0.0f);
-  cudaEventRecord(end, stream_);
+  cudaEventRecord(end, queue_.interrupted());
   cuda::check(cudaEventSynchronize(end), "timing a product");
   float elapsed = 0;
   cudaEventElapsedTime(&elapsed, begin, end);
@@ -192,7 +192,7 @@ void Gemm::multiply(DType dtype, const MatmulRun& run, const std::byte* x, size_
                        .out_stride = run.out_stride};
   const Choice& choice = choose(shape, run, x);
   run_choice(choice, run, x, run.out, run.accumulate != 0 ? 1.0f : 0.0f);
-  if (run.bias != nullptr) add_bias(run.out, run.out_stride, tokens, run.rows, run.bias, stream_);
+  if (run.bias != nullptr) add_bias(run.out, run.out_stride, tokens, run.rows, run.bias, queue_);
 }
 
 void Gemm::check_family(DType dtype) {
@@ -214,7 +214,7 @@ void Gemm::check_family(DType dtype) {
     value = static_cast<uint16_t>(base + (static_cast<uint16_t>(state >> 48) & bits));
   }
   cuda::check(cudaMemcpyAsync(operands, values.data(), values.size() * element,
-                              cudaMemcpyHostToDevice, stream_),
+                              cudaMemcpyHostToDevice, queue_.interrupted()),
               "uploading a check");
   const std::byte* x = operands + static_cast<size_t>(kRows * kK) * element;
   const auto product = [&](int64_t rows, int64_t tokens) {
@@ -228,9 +228,9 @@ void Gemm::check_family(DType dtype) {
     }
     std::vector<float> result(static_cast<size_t>(kRows * tokens));
     cuda::check(cudaMemcpyAsync(result.data(), outputs, result.size() * sizeof(float),
-                                cudaMemcpyDeviceToHost, stream_),
+                                cudaMemcpyDeviceToHost, queue_.interrupted()),
                 "downloading a check");
-    cuda::check(cudaStreamSynchronize(stream_), "a check of cuBLASLt");
+    cuda::check(cudaStreamSynchronize(queue_.interrupted()), "a check of cuBLASLt");
     return result;
   };
   const std::vector<float> whole = product(kRows, kTokens);

@@ -21,7 +21,7 @@ namespace headrace::cuda {
 /// the number of token rows changes a bit. check_family() proves it at start-up. Used by one thread.
 class Gemm {
  public:
-  explicit Gemm(cudaStream_t stream);
+  explicit Gemm(Queue& queue);
   ~Gemm();
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
@@ -71,7 +71,7 @@ class Gemm {
   void run_choice(const Choice& choice, const MatmulRun& run, const std::byte* x, float* out,
                   float beta) const;
 
-  const cudaStream_t stream_;
+  Queue& queue_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
   float* trial_ = nullptr;  // outputs of algorithms that are tried

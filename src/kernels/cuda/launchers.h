@@ -7,27 +7,41 @@
 
 #include "tensor/dtype.h"
 
-/// One function per kernel: enqueues it on a stream and returns. Pointers are device memory unless
+/// One function per kernel: enqueues it and returns. Pointers are device memory unless
 /// said otherwise. Results are fixed bit for bit by docs/numerics.md. No function allocates, waits
 /// or checks for errors: the caller asks cudaGetLastError() once for a batch of launches.
 namespace headrace::cuda {
 
+/// The stream that ops are enqueued on. A kernel may begin while the kernel before it still runs
+/// (launch.cuh), unless something else than a kernel came between them.
+struct Queue {
+  cudaStream_t stream = nullptr;
+  bool can_overlap = false;  // the device can at all
+  bool may_overlap = false;  // the last thing enqueued is a kernel of ours
+
+  /// Says that a copy, an event or somebody else's kernel is being enqueued.
+  cudaStream_t interrupted() {
+    may_overlap = false;
+    return stream;
+  }
+};
+
 // --- elementwise.cu -----------------------------------------------------------------------------
 
 /// out[i] = float32(in[i]).
-void widen(DType dtype, const std::byte* in, int64_t count, float* out, cudaStream_t stream);
+void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& queue);
 
 /// Backend::rms_norm. x and out are packed [tokens, width].
 void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
-              DType out_dtype, std::byte* out, cudaStream_t stream);
+              DType out_dtype, std::byte* out, Queue& queue);
 
 /// Backend::silu_multiply over `count` elements.
 void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
-                   cudaStream_t stream);
+                   Queue& queue);
 
 /// out[t * stride + row] += bias[row] for rows [0, rows) of `tokens` token rows.
 void add_bias(float* out, int64_t stride, int64_t tokens, int64_t rows, const float* bias,
-              cudaStream_t stream);
+              Queue& queue);
 
 // --- attention.cu -------------------------------------------------------------------------------
 
@@ -65,7 +79,7 @@ struct RopeParams {
 };
 
 /// Backend::rope_and_store.
-void rope_and_store(const RopeParams& params, cudaStream_t stream);
+void rope_and_store(const RopeParams& params, Queue& queue);
 
 struct AttentionParams {
   const RowTile* tiles = nullptr;
@@ -86,17 +100,13 @@ struct AttentionParams {
 
 /// Attention for tiles of exactly one row (decode): a block per (tile, head, split); the block that
 /// finishes a (tile, head) last folds its splits in order.
-void attention_one_row(const AttentionParams& params, cudaStream_t stream);
+void attention_one_row(const AttentionParams& params, Queue& queue);
 /// Floats of scratch that attention_one_row needs.
 int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, int64_t head_dim);
 
 /// Attention for tiles of 1 to kPrefillTileRows rows (prefill): a block per (tile, head). The same
 /// bits as attention_one_row.
-void attention_many_rows(const AttentionParams& params, cudaStream_t stream);
-/// Whether attention_many_rows has a tiled kernel for this shape; else it is attention_one_row's
-/// work row by row.
-bool attention_many_rows_supported(int64_t head_dim, DType dtype);
-
+void attention_many_rows(const AttentionParams& params, Queue& queue);
 // --- sampling.cu --------------------------------------------------------------------------------
 
 /// What sampling needs of a row of logits when only its largest count.
@@ -108,7 +118,7 @@ struct TopLogit {
 
 /// top[row] for each of `rows` rows of logits [rows, vocab].
 void top_logits(const float* logits, int64_t rows, int64_t vocab, TopLogit* top,
-                cudaStream_t stream);
+                Queue& queue);
 
 // --- canonical_matmul.cu ------------------------------------------------------------------------
 
@@ -128,6 +138,6 @@ inline constexpr int32_t kMaxRunsPerLaunch = 16;
 /// Products of up to kMaxRunsPerLaunch runs with the same x [tokens, k] (rows x_stride_bytes
 /// apart), all in `dtype`, by the canonical sum.
 void canonical_matmul(DType dtype, const MatmulRun* runs, int32_t run_count, const std::byte* x,
-                      size_t x_stride_bytes, int64_t tokens, int64_t k, cudaStream_t stream);
+                      size_t x_stride_bytes, int64_t tokens, int64_t k, Queue& queue);
 
 }  // namespace headrace::cuda

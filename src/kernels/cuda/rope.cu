@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
 
 namespace headrace::cuda {
@@ -44,6 +45,8 @@ __device__ void store_v(const RopeParams& params, const RowTile& tile, const flo
 template <typename T>
 __global__ void __launch_bounds__(kThreadRows* kTileDims)
     rope_and_store_kernel(RopeParams params) {
+  allow_next();
+  wait_for_previous();
   __shared__ T turned[2][kTileDims][kTileRows + 2];
   const RowTile tile = params.tiles[blockIdx.z];
   const int begin = static_cast<int>(blockIdx.x) * kTileRows;
@@ -97,13 +100,13 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims)
 
 }  // namespace
 
-void rope_and_store(const RopeParams& params, cudaStream_t stream) {
+void rope_and_store(const RopeParams& params, Queue& queue) {
   const dim3 grid(static_cast<unsigned>((params.most_rows + kTileRows - 1) / kTileRows),
                   static_cast<unsigned>(params.heads + 2 * params.kv.kv_heads),
                   static_cast<unsigned>(params.tile_count));
   const dim3 block(kTileDims, kThreadRows);
   HR_DISPATCH_DTYPE(params.kv.dtype, T,
-                    rope_and_store_kernel<T><<<grid, block, 0, stream>>>(params))
+                    launch(queue, rope_and_store_kernel<T>, grid, block, 0, params))
 }
 
 }  // namespace headrace::cuda

@@ -1,4 +1,5 @@
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
 
 namespace headrace::cuda {
@@ -18,6 +19,8 @@ __device__ __forceinline__ void take_larger(float& logit, int& id, float other, 
 /// A block per row. NaN and +infinity make sum_exp a NaN, which the host reports.
 __global__ void __launch_bounds__(kThreads)
     top_logits_kernel(const float* logits, int64_t vocab, TopLogit* top) {
+  allow_next();
+  wait_for_previous();
   __shared__ float shared_values[kThreads / 32];
   __shared__ int shared_ids[kThreads / 32];
   const float* row = logits + blockIdx.x * vocab;
@@ -64,8 +67,8 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void top_logits(const float* logits, int64_t rows, int64_t vocab, TopLogit* top,
-                cudaStream_t stream) {
-  top_logits_kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(logits, vocab, top);
+                Queue& queue) {
+  launch(queue, top_logits_kernel, static_cast<unsigned>(rows), kThreads, 0, logits, vocab, top);
 }
 
 }  // namespace headrace::cuda

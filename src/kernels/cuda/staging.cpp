@@ -12,13 +12,13 @@ constexpr size_t kAlignment = 256;
 
 }  // namespace
 
-Staging::Staging(cudaStream_t stream) : stream_(stream) {
+Staging::Staging(Queue& queue) : queue_(queue) {
   void* memory = nullptr;
   check(cudaMallocHost(&memory, 2 * kHalfBytes), "allocating staging memory");
   memory_ = static_cast<std::byte*>(memory);
   for (cudaEvent_t& event : done_) {
     check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
-    check(cudaEventRecord(event, stream_), "recording an event");
+    check(cudaEventRecord(event, queue_.interrupted()), "recording an event");
   }
 }
 
@@ -29,7 +29,7 @@ Staging::~Staging() {
 
 std::span<std::byte> Staging::take(size_t size_bytes) {
   if (used_ + size_bytes > kHalfBytes) {
-    check(cudaEventRecord(done_[half_], stream_), "recording an event");
+    check(cudaEventRecord(done_[half_], queue_.interrupted()), "recording an event");
     half_ = 1 - half_;
     used_ = 0;
     check(cudaEventSynchronize(done_[half_]), "uploading");
@@ -43,7 +43,7 @@ void Staging::upload(std::byte* to, std::span<const std::byte> from) {
   while (!from.empty()) {
     const std::span<std::byte> part = take(std::min(from.size(), kHalfBytes));
     std::memcpy(part.data(), from.data(), part.size());
-    check(cudaMemcpyAsync(to, part.data(), part.size(), cudaMemcpyHostToDevice, stream_),
+    check(cudaMemcpyAsync(to, part.data(), part.size(), cudaMemcpyHostToDevice, queue_.interrupted()),
           "uploading");
     to += part.size();
     from = from.subspan(part.size());

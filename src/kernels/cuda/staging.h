@@ -5,6 +5,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/cuda/launchers.h"
+
 namespace headrace::cuda {
 
 /// Pinned host memory through which small uploads go, so that the caller's bytes are free when
@@ -12,7 +14,7 @@ namespace headrace::cuda {
 /// when the copies out of it are done. Used by one thread.
 class Staging {
  public:
-  explicit Staging(cudaStream_t stream);
+  explicit Staging(Queue& queue);
   ~Staging();
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -24,7 +26,7 @@ class Staging {
 
   std::span<std::byte> take(size_t size_bytes);
 
-  const cudaStream_t stream_;
+  Queue& queue_;
   std::byte* memory_ = nullptr;  // two halves
   cudaEvent_t done_[2] = {};
   int half_ = 0;

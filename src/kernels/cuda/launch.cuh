@@ -1,0 +1,41 @@
+#pragma once
+
+#include "kernels/cuda/launchers.h"
+
+/// Overlap of a kernel with the one before it (programmatic dependent launch). A kernel may begin
+/// while the last one runs; what it does before wait_for_previous() must not touch what earlier
+/// kernels write. Every kernel of a queue calls both functions, each once per thread.
+namespace headrace::cuda {
+
+/// Lets the next kernel of the queue begin as soon as every block has come here.
+__device__ __forceinline__ void allow_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Returns when all kernels before this one have ended and their writes are visible.
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(Queue& queue, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            Arguments... arguments) {
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = queue.stream;
+  config.attrs = &overlap;
+  config.numAttrs = queue.may_overlap ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  queue.may_overlap = queue.can_overlap;
+}
+
+}  // namespace headrace::cuda

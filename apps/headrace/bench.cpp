@@ -12,6 +12,7 @@
 #include "headrace/bench_report.h"
 #include "headrace/generation_totals.h"
 #include "headrace/peak_memory.h"
+#include "headrace/sampling_flags.h"
 #include "headrace/session_flags.h"
 #include "sampling/philox.h"
 
@@ -288,8 +289,7 @@ void add_bench_command(App& app) {
   command->add_option(
       "--gpu_weights_percent", flags->gpu_weights_percent,
       "Shares of the weights kept in fast memory, as in \"0.0;0.3;1.0\" (default 1.0)");
-  command->add_option("--top_k", flags->sampling.top_k, "Default 1: greedy; 0: no limit");
-  command->add_option("--top_p", flags->sampling.top_p, "Default 0.0: no limit");
+  add_top_flags(*command, flags->sampling);
   command->add_option("--warm_up", flags->warm_up, "Runs before the first that counts (default 2)");
   command->add_option("--num_runs", flags->num_runs, "Runs at least (default 10)");
   command->add_option("--duration", flags->duration_s, "Seconds of runs at least (default 60)");

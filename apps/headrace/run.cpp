@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "headrace/prompts.h"
 #include "headrace/run_output.h"
+#include "headrace/sampling_flags.h"
 #include "text/detokenizer.h"
 #include "text/stop_words.h"
 #include "text/tokenizer.h"
@@ -304,19 +305,6 @@ void add_output_flags(CLI::App& command, RunFlags& flags) {
   command.add_flag("--json", flags.json, "Print results as JSON");
 }
 
-void add_sampling_flags(CLI::App& command, RunFlags& flags) {
-  SamplingParams& sampling = flags.sampling;
-  command.add_option("--temperature", sampling.temperature, "Default 1.0");
-  command.add_option("--top_k", sampling.top_k, "Default 1: greedy; 0: no limit");
-  command.add_option("--top_p", sampling.top_p, "Default 0.0: no limit");
-  command.add_option("--repetition_penalty", sampling.repetition_penalty, "Default 1.0");
-  command.add_option("--presence_penalty", sampling.presence_penalty, "Default 0.0");
-  command.add_option("--frequency_penalty", sampling.frequency_penalty, "Default 0.0");
-  command.add_option("--random_seed", sampling.random_seed, "Default 0");
-  command.add_option("--end_id", flags.end_id, "Token that ends a sequence; -1: none");
-  command.add_option("--stop_words", flags.stop_words, "Text that ends a sequence");
-}
-
 }  // namespace
 
 void add_run_command(App& app) {
@@ -341,7 +329,9 @@ void add_run_command(App& app) {
   command->add_flag("--chat", flags->chat, "Wrap each prompt in the model's chat template");
   command->add_flag("--interactive", flags->interactive, "Answer lines from standard input");
   add_output_flags(*command, *flags);
-  add_sampling_flags(*command, *flags);
+  add_sampling_flags(*command, flags->sampling);
+  command->add_option("--end_id", flags->end_id, "Token that ends a sequence; -1: none");
+  command->add_option("--stop_words", flags->stop_words, "Text that ends a sequence");
   add_later_flags(*command);
   add_ignored_flags(*command);
   command->final_callback(

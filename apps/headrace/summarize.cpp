@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "headrace/article_prompts.h"
 #include "headrace/generation_totals.h"
+#include "headrace/sampling_flags.h"
 #include "text/dataset.h"
 #include "text/rouge.h"
 #include "text/tokenizer.h"
@@ -323,16 +324,6 @@ void add_task_flags(CLI::App& command, SummarizeFlags& flags) {
   command.add_flag("--no_add_special_tokens", flags.no_add_special_tokens,
                    "Leave out the tokens that the tokenizer puts around a text");
   command.add_flag("--chat", flags.chat, "Ask through the model's chat template");
-}
-
-void add_sampling_flags(CLI::App& command, SamplingParams& sampling) {
-  command.add_option("--temperature", sampling.temperature, "Default 1.0");
-  command.add_option("--top_k", sampling.top_k, "Default 1: greedy; 0: no limit");
-  command.add_option("--top_p", sampling.top_p, "Default 0.0: no limit");
-  command.add_option("--repetition_penalty", sampling.repetition_penalty, "Default 1.0");
-  command.add_option("--presence_penalty", sampling.presence_penalty, "Default 0.0");
-  command.add_option("--frequency_penalty", sampling.frequency_penalty, "Default 0.0");
-  command.add_option("--random_seed", sampling.random_seed, "Default 0");
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "headrace/bench_engine.h"
 #include "headrace/bench_report.h"
 #include "headrace/generation_totals.h"
+#include "headrace/ignored_flags.h"
 #include "headrace/peak_memory.h"
 #include "headrace/sampling_flags.h"
 #include "headrace/session_flags.h"
@@ -251,15 +252,6 @@ void add_later_flags(CLI::App& command) {
              value);
       },
       "Beam search comes later; only 1");
-  static std::string ignored_value;
-  const std::string description = "Accepted; has no effect here";
-  for (const char* flag : {"--mode", "--kv_cache_free_gpu_memory_fraction", "--quantization"}) {
-    command.add_option(flag, ignored_value, description);
-  }
-  for (const char* flag : {"--enable_cuda_graph", "--strongly_typed", "--dump_profile",
-                           "--serial_build", "--use_py_session"}) {
-    command.add_flag(flag, description);
-  }
 }
 
 void add_engine_flags(CLI::App& command, BenchEngineFlags& flags) {
@@ -296,6 +288,9 @@ void add_bench_command(App& app) {
   command->add_flag("--csv", flags->csv, "Print CSV, and append it to MODEL_DTYPE_..._sm0.csv");
   command->add_flag("--build_only", flags->build_only, "Build the random engine and stop");
   add_later_flags(*command);
+  accept_options(*command, {"--mode", "--kv_cache_free_gpu_memory_fraction", "--quantization"});
+  accept_switches(*command, {"--enable_cuda_graph", "--strongly_typed", "--dump_profile",
+                             "--serial_build", "--use_py_session"});
   command->final_callback(
       [&app, flags] { app.body = [flags](Context& context) { return bench(*flags, context); }; });
 }

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "headrace/ignored_flags.h"
 #include "headrace/prompts.h"
 #include "headrace/run_output.h"
 #include "headrace/sampling_flags.h"
@@ -275,18 +276,6 @@ void add_later_flags(CLI::App& command) {
   only("--no_repeat_ngram_size", "0", "n-gram blocking");
 }
 
-void add_ignored_flags(CLI::App& command) {
-  static std::string ignored_value;
-  for (const char* flag : {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
-                           "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction"}) {
-    command.add_option(flag, ignored_value, "Accepted; has no effect here");
-  }
-  for (const char* flag : {"--no_prompt_template", "--kv_cache_enable_block_reuse",
-                           "--enable_chunked_context", "--use_py_session"}) {
-    command.add_flag_callback(flag, [] {}, "Accepted; has no effect here");
-  }
-}
-
 void add_output_flags(CLI::App& command, RunFlags& flags) {
   command.add_option("--output_csv", flags.output_csv, "Write prompt + output ids, a row each");
   command.add_option("--output_npy", flags.output_npy, "The same as an int32 matrix");
@@ -333,7 +322,10 @@ void add_run_command(App& app) {
   command->add_option("--end_id", flags->end_id, "Token that ends a sequence; -1: none");
   command->add_option("--stop_words", flags->stop_words, "Text that ends a sequence");
   add_later_flags(*command);
-  add_ignored_flags(*command);
+  accept_options(*command, {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
+                            "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction"});
+  accept_switches(*command, {"--no_prompt_template", "--kv_cache_enable_block_reuse",
+                             "--enable_chunked_context", "--use_py_session"});
   command->final_callback(
       [&app, flags] { app.body = [flags](Context& context) { return run(*flags, context); }; });
 }

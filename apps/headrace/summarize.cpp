@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "headrace/article_prompts.h"
 #include "headrace/generation_totals.h"
+#include "headrace/ignored_flags.h"
 #include "headrace/sampling_flags.h"
 #include "text/dataset.h"
 #include "text/rouge.h"
@@ -272,20 +273,6 @@ int summarize(const SummarizeFlags& flags, Context& context) {
   return 0;
 }
 
-void add_ignored_flags(CLI::App& command) {
-  static std::string ignored_value;
-  const std::string description = "Accepted; has no effect here";
-  for (const char* flag :
-       {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
-        "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction", "--vocab_file"}) {
-    command.add_option(flag, ignored_value, description);
-  }
-  for (const char* flag : {"--use_py_session", "--debug_mode", "--kv_cache_enable_block_reuse",
-                           "--enable_chunked_context"}) {
-    command.add_flag(flag, description);
-  }
-}
-
 void add_beam_flags(CLI::App& command) {
   for (const std::string flag : {"--num_beams", "--num_return_sequences"}) {
     command.add_option_function<std::string>(
@@ -342,7 +329,11 @@ void add_summarize_command(App& app) {
   add_task_flags(*command, *flags);
   add_sampling_flags(*command, flags->sampling);
   add_beam_flags(*command);
-  add_ignored_flags(*command);
+  accept_options(*command, {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
+                            "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction",
+                            "--vocab_file"});
+  accept_switches(*command, {"--use_py_session", "--debug_mode", "--kv_cache_enable_block_reuse",
+                             "--enable_chunked_context"});
   command->final_callback([&app, flags] {
     app.body = [flags](Context& context) { return summarize(*flags, context); };
   });

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/format.h"
+#include "headrace/memory_json.h"
 
 namespace headrace::app {
 namespace {
@@ -36,7 +37,6 @@ std::string fit_text(const PlanReport& report, const PlannedSession& session) {
 
 nlohmann::ordered_json session_json(const PlanReport& report, const PlannedSession& session) {
   const Plan& plan = session.plan;
-  const MemoryReport& memory = session.memory;
   return {
       {"gpu_weights_percent", session.percent},
       {"budget_bytes", plan.budget_bytes},
@@ -49,13 +49,7 @@ nlohmann::ordered_json session_json(const PlanReport& report, const PlannedSessi
        {{"requests", plan.ring_requests},
         {"slot_bytes", plan.ring_slot_bytes},
         {"bytes", plan.ring_bytes()}}},
-      {"memory",
-       {{"weights_bytes", memory.weights_bytes},
-        {"ring_bytes", memory.ring_bytes},
-        {"vectors_bytes", memory.vectors_bytes},
-        {"kv_bytes", memory.kv_bytes},
-        {"scratch_bytes", memory.scratch_bytes},
-        {"total_bytes", memory.total_bytes()}}},
+      {"memory", memory_json(session.memory)},
       {"prefill_chunk", session.prefill_chunk},
       {"largest_batch", session.largest_batch},
       {"predicted",

@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "base/log.h"
 #include "base/trace.h"
+#include "headrace/memory_json.h"
 
 namespace headrace::app {
 namespace {
@@ -65,7 +66,6 @@ nlohmann::json counters_json(const StreamCounters& stream) {
 }
 
 nlohmann::json stats_json(const Session& session, const GenerationStats& stats) {
-  const MemoryReport memory = session.memory();
   const Plan& plan = session.plan();
   return {
       {"plan",
@@ -76,13 +76,7 @@ nlohmann::json stats_json(const Session& session, const GenerationStats& stats) 
         {"ring_requests", plan.ring_requests},
         {"ring_slot_bytes", plan.ring_slot_bytes},
         {"predicted_pass_ms", plan.predicted_pass_ms}}},
-      {"memory",
-       {{"weights_bytes", memory.weights_bytes},
-        {"ring_bytes", memory.ring_bytes},
-        {"vectors_bytes", memory.vectors_bytes},
-        {"kv_bytes", memory.kv_bytes},
-        {"scratch_bytes", memory.scratch_bytes},
-        {"total_bytes", memory.total_bytes()}}},
+      {"memory", memory_json(session.memory())},
       {"generation",
        {{"prompt_tokens", stats.prompt_tokens},
         {"generated_tokens", stats.generated_tokens},

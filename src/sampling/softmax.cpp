@@ -11,15 +11,15 @@
 namespace headrace {
 namespace {
 
-constexpr size_t kLanes = 16;  // independent sums, so that loops become vector code
+constexpr size_t kLanes = 16;  // independent sums and maxima: short chains of dependent steps
 constexpr size_t kBlock = 256;
 constexpr float kLowest = -87.0f;  // e^x is a denormal below
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// e^x for x <= 0, but e^-87 (1.6e-38) for all x below -87: without a branch, so that loops become
-/// vector code.
+/// e^x for x <= 0, but e^-87 (1.6e-38) for all x below -87. Written without a branch, though g++ 12
+/// makes scalar code of the loop that calls it all the same.
 inline float exp_limited(float x) {
-  // Magnitudes order as integers do; a float comparison here would keep GCC from vector code.
+  // Magnitudes order as integers do.
   const auto magnitude = static_cast<int32_t>(std::bit_cast<uint32_t>(x) & 0x7fffffffu);
   const float limited =
       -std::bit_cast<float>(std::min(magnitude, std::bit_cast<int32_t>(-kLowest)));

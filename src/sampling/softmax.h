@@ -7,7 +7,7 @@
 namespace headrace {
 
 /// e^x for x <= 0 within 2 units of the last place, and 0 below -87: plain float arithmetic, so
-/// that results are the same everywhere and loops over it become vector code.
+/// that results are the same everywhere.
 float exp_nonpositive(float x);
 
 /// Index of the largest logit, the first if several are. Error{kInvalidArgument} naming the token

@@ -55,6 +55,7 @@ class Planner {
   /// The budget that the flags ask for.
   WeightBudget budget() {
     if (!options_.automatic_budget) return options_.budget;
+    if (!streams()) return {};  // everything has to be resident
     const uint64_t others = memory(Plan(), options_.limits).total_bytes();
     const uint64_t available = report_.available_bytes;
     return automatic_budget(available > others ? available - others : 0,

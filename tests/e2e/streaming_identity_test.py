@@ -53,6 +53,29 @@ class TinyModelTest(EndToEndTest):
                     output = self.run_ids(large, [prompt], self.OUTPUT_LEN, percent=percent)
                     self.assertEqual(output.bits(), expected)
 
+    def test_auto_keeps_a_small_model_resident(self):
+        prompt = read_rows(GOLDEN / "odd_heads" / "prompt.csv")[0]
+        for name, build_flags in (("streaming", ("--weight_streaming",)), ("plain", ())):
+            with self.subTest(name):
+                engine = self.folder / f"auto-{name}"
+                checkpoint = self.folder / "auto-checkpoint"
+                if not checkpoint.exists():
+                    self.headrace("convert", "--model_dir", GOLDEN / "odd_heads/hf", "--output_dir",
+                                  checkpoint, "--dtype", "float16")
+                self.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", engine,
+                              *build_flags)
+                automatic = self.run_ids(engine, [prompt], self.OUTPUT_LEN, percent="auto")
+                expected = self.run_ids(engine, [prompt], self.OUTPUT_LEN, percent=1.0)
+                self.assertEqual(automatic.bits(), expected.bits())
+                plan = automatic.stats["plan"]
+                self.assertEqual(plan["resident_bytes"], plan["streamable_bytes"])
+                self.assertEqual(automatic.stats["stream"]["payload_bytes"], 0)
+                process = self.headrace("plan", "--engine_dir", engine, "--gpu_weights_percent",
+                                        "auto", "--profile", self.profile, "--json")
+                planned = json.loads(process.stdout)["plans"][0]
+                self.assertEqual(planned["gpu_weights_percent"], 1.0)
+                self.assertEqual(planned["bytes_by_home"]["device"], plan["streamable_bytes"])
+
     def test_bits_do_not_depend_on_the_batch(self):
         prompt = read_rows(GOLDEN / "linear_k75" / "prompt.csv")[0]
         engine = self.make_engine(GOLDEN / "linear_k75/hf", "batch", "bfloat16",

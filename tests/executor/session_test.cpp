@@ -164,6 +164,25 @@ TEST_F(SessionTest, TheBudgetCanChangeBetweenBatches) {
   }
 }
 
+TEST_F(SessionTest, TheAutomaticBudgetOfASmallModelIsAllOfIt) {
+  TinyModel plain;
+  plain.weight_streaming = false;
+  for (const TinyModel& model : {TinyModel(), plain}) {
+    const std::string engine =
+        make_tiny_engine(model, directory_ / (model.weight_streaming ? "streaming" : "plain"));
+    const GenerationRequest only = request(kPrompt, 4);
+    TestContext context;
+    SessionOptions some = options(engine);
+    some.automatic_budget = true;
+    some.limits.context_logits = true;
+    const auto session = Session::open(some, context.context);
+    EXPECT_EQ(session->plan().streamed_bytes, 0U);
+    LogitsRecorder recorder;
+    session->generate(std::span(&only, 1), &recorder);
+    EXPECT_EQ(recorder.of(0), baseline(engine, only));
+  }
+}
+
 TEST_F(SessionTest, EndIdAndObserverStopASequence) {
   const std::string engine = make_tiny_engine({}, directory_ / "engine");
   TestContext context;

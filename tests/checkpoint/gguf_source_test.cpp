@@ -186,24 +186,45 @@ TEST(GgufSource, Llama3ScalingIsRecovered) {
   EXPECT_EQ(scaling.original_max_position_embeddings, 8192);
 }
 
-TEST(GgufSource, Llama3ScalingBetweenTheBounds) {
-  // Base 1e4: wavelengths 2 pi 1e4^(1/3) = 135.4 and 2 pi 1e4^(2/3) = 2916.4, between 2048 and
-  // 8192: smooth = (8192 / 2916.4 - 1) / 3 = 0.60298, divisor 1 / ((1 - smooth) / 8 + smooth)
-  // = 1.53234.
-  const double wavelength = 2.0 * std::acos(-1.0) * std::pow(10.0, 8.0 / 3.0);
-  const double smooth = (8192.0 / wavelength - 1.0) / 3.0;
+/// Base 1e4: wavelengths 2 pi, 2 pi 1e4^(1/3) = 135.4 and 2 pi 1e4^(2/3) = 2916.4.
+double wavelength_of_base_1e4(int pair) {
+  return 2.0 * std::acos(-1.0) * std::pow(10.0, 4.0 * pair / 3.0);
+}
+
+TEST(GgufSource, Llama3ScalingOfAnotherLength) {
+  // Trained on 300 positions: 135.4 is between 75 and 300; smooth = (300 / 135.4 - 1) / 3 =
+  // 0.40540, divisor 1 / ((1 - smooth) / 8 + smooth) = 2.0845.
+  const double smooth = (300.0 / wavelength_of_base_1e4(1) - 1.0) / 3.0;
   const double divisor = 1.0 / ((1.0 - smooth) / 8.0 + smooth);
-  EXPECT_NEAR(divisor, 1.53234, 1e-4);
+  EXPECT_NEAR(divisor, 2.0845, 1e-4);
   SmallGguf gguf;
   gguf.numbers["llama.rope.freq_base"] = 10000.0f;
-  // The factor cannot be told from divisors that all lie between the bounds: an error, no guess.
-  gguf.tensors.push_back({"rope_freqs.weight", {3}, {1.0f, 1.0f, static_cast<float>(divisor)}});
-  expect_rejected(gguf, ErrorCode::kUnsupported, "rope_freqs.weight");
+  gguf.tensors.push_back({"rope_freqs.weight", {3}, {1.0f, static_cast<float>(divisor), 8.0f}});
+  const RopeScaling scaling = config_of(gguf).rotary_scaling;
+  EXPECT_EQ(scaling.kind, RopeScaling::Kind::kLlama3);
+  EXPECT_EQ(scaling.factor, 8.0);
+  EXPECT_EQ(scaling.original_max_position_embeddings, 300);
+}
+
+TEST(GgufSource, Llama3ScalingWithNothingBetweenTheBounds) {
+  // 135.4 is left alone, 2916.4 divided whole: any length from 4 * 135.4 = 541.5 to 2916.4 says so.
+  SmallGguf gguf;
+  gguf.numbers["llama.rope.freq_base"] = 10000.0f;
+  gguf.tensors.push_back({"rope_freqs.weight", {3}, {1.0f, 1.0f, 5.0f}});
+  const RopeScaling scaling = config_of(gguf).rotary_scaling;
+  EXPECT_EQ(scaling.kind, RopeScaling::Kind::kLlama3);
+  EXPECT_EQ(scaling.factor, 5.0);
+  EXPECT_GT(scaling.original_max_position_embeddings, 541);
+  EXPECT_LT(scaling.original_max_position_embeddings, 2917);
 }
 
 TEST(GgufSource, OtherDivisorsAreRefused) {
   SmallGguf gguf = llama3_gguf();
-  gguf.tensors.back().values[1] = 1.5f;
+  gguf.tensors.back().values[0] = 1.5f;  // more than the next
+  expect_rejected(gguf, ErrorCode::kUnsupported, "rope_freqs.weight");
+  gguf.tensors.back().values = {1.0f, 0.5f, 8.0f};
+  expect_rejected(gguf, ErrorCode::kUnsupported, "rope_freqs.weight");
+  gguf.tensors.back().values = {1.0f, 1.0f, INFINITY};
   expect_rejected(gguf, ErrorCode::kUnsupported, "rope_freqs.weight");
   gguf.tensors.back() = {"rope_freqs.weight", {2}, {1.0f, 8.0f}};
   expect_rejected(gguf, ErrorCode::kCorrupt, "rope_freqs.weight");

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <numbers>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -92,11 +95,14 @@ ModelConfig read_hugging_face(const JsonFields& fields) {
 
 // --- GGUF ---
 
+double wavelength(const ModelConfig& config, int64_t pair) {
+  const double exponent = 2.0 * static_cast<double>(pair) / static_cast<double>(config.head_size);
+  return 2.0 * std::numbers::pi * std::pow(config.rotary_base, exponent);
+}
+
 /// The factors by which llama3 scaling divides the frequencies (transformers'
 /// modeling_rope_utils, _compute_llama3_parameters; Meta's Llama 3.1 reference code).
-double llama3_divisor(const ModelConfig& config, const RopeScaling& scaling, int64_t pair) {
-  const double exponent = 2.0 * static_cast<double>(pair) / static_cast<double>(config.head_size);
-  const double wavelength = 2.0 * std::numbers::pi * std::pow(config.rotary_base, exponent);
+double llama3_divisor(double wavelength, const RopeScaling& scaling) {
   const double length = static_cast<double>(scaling.original_max_position_embeddings);
   if (wavelength < length / scaling.high_freq_factor) return 1.0;
   if (wavelength > length / scaling.low_freq_factor) return scaling.factor;
@@ -105,36 +111,69 @@ double llama3_divisor(const ModelConfig& config, const RopeScaling& scaling, int
   return 1.0 / ((1.0 - smooth) / scaling.factor + smooth);
 }
 
-/// GGUF keeps llama3 scaling as one divisor per frequency. The parameters that made them are those
-/// of every Llama 3 but for the factor, which is the largest divisor; the rest is checked.
-RopeScaling recover_llama3(const GgufFile& file, const GgufTensor& tensor,
-                           const ModelConfig& config) {
-  const int64_t pairs = config.head_size / 2;
+std::vector<float> read_divisors(const GgufFile& file, const GgufTensor& tensor, int64_t pairs) {
   if (tensor.type != QuantType::kF32 || tensor.shape != std::vector<int64_t>{pairs}) {
     fail(ErrorCode::kCorrupt, "[gguf] {}: rope_freqs.weight should hold {} values of F32",
          file.path(), pairs);
   }
   std::vector<float> divisors(static_cast<size_t>(pairs));
   file.read(tensor, 0, std::as_writable_bytes(std::span(divisors)));
+  for (const float divisor : divisors) {
+    if (!(divisor >= 1.0f && std::isfinite(divisor))) {
+      fail(ErrorCode::kUnsupported, "[gguf] {}: rope_freqs.weight holds {}: 1 or more works",
+           file.path(), divisor);
+    }
+  }
+  return divisors;
+}
+
+/// Original lengths that the divisors may come from: that of every published Llama 3, and what each
+/// divisor says by itself. One between the bounds tells it exactly; the first that is all of the
+/// factor bounds it.
+std::vector<int64_t> possible_lengths(std::span<const float> divisors, const ModelConfig& config,
+                                      const RopeScaling& scaling) {
+  std::vector<int64_t> lengths = {8192};
+  for (size_t i = 0; i < divisors.size(); ++i) {
+    const double wave = wavelength(config, static_cast<int64_t>(i));
+    const double divisor = divisors[i];
+    if (divisor == 1.0) continue;
+    const double smooth = (1.0 / divisor - 1.0 / scaling.factor) / (1.0 - 1.0 / scaling.factor);
+    const double length = wave * (scaling.low_freq_factor +
+                                  smooth * (scaling.high_freq_factor - scaling.low_freq_factor));
+    if (length >= 1e9) break;
+    lengths.push_back(smooth > 0.0 ? std::llround(length) : static_cast<int64_t>(length));
+    if (smooth <= 0.0) break;
+  }
+  return lengths;
+}
+
+/// GGUF keeps llama3 scaling as one divisor per frequency. Parameters that give these divisors are
+/// as good as those that made them: the factor is the largest divisor, the original length is
+/// sought, the rest is what every Llama 3 has.
+RopeScaling recover_llama3(const GgufFile& file, const GgufTensor& tensor,
+                           const ModelConfig& config) {
+  const std::vector<float> divisors = read_divisors(file, tensor, config.head_size / 2);
   RopeScaling scaling;
+  scaling.factor = *std::ranges::max_element(divisors);
+  if (scaling.factor == 1.0) return scaling;
   scaling.kind = RopeScaling::Kind::kLlama3;
   scaling.low_freq_factor = 1.0;
   scaling.high_freq_factor = 4.0;
-  scaling.original_max_position_embeddings = 8192;
-  scaling.factor = *std::max_element(divisors.begin(), divisors.end());
-  bool plain = true;
-  for (int64_t i = 0; i < pairs; ++i) {
-    const double stored = divisors[static_cast<size_t>(i)];
-    const double expected = llama3_divisor(config, scaling, i);
-    if (!(std::abs(stored - expected) <= 1e-4 * expected)) {
-      fail(ErrorCode::kUnsupported,
-           "[gguf] {}: rope_freqs.weight is not llama3 scaling (value {} is {}, expected {}): "
-           "convert the Hugging Face folder instead",
-           file.path(), i, stored, expected);
+  const auto fits = [&](int64_t length) {
+    scaling.original_max_position_embeddings = length;
+    for (size_t i = 0; i < divisors.size(); ++i) {
+      const double expected = llama3_divisor(wavelength(config, static_cast<int64_t>(i)), scaling);
+      if (std::abs(divisors[i] - expected) > 1e-4 * expected) return false;
     }
-    plain = plain && stored == 1.0;
+    return true;
+  };
+  if (std::ranges::none_of(possible_lengths(divisors, config, scaling), fits)) {
+    fail(ErrorCode::kUnsupported,
+         "[gguf] {}: rope_freqs.weight is not llama3 scaling with the frequency factors 1 and 4: "
+         "convert the Hugging Face folder instead",
+         file.path());
   }
-  return plain ? RopeScaling{} : scaling;
+  return scaling;
 }
 
 RopeScaling read_gguf_scaling(const GgufFile& file, const ModelConfig& config) {

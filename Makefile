@@ -37,7 +37,7 @@ format: ## reformat every C++ file
 
 sanitize: deps ## unit tests under AddressSanitizer + UBSan, then under ThreadSanitizer
 	@for preset in asan-ubsan tsan; do \
-	  cmake --preset $$preset && cmake --build --preset $$preset && \
+	  cmake --preset $$preset && cmake --build --preset $$preset --target quick_tests && \
 	  ctest --test-dir build-$$preset --output-on-failure --no-tests=error -j 2 -L 'unit|fuzz' || exit 1; \
 	done
 

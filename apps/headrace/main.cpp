@@ -2,6 +2,9 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <vector>
+
+#include <fmt/format.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -42,6 +45,14 @@ void print_error(const std::string& message) {
   std::fprintf(stderr, "headrace: error: %s\n", line.c_str());
 }
 
+/// What is wrong with the command line. An argument that nobody knows comes first: a misspelt flag
+/// is why a required one is missing.
+std::string usage_message(const CLI::App& cli, const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = cli.remaining(/*recurse=*/true);
+  return unknown.empty() ? error.what()
+                         : fmt::format("The following argument was not expected: {}", unknown[0]);
+}
+
 int main_checked(int argc, char** argv) {
   App app;
   app.cli.require_subcommand(1);
@@ -58,7 +69,7 @@ int main_checked(int argc, char** argv) {
     app.cli.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.cli.exit(error);  // --help
-    print_error(std::string(error.what()) + " (--help lists what works)");
+    print_error(usage_message(app.cli, error) + " (--help lists what works)");
     return kExitUsage;
   }
   return run_body(app);

@@ -59,14 +59,14 @@ class UsageTest(BadInputTest):
     """Exit code 2, and the flag is named."""
 
     def test_unknown_flag(self):
-        for command in (("convert",), ("build", "--checkpoint_dir", "c"), ("plan",),
-                        ("inspect", "p"), ("tokenize", "--input_text", "t"), ("run",),
-                        ("summarize",), ("bench",)):
-            with self.subTest(command[0]):
+        for command in (("convert",), ("build",), ("build", "--checkpoint_dir", "c"), ("plan",),
+                        ("inspect",), ("inspect", "p"), ("tokenize",),
+                        ("tokenize", "--input_text", "t"), ("run",), ("summarize",), ("bench",)):
+            with self.subTest(command):
                 self.refuse(*command, "--no_such_flag", "1", expect=2, words=["no_such_flag"])
 
     def test_unknown_command_or_none(self):
-        self.headrace("no_such_command", expect=2)
+        self.refuse("no_such_command", expect=2, words=["no_such_command"])
         self.headrace(expect=2)
 
     def test_a_number_that_is_none(self):

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -100,6 +102,22 @@ double predicted_latency_ms(const Session& session, int64_t batch_size,
     ms += 1e3 * seconds;
   }
   return ms;
+}
+
+/// Adds a line to a file, all of it or nothing.
+void append_line(const std::string& path, const std::string& line) {
+  std::error_code absent;
+  const auto old_size = std::filesystem::file_size(path, absent);
+  std::ofstream file(path, std::ios::app);
+  if (file << line << "\n" << std::flush) return;
+  file.close();  // which tries to write what is left
+  std::error_code ignored;
+  if (absent) {
+    std::filesystem::remove(path, ignored);
+  } else {
+    std::filesystem::resize_file(path, old_size, ignored);
+  }
+  fail(ErrorCode::kIo, "[bench] {} cannot be written: run it in a folder that can", path);
 }
 
 /// Runs one engine over lists of cases, and prints and appends a report for each.
@@ -219,11 +237,7 @@ class Bench {
 
   void print_and_append(const std::string& line) const {
     std::printf("%s\n", line.c_str());
-    const std::string name = csv_file_name(engine_.model_name, engine_.model);
-    std::ofstream file(name, std::ios::app);
-    if (!(file << line << "\n" << std::flush)) {
-      fail(ErrorCode::kIo, "[bench] {} cannot be written: run it in a folder that can", name);
-    }
+    append_line(csv_file_name(engine_.model_name, engine_.model), line);
   }
 
   const BenchFlags& flags_;

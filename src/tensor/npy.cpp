@@ -281,11 +281,19 @@ NpyWriter::NpyWriter(FileSystem& fs, const std::string& path, NpyDType dtype,
   row_bytes_ = static_cast<uint64_t>(shape.back()) * kElementBytes;
   total_bytes_ = header_bytes_ + elements;
   file_ = fs_.create(temporary_);
-  append_text(*file_, header);
+  try {
+    append_text(*file_, header);
+  } catch (const Error&) {
+    discard();
+    throw;
+  }
 }
 
 NpyWriter::~NpyWriter() {
-  if (file_ == nullptr) return;
+  if (file_ != nullptr) discard();
+}
+
+void NpyWriter::discard() {
   file_.reset();
   try {
     fs_.remove(temporary_);

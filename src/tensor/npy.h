@@ -57,6 +57,7 @@ class NpyWriter {
  private:
   void append_bytes(std::span<const std::byte> bytes);
   void append_zeros(uint64_t end);
+  void discard();
 
   FileSystem& fs_;
   const std::string path_;

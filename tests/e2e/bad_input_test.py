@@ -487,6 +487,21 @@ class FullDiskTest(BadInputTest):
                     outputs / "logits.npy", preexec_fn=self.limit(2000))
         self.assertEqual(os.listdir(outputs), [])
 
+    def test_a_benchmark_adds_whole_lines(self):
+        engine = self.make_engine(MODEL, "measured")
+        folder = self.folder / "figures"
+        folder.mkdir()
+        arguments = ("bench", "--engine_dir", engine, "--batch_size", 1, "--input_output_len", "4,2",
+                     "--warm_up", 0, "--num_runs", 1, "--duration", 0, "--csv", "--profile",
+                     self.profile)
+        self.refuse(*arguments, cwd=folder, preexec_fn=self.limit(10))
+        self.assertEqual(os.listdir(folder), [])
+        self.headrace(*arguments, cwd=folder)
+        [name] = os.listdir(folder)
+        before = (folder / name).read_text(encoding="utf-8")
+        self.refuse(*arguments, cwd=folder, preexec_fn=self.limit(len(before) + 10))
+        self.assertEqual((folder / name).read_text(encoding="utf-8"), before)
+
     def test_an_older_engine_survives(self):
         engine = self.make_engine(MODEL, "kept")
         prompts = read_rows(GOLDEN / "odd_heads/prompt.csv")

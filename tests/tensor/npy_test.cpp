@@ -182,6 +182,10 @@ TEST_F(NpyTest, LeavesNothingHalfWritten) {
                  [&] { writer.append(std::span<const int32_t>(kInts)); });
   }
   EXPECT_TRUE(files().empty());
+  testing::LimitedFileSystem no_header(10);
+  expect_error(ErrorCode::kIo, "out.npy",
+               [&] { NpyWriter(no_header, folder_ / "out.npy", NpyDType::kInt32, {2, 3}); });
+  EXPECT_TRUE(files().empty());
 }
 
 TEST_F(NpyTest, RefusesShapesThatCannotBeWritten) {

@@ -16,11 +16,13 @@
 #include "base/trace.h"
 #include "profile/machine_name.h"
 #include "profile/memory_feed.h"
+#include "stream/engine_link.h"
 
 namespace headrace {
 namespace {
 
 constexpr double kSeconds = 0.3;  // of each measurement of the backend
+constexpr int kMostReads = 64;    // in flight
 constexpr size_t kMemoryBytes = size_t{64} << 20;
 constexpr int64_t kMemoryK = 4096;
 constexpr int64_t kComputeK = 1024;
@@ -73,6 +75,16 @@ double time_matmul(Backend& backend, DType dtype, int64_t rows, int64_t k, int64
   return static_cast<double>(std::max<int64_t>(best_ns, 1)) / 1e9;
 }
 
+/// 1e9 bytes/s with which the engine's weights arrive when nothing is done with them.
+double measure_source(const Engine& engine, const StreamOptions& options, Context& context) {
+  ReadMeasurement reading;
+  const uint64_t memory_bytes = static_cast<uint64_t>(reading.depth) * reading.piece_bytes;
+  const auto link = open_engine_link(engine, reading.depth, context.pool.size(), options);
+  reading.depth = std::min(link->depth(), kMostReads);
+  reading.piece_bytes = memory_bytes / static_cast<uint64_t>(reading.depth);
+  return measure_link_gbps(*link, engine.file().size(), reading, context);
+}
+
 }  // namespace
 
 MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
@@ -83,7 +95,7 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
   profile.machine = machine_name(engine, backend);
   profile.threads = context.pool.size();
   profile.free_memory_bytes = available_memory_bytes();
-  profile.disk_gbps = measure_read_gbps(engine.weights_path(), options, {}, context);
+  profile.disk_gbps = measure_source(engine, options, context);
 
   backend.reserve(kComputeTokens, kMemoryK, dtype);
   const auto element = static_cast<int64_t>(dtype_size(dtype));

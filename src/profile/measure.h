@@ -11,7 +11,9 @@
 
 namespace headrace {
 
-/// How to read a file for measure_read_gbps().
+class Link;
+
+/// How to read for measure_read_gbps() and measure_link_gbps().
 struct ReadMeasurement {
   int depth = 8;                             // reads in flight
   uint64_t piece_bytes = uint64_t{8} << 20;  // of each read
@@ -23,8 +25,13 @@ struct ReadMeasurement {
 double measure_read_gbps(const std::string& path, const StreamOptions& options,
                          const ReadMeasurement& measurement, Context& context);
 
-/// Measures disk (on the engine's weights), memory and arithmetic; takes under 3 s and at most 128
-/// MB that are given back.
+/// The same of what a link carries, `source_bytes` of it. REQUIRES: the link is idle and at least
+/// as deep as the measurement; it is afterwards, too.
+double measure_link_gbps(Link& link, uint64_t source_bytes, const ReadMeasurement& measurement,
+                         Context& context);
+
+/// Measures disk (on the engine's weights; what makes them up, if they are synthetic), memory and
+/// arithmetic; takes under 3 s and at most 128 MB that are given back.
 MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
                                Context& context);
 

@@ -6,8 +6,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/format.h"
+#include "base/thread_pool.h"
 #include "base/trace.h"
-#include "stream/disk_link.h"
+#include "stream/engine_link.h"
 #include "stream/resident_weights.h"
 #include "stream/ring.h"
 #include "stream/tile_check.h"
@@ -18,8 +19,9 @@ namespace {
 constexpr int32_t kLoadDepth = 8;  // requests in flight while resident tiles are read
 
 std::unique_ptr<Link> open_link(const Engine& engine, const Plan& plan,
-                                const StreamOptions& options) {
-  return open_disk_link(engine.weights_path(), std::max(plan.ring_requests, kLoadDepth), options);
+                                const StreamOptions& options, const Context& context) {
+  return open_engine_link(engine, std::max(plan.ring_requests, kLoadDepth), context.pool.size(),
+                          options);
 }
 
 }  // namespace
@@ -173,8 +175,9 @@ void WeightStream::State::trace_pass() const {
 
 WeightStream::WeightStream(const Engine& engine, Plan plan, const StreamOptions& options,
                            Backend& backend, Context& context)
-    : WeightStream(engine.manifest(), plan, open_link(engine, plan, options), engine.weights_path(),
-                   options, backend, context) {}
+    : WeightStream(engine.manifest(), plan, open_link(engine, plan, options, context),
+                   engine.weights_path(), settle_stream_options(engine, options), backend,
+                   context) {}
 
 WeightStream::WeightStream(const Manifest& manifest, Plan plan, std::unique_ptr<Link> link,
                            std::string source, const StreamOptions& options, Backend& backend,

@@ -24,6 +24,8 @@ class BareReader {
             std::clamp(measurement.piece_bytes / kPageBytes * kPageBytes, kPageBytes, file_bytes_)),
         memory_(allocate_host(piece_bytes_ * static_cast<uint64_t>(measurement.depth),
                               "measurement of the disk")) {
+    // Now, so that the link is measured and not the system handing out pages.
+    std::ranges::fill(memory_.bytes(), std::byte{0});
     link.prepare(memory_.bytes());
   }
 

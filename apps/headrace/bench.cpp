@@ -5,6 +5,8 @@
 #include <fstream>
 #include <system_error>
 
+#include <fmt/ranges.h>
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -52,6 +54,10 @@ BenchLists parse_lists(const BenchFlags& flags) {
     fail(ErrorCode::kInvalidArgument,
          "[bench] --warm_up {} --num_runs {} --duration {}: use at least 0, 1 and 0", flags.warm_up,
          flags.num_runs, flags.duration_s);
+  }
+  if (flags.engine.max_num_tokens && *flags.engine.max_num_tokens < 1) {
+    fail(ErrorCode::kInvalidArgument, "[bench] --max_num_tokens {}: use 1 or more",
+         *flags.engine.max_num_tokens);
   }
   if (!flags.session.gpu_weights_budget.empty()) {
     fail(ErrorCode::kInvalidArgument,
@@ -177,6 +183,10 @@ class Bench {
                                         const WeightBudget& budget) {
     SessionOptions options = session_options(flags_.session);
     options.engine_dir = engine_.directory;
+    options.synthetic = engine_.synthetic;
+    if (options.prefill_chunk == 0) {
+      options.prefill_chunk = flags_.engine.max_num_tokens.value_or(0);
+    }
     options.budget = budget;
     options.limits.max_sequences = batch_size;
     options.limits.max_sequence_tokens = length.input + length.output;
@@ -187,13 +197,14 @@ class Bench {
     const std::vector<GenerationRequest> requests = random_requests(
         result.batch_size, result.length, flags_.sampling, session.engine().model().vocab_size);
     for (int64_t i = 0; i < flags_.warm_up; ++i) session.generate(requests);
+    std::vector<GenerationResult> results;
     GenerationStats total;
     double elapsed_ms = 0;
     context_.progress.start("Benchmarking", static_cast<uint64_t>(flags_.num_runs), "runs");
     while (static_cast<int64_t>(result.latencies_ms.size()) < flags_.num_runs ||
            elapsed_ms < 1e3 * flags_.duration_s) {
       const int64_t start_ns = context_.clock.now_ns();
-      session.generate(requests);
+      results = session.generate(requests);
       result.latencies_ms.push_back(static_cast<double>(context_.clock.now_ns() - start_ns) / 1e6);
       elapsed_ms += result.latencies_ms.back();
       add_to(total, session.stats());
@@ -201,6 +212,8 @@ class Bench {
           std::min<uint64_t>(result.latencies_ms.size(), static_cast<uint64_t>(flags_.num_runs)));
     }
     context_.progress.finish();
+    // The same at every percentage, as anyone can see.
+    context_.log.verbose("Tokens of the first sequence: {}", fmt::join(results[0].tokens, " "));
     fill_in(session, total, elapsed_ms, result);
     write_reports(flags_.session, session, total, context_);
   }
@@ -270,12 +283,21 @@ void add_later_flags(CLI::App& command) {
 
 void add_engine_flags(CLI::App& command, BenchEngineFlags& flags) {
   command.add_option("-m,--model", flags.model,
-                     "Build an engine with random weights: " + bench_preset_names());
+                     "In place of --engine_dir: random weights, made up as they are needed, in the "
+                     "shape of " +
+                         bench_preset_names());
   command.add_option("--dtype", flags.dtype, "Of the random engine (default float16)");
-  command.add_option("--output_dir", flags.output_dir, "Keep the random engine in this folder");
-  command.add_option("--max_batch_size", flags.max_batch_size, "Of the random engine");
-  command.add_option("--max_input_len", flags.max_input_len, "Of the random engine");
-  command.add_option("--max_seq_len", flags.max_seq_len, "Of the random engine");
+  command.add_option("--output_dir", flags.output_dir,
+                     "Build the random engine in this folder, and run it from there");
+  const std::string limit = "Of the random engine (default: what the cases need)";
+  command.add_option("--max_batch_size", flags.max_batch_size, limit);
+  command.add_option("--max_input_len", flags.max_input_len, limit);
+  command.add_option("--max_seq_len", flags.max_seq_len, limit);
+  command.add_option("--max_num_tokens", flags.max_num_tokens,
+                     "Of the random engine, and token rows of a prefill pass");
+  command.add_option("--tile_bytes", flags.tile_bytes, "Of the random engine (default 1M)");
+  command.add_option("--canonical_rows", flags.canonical_rows,
+                     "Of the random engine: a number or 'all' (default all)");
 }
 
 }  // namespace
@@ -285,7 +307,8 @@ void add_bench_command(App& app) {
   auto flags = std::make_shared<BenchFlags>();  // lives as long as the callback below
   command->footer(
       "Example:\n  headrace bench --engine_dir ENGINE --batch_size \"1;8\" --input_output_len "
-      "\"256,32\" --gpu_weights_percent \"0.0;0.3;1.0\" --csv");
+      "\"256,32\" --gpu_weights_percent \"0.0;0.3;1.0\" --csv\n  headrace bench -m llama_7b "
+      "--batch_size 1 --gpu_weights_percent 0.2 --csv");
   add_common_flags(app, *command, "error");
   add_session_flags(*command, flags->session);
   add_engine_flags(*command, flags->engine);
@@ -300,7 +323,8 @@ void add_bench_command(App& app) {
   command->add_option("--num_runs", flags->num_runs, "Runs at least (default 10)");
   command->add_option("--duration", flags->duration_s, "Seconds of runs at least (default 60)");
   command->add_flag("--csv", flags->csv, "Print CSV, and append it to MODEL_DTYPE_..._sm0.csv");
-  command->add_flag("--build_only", flags->build_only, "Build the random engine and stop");
+  command->add_flag("--build_only", flags->build_only,
+                    "Build the random engine of --output_dir and stop");
   add_later_flags(*command);
   accept_options(*command, {"--mode", "--kv_cache_free_gpu_memory_fraction", "--quantization"});
   accept_switches(*command, {"--enable_cuda_graph", "--strongly_typed", "--dump_profile",

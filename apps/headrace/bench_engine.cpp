@@ -1,14 +1,13 @@
 #include "headrace/bench_engine.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "base/log.h"
 #include "checkpoint/convert.h"
 #include "engine/builder.h"
@@ -19,18 +18,8 @@ namespace {
 
 constexpr uint64_t kWeightsSeed = 0;
 
-/// A fresh folder among the system's temporary files.
-std::string make_temporary_folder() {
-  const char* base = std::getenv("TMPDIR");
-  std::string path = join_path(base == nullptr ? "/tmp" : base, "headrace_bench_XXXXXX");
-  if (::mkdtemp(path.data()) == nullptr) {
-    fail_io("bench", "create a folder", path, errno);
-  }
-  return path;
-}
-
 void remove_folder(const std::string& path) {
-  std::error_code ignored;  // a temporary folder that stays behind is not worth an error
+  std::error_code ignored;  // a checkpoint that stays behind is not worth an error
   std::filesystem::remove_all(path, ignored);
 }
 
@@ -61,6 +50,11 @@ BuildConfig preset_build_config(const BenchPreset& preset, const BenchEngineFlag
   config.max_batch_size = flags.max_batch_size.value_or(config.max_batch_size);
   config.max_input_len = flags.max_input_len.value_or(config.max_input_len);
   config.max_seq_len = flags.max_seq_len.value_or(config.max_seq_len);
+  config.max_num_tokens = flags.max_num_tokens.value_or(config.max_num_tokens);
+  if (!flags.tile_bytes.empty()) config.tile_bytes = parse_bytes(flags.tile_bytes, "--tile_bytes");
+  if (!flags.canonical_rows.empty()) {
+    config.canonical_rows = parse_canonical_rows(flags.canonical_rows);
+  }
   return config;
 }
 
@@ -70,49 +64,56 @@ BenchEngine::BenchEngine(const BenchEngineFlags& flags, const std::vector<int64_
     fail(ErrorCode::kUsage, "[bench] pass --engine_dir ENGINE, or --model with one of {}",
          bench_preset_names());
   }
-  try {
-    if (!flags.model.empty()) {
-      const DType dtype = parse_dtype(flags.dtype.empty() ? "float16" : flags.dtype, "--dtype");
-      BenchPreset preset = find_bench_preset(flags.model, dtype);
-      preset.build = preset_build_config(preset, flags, batch_sizes, lengths);
-      build_preset(flags, preset, context);
-    } else {
-      directory = flags.engine_dir;
-    }
-    const Engine engine = Engine::open(context.fs, directory);
-    model = engine.model();
-    build = engine.build();
-  } catch (...) {
-    if (!temporary_.empty()) remove_folder(temporary_);
-    throw;
+  if (flags.model.empty()) {
+    open(flags, context);
+    return;
   }
-  model_name = flags.model.empty() ? family_name(model.architecture) : flags.model;
+  const DType dtype = parse_dtype(flags.dtype.empty() ? "float16" : flags.dtype, "--dtype");
+  BenchPreset preset = find_bench_preset(flags.model, dtype);
+  preset.build = resolve_build_config(preset_build_config(preset, flags, batch_sizes, lengths),
+                                      preset.model, context.log);
+  make(flags, preset, context);
+}
+
+void BenchEngine::open(const BenchEngineFlags& flags, Context& context) {
+  const Engine engine = Engine::open(context.fs, flags.engine_dir);
+  directory = flags.engine_dir;
+  model = engine.model();
+  build = engine.build();
+  model_name = family_name(model.architecture);
   if (!flags.dtype.empty() && parse_dtype(flags.dtype, "--dtype") != model.dtype) {
     context.log.warning("[bench] --dtype {}: the engine was built with {}", flags.dtype,
                         dtype_name(model.dtype));
   }
-}
-
-BenchEngine::~BenchEngine() {
-  if (!temporary_.empty()) remove_folder(temporary_);
-}
-
-void BenchEngine::build_preset(const BenchEngineFlags& flags, const BenchPreset& preset,
-                               Context& context) {
-  const int64_t start_ns = context.clock.now_ns();
-  const bool keep = !flags.output_dir.empty();
-  if (!keep) temporary_ = make_temporary_folder();
-  directory = keep ? flags.output_dir : join_path(temporary_, "engine");
-  if (keep) context.fs.create_directories(directory);
-  const std::string checkpoint = join_path(keep ? directory : temporary_, "checkpoint");
-  try {
-    make_checkpoint(preset.model, kWeightsSeed, checkpoint, context);
-    build_engine(checkpoint, directory, preset.build, context);
-  } catch (...) {
-    remove_folder(checkpoint);
-    throw;
+  if (flags.max_batch_size || flags.max_input_len || flags.max_seq_len ||
+      !flags.tile_bytes.empty() || !flags.canonical_rows.empty()) {
+    context.log.warning("[bench] the limits that {} was built with count, not those given",
+                        directory);
   }
-  remove_folder(checkpoint);
+}
+
+void BenchEngine::make(const BenchEngineFlags& flags, const BenchPreset& preset, Context& context) {
+  const int64_t start_ns = context.clock.now_ns();
+  model_name = preset.name;
+  model = preset.model;
+  build = preset.build;
+  if (flags.output_dir.empty()) {
+    synthetic = {
+        .name = preset.name, .model = preset.model, .build = preset.build, .seed = kWeightsSeed};
+    Engine::synthetic(*synthetic);  // as every session will
+  } else {
+    directory = flags.output_dir;
+    context.fs.create_directories(directory);
+    const std::string checkpoint = join_path(directory, "checkpoint");
+    try {
+      make_checkpoint(preset.model, kWeightsSeed, checkpoint, context);
+      build_engine(checkpoint, directory, preset.build, context);
+    } catch (...) {
+      remove_folder(checkpoint);
+      throw;
+    }
+    remove_folder(checkpoint);
+  }
   build_seconds = static_cast<double>(context.clock.now_ns() - start_ns) / 1e9;
 }
 

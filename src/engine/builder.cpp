@@ -49,29 +49,29 @@ std::vector<float> widen(std::span<const std::byte> bytes, DType dtype) {
 /// Feeds the tensors of a checkpoint to an EngineWriter in the order that it wants.
 class EngineBuilder {
  public:
-  EngineBuilder(const Checkpoint& checkpoint, EngineWriter& writer, Progress& progress)
+  /// Finds every tensor before anything is written, or laid out for a forged number of layers.
+  EngineBuilder(const Checkpoint& checkpoint, Progress& progress)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
-        writer_(writer),
-        progress_(progress) {}
+        progress_(progress),
+        total_bytes_(check_tensors()) {}
 
-  void run() {
-    const uint64_t total_bytes = check_tensors();
-    progress_.start("build", total_bytes, "bytes");
+  void run(EngineWriter& writer) {
+    progress_.start("build", total_bytes_, "bytes");
     for (int64_t i = 0; i < matrix_count(config_); ++i) {
       const TensorSpec spec = matrix_spec(config_, i);
-      writer_.add_matrix(spec, row_reader(spec));
+      writer.add_matrix(spec, row_reader(spec));
     }
-    if (!config_.tie_word_embeddings) writer_.add_embedding(row_reader(embedding_spec(config_)));
+    if (!config_.tie_word_embeddings) writer.add_embedding(row_reader(embedding_spec(config_)));
     for (int64_t i = 0; i < vector_count(config_); ++i) {
       const TensorSpec spec = vector_spec(config_, i);
-      writer_.add_vector(spec, read_vector(spec));
+      writer.add_vector(spec, read_vector(spec));
     }
     progress_.finish();
   }
 
  private:
-  /// Finds every tensor before anything is written; returns their bytes.
+  /// The bytes of all tensors.
   uint64_t check_tensors() const {
     uint64_t bytes = 0;
     for (int64_t i = 0; i < matrix_count(config_); ++i) {
@@ -124,8 +124,8 @@ class EngineBuilder {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
-  EngineWriter& writer_;
   Progress& progress_;
+  const uint64_t total_bytes_;
   uint64_t done_bytes_ = 0;
 };
 
@@ -160,12 +160,13 @@ BuildReport build_engine(const std::string& checkpoint_dir, const std::string& o
          "[build] --output_dir {} holds a checkpoint, whose config.json would be lost: use another",
          output_dir);
   }
+  EngineBuilder builder(checkpoint, context.progress);
   OutputDirectory output(context.fs, output_dir);
   Manifest manifest;
   {
     const auto file = output.create("rank0.engine");
     EngineWriter writer(*file, checkpoint.config(), resolved.tile_bytes);
-    EngineBuilder(checkpoint, writer, context.progress).run();
+    builder.run(writer);
     manifest = writer.finish();
     file->sync();
   }

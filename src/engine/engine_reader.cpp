@@ -11,6 +11,7 @@
 #include "engine/little_endian.h"
 #include "engine/manifest_check.h"
 #include "engine/manifest_codec.h"
+#include "engine/manifest_layout.h"
 
 namespace headrace {
 namespace {
@@ -75,6 +76,30 @@ Engine Engine::open(FileSystem& fs, const std::string& directory) {
   engine.manifest_ = read_manifest(*engine.file_);
   validate_manifest(engine.manifest_, engine.model_, weights_path);
   return engine;
+}
+
+Engine Engine::synthetic(const SyntheticSpec& spec) {
+  HR_CHECK(spec.build.max_seq_len > 0);
+  Engine engine;
+  engine.version_ = HEADRACE_VERSION;
+  engine.model_ = spec.model;
+  engine.build_ = spec.build;
+  engine.manifest_ = lay_out_manifest(spec.model, spec.build.tile_bytes);
+  auto file = std::make_unique<SyntheticFile>(spec, engine.manifest_);
+  std::vector<std::byte> bytes;
+  for (VectorInfo& vector : engine.manifest_.vectors) {
+    bytes.resize(static_cast<size_t>(vector.count) * sizeof(float));
+    file->read(vector.offset, bytes);
+    vector.xxh3 = XXH3_64bits(bytes.data(), bytes.size());
+  }
+  engine.synthetic_ = file.get();
+  engine.file_ = std::move(file);
+  return engine;
+}
+
+std::unique_ptr<RandomAccessFile> Engine::open_weights(FileSystem& fs) const {
+  if (synthetic_ != nullptr) return std::make_unique<SyntheticFile>(*synthetic_);
+  return fs.open(weights_path());
 }
 
 std::vector<float> Engine::read_vector(const VectorInfo& vector) const {

@@ -13,8 +13,10 @@
 #include "engine/little_endian.h"
 #include "engine/manifest_check.h"
 #include "engine/manifest_codec.h"
+#include "engine/manifest_layout.h"
 
-// The file, front to back; every section begins on a multiple of 4096 (docs/engine-format.md):
+// The file, front to back (manifest_layout.cpp decides where); every section begins on a multiple
+// of 4096 (docs/engine-format.md):
 //
 //   header, 64 bytes (format.cpp)
 //   matrices in pass order: tiles side by side, then at least 64 bytes of padding
@@ -25,7 +27,6 @@ namespace headrace {
 namespace {
 
 constexpr uint64_t kChunkBytes = uint64_t{4} << 20;
-constexpr uint64_t kVectorAlignment = 64;
 
 /// Rows that a chunk of the writer's memory holds, at least one.
 int64_t rows_per_chunk(uint64_t stride) {
@@ -35,11 +36,8 @@ int64_t rows_per_chunk(uint64_t stride) {
 }  // namespace
 
 EngineWriter::EngineWriter(WritableFile& file, const ModelConfig& model, uint64_t tile_bytes)
-    : file_(file), model_(model) {
+    : file_(file), model_(model), manifest_(lay_out_manifest(model, tile_bytes)) {
   HR_CHECK(file_.size() == 0);
-  manifest_.tile_bytes = tile_bytes;
-  manifest_.embedding.tied = model.tie_word_embeddings;
-  pad_to(kPageBytes);  // the header's place
 }
 
 void EngineWriter::pad_to(uint64_t offset) {
@@ -64,52 +62,35 @@ std::span<std::byte> EngineWriter::read_chunk(const RowReader& read_rows, int64_
   return strided_;
 }
 
-void EngineWriter::add_tile(const TensorSpec& spec, int64_t row_begin, int64_t rows,
-                            const RowReader& read_rows) {
-  const uint64_t stride = row_stride_bytes(spec.k, model_.dtype);
+void EngineWriter::add_tile(const MatrixInfo& matrix, TileInfo& tile, const RowReader& read_rows) {
+  const uint64_t stride = tile.row_stride_bytes;
   StreamingHash hash;
-  pad_to(align_up(file_.size(), kPageBytes));
-  TileInfo tile{.matrix = static_cast<uint32_t>(manifest_.matrices.size()),
-                .row_begin = row_begin,
-                .rows = rows,
-                .row_stride_bytes = static_cast<uint32_t>(stride),
-                .raw_bytes = static_cast<uint64_t>(rows) * row_bytes(spec.k, model_.dtype),
-                .stored_bytes = static_cast<uint64_t>(rows) * stride,
-                .offset = file_.size()};
-  for (int64_t done = 0; done < rows;) {
-    const int64_t piece = std::min(rows_per_chunk(stride), rows - done);
-    const auto bytes =
-        read_chunk(read_rows, row_begin + done, piece, row_bytes(spec.k, model_.dtype), stride);
+  pad_to(tile.offset);
+  for (int64_t done = 0; done < tile.rows;) {
+    const int64_t piece = std::min(rows_per_chunk(stride), tile.rows - done);
+    const auto bytes = read_chunk(read_rows, tile.row_begin + done, piece,
+                                  row_bytes(matrix.k, matrix.dtype), stride);
     hash.update(bytes);
     file_.append(bytes);
     done += piece;
   }
   tile.xxh3 = hash.digest();
-  manifest_.tiles.push_back(tile);
 }
 
 void EngineWriter::add_matrix(const TensorSpec& spec, const RowReader& read_rows) {
-  MatrixInfo matrix{.layer = spec.layer,
-                    .role = spec.role,
-                    .rows = spec.rows,
-                    .k = spec.k,
-                    .dtype = model_.dtype,
-                    .first_tile = static_cast<uint32_t>(manifest_.tiles.size())};
-  const int64_t tile_rows = rows_per_tile(spec.k, model_.dtype, manifest_.tile_bytes);
-  for (int64_t row = 0; row < spec.rows; row += tile_rows) {
-    add_tile(spec, row, std::min(tile_rows, spec.rows - row), read_rows);
+  HR_CHECK(next_matrix_ < manifest_.matrices.size());
+  const MatrixInfo& matrix = manifest_.matrices[next_matrix_++];
+  HR_CHECK(matrix.layer == spec.layer && matrix.role == spec.role);
+  for (uint32_t i = 0; i < matrix.tile_count; ++i) {
+    add_tile(matrix, manifest_.tiles[matrix.first_tile + i], read_rows);
   }
-  matrix.tile_count = static_cast<uint32_t>(manifest_.tiles.size()) - matrix.first_tile;
-  manifest_.matrices.push_back(matrix);
-  pad_to(align_up(file_.size() + kReadableTail, kPageBytes));
 }
 
 void EngineWriter::add_embedding(const RowReader& read_rows) {
-  HR_CHECK(!manifest_.embedding.tied);
+  HR_CHECK(!manifest_.embedding.tied && next_matrix_ == manifest_.matrices.size());
   const uint64_t payload = row_bytes(model_.hidden_size, model_.dtype);
-  const uint64_t stride = embedding_stride_bytes(model_.hidden_size, model_.dtype);
-  manifest_.embedding.offset = file_.size();
-  manifest_.embedding.row_stride_bytes = static_cast<uint32_t>(stride);
+  const uint64_t stride = manifest_.embedding.row_stride_bytes;
+  pad_to(manifest_.embedding.offset);
   for (int64_t row = 0; row < model_.vocab_size;) {
     const int64_t piece = std::min(rows_per_chunk(stride), model_.vocab_size - row);
     const auto bytes = read_chunk(read_rows, row, piece, payload, stride);
@@ -122,38 +103,31 @@ void EngineWriter::add_embedding(const RowReader& read_rows) {
     file_.append(bytes);
     row += piece;
   }
-  pad_to(align_up(file_.size(), kPageBytes));
 }
 
 void EngineWriter::add_vector(const TensorSpec& spec, std::span<const float> values) {
-  HR_CHECK(static_cast<int64_t>(values.size()) == spec.rows);
+  HR_CHECK(next_vector_ < manifest_.vectors.size());
+  VectorInfo& vector = manifest_.vectors[next_vector_++];
+  HR_CHECK(vector.layer == spec.layer && vector.role == spec.role &&
+           vector.count == static_cast<int64_t>(values.size()));
   LittleEndianWriter bytes;
   for (const float value : values) bytes.put(std::bit_cast<uint32_t>(value));
-  pad_to(align_up(file_.size(), kVectorAlignment));
-  manifest_.vectors.push_back({.layer = spec.layer,
-                               .role = spec.role,
-                               .count = spec.rows,
-                               .offset = file_.size(),
-                               .xxh3 = XXH3_64bits(bytes.bytes().data(), bytes.bytes().size())});
+  vector.xxh3 = XXH3_64bits(bytes.bytes().data(), bytes.bytes().size());
+  pad_to(vector.offset);
   file_.append(bytes.bytes());
 }
 
 Manifest EngineWriter::finish() {
+  HR_CHECK(next_vector_ == manifest_.vectors.size());
   pad_to(align_up(file_.size(), kPageBytes));
   const std::vector<std::byte> bytes = serialize_manifest(manifest_);
-  if (bytes.size() > kMaxManifestBytes) {
-    fail(ErrorCode::kInvalidArgument,
-         "[build] {} tiles need a manifest of {} bytes, the limit is {}: use a larger --tile_bytes",
-         manifest_.tiles.size(), bytes.size(), kMaxManifestBytes);
-  }
   FileHeader header{.manifest_offset = file_.size(),
                     .manifest_bytes = bytes.size(),
                     .manifest_xxh3 = XXH3_64bits(bytes.data(), bytes.size())};
   file_.append(bytes);
-  pad_to(align_up(file_.size(), kPageBytes));
-  header.file_bytes = file_.size();
+  pad_to(manifest_.file_bytes);
+  header.file_bytes = manifest_.file_bytes;
   file_.write_at(0, serialize_header(header));
-  manifest_.file_bytes = header.file_bytes;
   check_manifest(manifest_, header, file_.path());
   validate_manifest(manifest_, model_, file_.path());
   return std::move(manifest_);

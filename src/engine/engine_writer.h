@@ -22,7 +22,8 @@ using RowReader = std::function<void(int64_t row_begin, int64_t rows, std::span<
 /// those are longer), whatever the sizes. Borrows `file`. Confined to one thread.
 class EngineWriter {
  public:
-  /// REQUIRES: `file` is empty; `model` is valid.
+  /// Decides where everything will lie (lay_out_manifest, whose errors it has). REQUIRES: `file` is
+  /// empty; `model` is valid.
   EngineWriter(WritableFile& file, const ModelConfig& model, uint64_t tile_bytes);
 
   /// REQUIRES: matrices come in the order of matrix_spec.
@@ -35,8 +36,7 @@ class EngineWriter {
   Manifest finish();
 
  private:
-  void add_tile(const TensorSpec& spec, int64_t row_begin, int64_t rows,
-                const RowReader& read_rows);
+  void add_tile(const MatrixInfo& matrix, TileInfo& tile, const RowReader& read_rows);
   std::span<std::byte> read_chunk(const RowReader& read_rows, int64_t row_begin, int64_t rows,
                                   uint64_t row_bytes, uint64_t stride);
   void pad_to(uint64_t offset);
@@ -44,6 +44,8 @@ class EngineWriter {
   WritableFile& file_;
   const ModelConfig model_;
   Manifest manifest_;
+  size_t next_matrix_ = 0;
+  size_t next_vector_ = 0;
   std::vector<std::byte> packed_;
   std::vector<std::byte> strided_;
 };

@@ -48,11 +48,6 @@ struct Counts {
   uint32_t parameter_bytes = 0;
 };
 
-uint64_t total_bytes(const Counts& counts) {
-  return kHeadBytes + counts.matrices * kMatrixBytes + counts.tiles * kTileBytes +
-         counts.vectors * kVectorBytes + counts.parameter_bytes;
-}
-
 class ManifestParser {
  public:
   ManifestParser(std::span<const std::byte> bytes, std::string_view where)
@@ -96,7 +91,8 @@ class ManifestParser {
     for (int i = 0; i < 3; ++i) expect_zero(in_.take<uint64_t>());
     if (tied > 1) corrupt("its manifest neither ties the embedding nor leaves it");
     manifest_.embedding.tied = tied == 1;
-    if (total_bytes(counts) != bytes_) {
+    if (manifest_bytes(counts.matrices, counts.tiles, counts.vectors, counts.parameter_bytes) !=
+        bytes_) {
       corrupt("its manifest lists {} matrices, {} tiles and {} vectors, which {} bytes cannot hold",
               counts.matrices, counts.tiles, counts.vectors, bytes_);
     }
@@ -232,6 +228,12 @@ std::vector<std::byte> serialize_manifest(const Manifest& manifest) {
   for (const VectorInfo& vector : manifest.vectors) put_vector(out, vector);
   out.put_bytes(manifest.codec_parameters);
   return std::move(out.bytes());
+}
+
+uint64_t manifest_bytes(uint64_t matrices, uint64_t tiles, uint64_t vectors,
+                        uint64_t parameter_bytes) {
+  return kHeadBytes + matrices * kMatrixBytes + tiles * kTileBytes + vectors * kVectorBytes +
+         parameter_bytes;
 }
 
 Manifest parse_manifest(std::span<const std::byte> bytes, const FileHeader& header,

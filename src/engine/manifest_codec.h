@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,9 @@ namespace headrace {
 
 /// The manifest's bytes as they stand in the file.
 std::vector<std::byte> serialize_manifest(const Manifest& manifest);
+/// How many bytes those are, by what the manifest holds.
+uint64_t manifest_bytes(uint64_t matrices, uint64_t tiles, uint64_t vectors,
+                        uint64_t parameter_bytes);
 
 /// Reads a manifest and checks it against the file that `header` describes (check_manifest), so
 /// that whatever is returned is consistent in itself. Says nothing about the model: see

@@ -24,10 +24,15 @@ std::unique_ptr<KvCache> make_kv(const Engine& engine, const SessionLimits& limi
       backend.allocate(static_cast<size_t>(blocks) * shape.block_bytes(), "KV cache"));
 }
 
+Engine open_engine(const SessionOptions& options, Context& context) {
+  if (options.synthetic) return Engine::synthetic(*options.synthetic);
+  return Engine::open(context.fs, options.engine_dir);
+}
+
 }  // namespace
 
 Session::Session(const SessionOptions& options, Context& context)
-    : options_(options), context_(context), engine_(Engine::open(context.fs, options.engine_dir)) {
+    : options_(options), context_(context), engine_(open_engine(options, context)) {
   if (options_.automatic_budget && !engine_.build().weight_streaming) {
     options_.automatic_budget = false;  // everything has to be resident
     options_.budget = {};

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,10 +28,11 @@ struct SessionLimits {
 };
 
 struct SessionOptions {
-  std::string engine_dir;
-  std::string device = "auto";    // auto, cpu or cuda
-  WeightBudget budget;            // weights kept in fast memory
-  bool automatic_budget = false;  // as many as memory allows, instead of `budget`
+  std::string engine_dir;                  // the engine's folder, unless there is ...
+  std::optional<SyntheticSpec> synthetic;  // ... an engine of made-up weights
+  std::string device = "auto";             // auto, cpu or cuda
+  WeightBudget budget;                     // weights kept in fast memory
+  bool automatic_budget = false;           // as many as memory allows, instead of `budget`
   SessionLimits limits;
   int64_t prefill_chunk = 0;  // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
   int32_t ring_requests = 0;  // slots of the ring; 0: chosen by the plan

@@ -22,9 +22,10 @@ std::string processor_name() {
   return "unknown processor";
 }
 
-std::string disk_name(const std::string& path) {
+std::string disk_name(const Engine& engine) {
+  if (engine.is_synthetic()) return "none, synthetic weights";
   struct stat info{};
-  if (::stat(path.c_str(), &info) != 0) return "unknown";
+  if (::stat(engine.weights_path().c_str(), &info) != 0) return "unknown";
   return fmt::format("{}:{}", major(info.st_dev), minor(info.st_dev));
 }
 
@@ -41,7 +42,7 @@ uint64_t hash_text(const std::string& text) {
 
 std::string machine_name(const Engine& engine, const Backend& backend) {
   return fmt::format("{}; {}; {}; disk {}", processor_name(), backend.description(),
-                     dtype_name(engine.model().dtype), disk_name(engine.weights_path()));
+                     dtype_name(engine.model().dtype), disk_name(engine));
 }
 
 std::string profile_cache_path(const std::string& machine_name) {

@@ -16,11 +16,13 @@
 #include "base/trace.h"
 #include "profile/machine_name.h"
 #include "profile/memory_feed.h"
+#include "stream/engine_link.h"
 
 namespace headrace {
 namespace {
 
 constexpr double kSeconds = 0.3;  // of each measurement of the backend
+constexpr int kMostReads = 64;    // in flight
 constexpr int64_t kMemoryK = 4096;
 
 /// Products large enough for the caches and the parallelism of what is measured.
@@ -80,6 +82,16 @@ double time_matmul(Backend& backend, DType dtype, int64_t rows, int64_t k, int64
   return static_cast<double>(std::max<int64_t>(best_ns, 1)) / 1e9;
 }
 
+/// 1e9 bytes/s with which the engine's weights arrive when nothing is done with them.
+double measure_source(const Engine& engine, const StreamOptions& options, Context& context) {
+  ReadMeasurement reading;
+  const uint64_t memory_bytes = static_cast<uint64_t>(reading.depth) * reading.piece_bytes;
+  const auto link = open_engine_link(engine, reading.depth, context.pool.size(), options);
+  reading.depth = std::min(link->depth(), kMostReads);
+  reading.piece_bytes = memory_bytes / static_cast<uint64_t>(reading.depth);
+  return measure_link_gbps(*link, engine.file().size(), reading, context);
+}
+
 }  // namespace
 
 MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
@@ -90,9 +102,8 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
   profile.machine = machine_name(engine, backend);
   profile.threads = context.pool.size();
   profile.free_memory_bytes = available_memory_bytes();
-  profile.disk_gbps = backend.has_own_memory()
-                          ? measure_copy_gbps(backend, context.clock)
-                          : measure_read_gbps(engine.weights_path(), options, {}, context);
+  profile.disk_gbps = backend.has_own_memory() ? measure_copy_gbps(backend, context.clock)
+                                               : measure_source(engine, options, context);
 
   const Workload load = backend.has_own_memory() ? kDeviceWorkload : kHostWorkload;
   backend.reserve({.max_tokens = load.compute_tokens,

@@ -12,7 +12,9 @@
 
 namespace headrace {
 
-/// How to read a file for measure_read_gbps().
+class Link;
+
+/// How to read for measure_read_gbps() and measure_link_gbps().
 struct ReadMeasurement {
   int depth = 8;                             // reads in flight
   uint64_t piece_bytes = uint64_t{8} << 20;  // of each read
@@ -24,11 +26,17 @@ struct ReadMeasurement {
 double measure_read_gbps(const std::string& path, const StreamOptions& options,
                          const ReadMeasurement& measurement, Context& context);
 
+/// The same of what a link carries, `source_bytes` of it. REQUIRES: the link is idle and at least
+/// as deep as the measurement; it is afterwards, too.
+double measure_link_gbps(Link& link, uint64_t source_bytes, const ReadMeasurement& measurement,
+                         Context& context);
+
 /// 1e9 bytes/s of copies from pinned host memory into the memory of a backend that has its own.
 double measure_copy_gbps(Backend& backend, const Clock& clock);
 
-/// Measures the link (the disk that holds the engine's weights, or copies into the backend's own
-/// memory), memory and arithmetic; takes under 3 s and little memory, which is given back.
+/// Measures the link (the disk that holds the engine's weights, what makes synthetic ones up, or
+/// copies into the backend's own memory), memory and arithmetic; takes under 3 s and little memory,
+/// which is given back.
 MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
                                Context& context);
 

@@ -24,6 +24,8 @@ class BareReader {
             std::clamp(measurement.piece_bytes / kPageBytes * kPageBytes, kPageBytes, file_bytes_)),
         memory_(allocate_host(piece_bytes_ * static_cast<uint64_t>(measurement.depth),
                               "measurement of the disk")) {
+    // Now, so that the link is measured and not the system handing out pages.
+    std::ranges::fill(memory_.bytes(), std::byte{0});
     link.prepare(memory_.bytes());
   }
 
@@ -51,10 +53,16 @@ class BareReader {
 double measure_read_gbps(const std::string& path, const StreamOptions& options,
                          const ReadMeasurement& measurement, Context& context) {
   const uint64_t file_bytes = context.fs.open(path)->size();
-  if (file_bytes < kPageBytes) return 0;
+  const std::unique_ptr<Link> link =
+      open_disk_link(path, std::clamp(measurement.depth, 1, 64), options);
+  return measure_link_gbps(*link, file_bytes, measurement, context);
+}
+
+double measure_link_gbps(Link& link, uint64_t source_bytes, const ReadMeasurement& measurement,
+                         Context& context) {
+  if (source_bytes < kPageBytes) return 0;
   const auto depth = static_cast<uint32_t>(std::clamp(measurement.depth, 1, 64));
-  const std::unique_ptr<Link> link = open_disk_link(path, static_cast<int>(depth), options);
-  BareReader reader(*link, file_bytes, measurement);
+  BareReader reader(link, source_bytes, measurement);
 
   const int64_t begin_ns = context.clock.now_ns();
   const int64_t end_ns = begin_ns + static_cast<int64_t>(measurement.seconds * 1e9);
@@ -68,7 +76,7 @@ double measure_read_gbps(const std::string& path, const StreamOptions& options,
   }
   int64_t now_ns = begin_ns;
   while (in_flight > 0) {
-    const size_t count = link->wait(completions);
+    const size_t count = link.wait(completions);
     now_ns = context.clock.now_ns();
     for (size_t i = 0; i < count; ++i) {
       const uint32_t slot = completions[i].tag;

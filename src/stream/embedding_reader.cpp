@@ -20,7 +20,7 @@ constexpr int64_t kRowsAtATime = 64;  // that a thread takes
 EmbeddingReader::EmbeddingReader(const Engine& engine, WeightStream& stream)
     : engine_(engine),
       stream_(stream),
-      file_(stream.context().fs.open(engine.weights_path())),
+      file_(engine.open_weights(stream.context().fs)),
       row_bytes_(static_cast<uint64_t>(engine.model().hidden_size) *
                  dtype_size(engine.model().dtype)),
       stored_row_(engine.manifest().embedding.row_stride_bytes) {

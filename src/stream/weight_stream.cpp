@@ -9,8 +9,8 @@
 #include "base/thread_pool.h"
 #include "base/trace.h"
 #include "stream/copy_ring.h"
-#include "stream/disk_link.h"
 #include "stream/disk_ring.h"
+#include "stream/engine_link.h"
 #include "stream/host_weights.h"
 #include "stream/resident_weights.h"
 #include "stream/tile_check.h"
@@ -22,18 +22,22 @@ constexpr int32_t kLoadDepth = 8;  // requests in flight while weights are loade
 
 /// Where every byte is read once and for all, a page cache that holds the file is the quicker
 /// source, and many threads copy out of it quicker than one.
-std::unique_ptr<Link> open_loading_link(const Engine& engine, const StreamOptions& options) {
+std::unique_ptr<Link> open_loading_link(const Engine& engine, int threads,
+                                        const StreamOptions& options) {
   StreamOptions buffered = options;
-  if (options.direct == DirectMode::kAuto) buffered.direct = DirectMode::kOff;
-  if (options.io == IoMode::kAuto) buffered.io = IoMode::kPread;
-  return open_disk_link(engine.weights_path(), std::max(available_processors(), kLoadDepth),
-                        buffered);
+  if (!engine.is_synthetic()) {
+    if (options.direct == DirectMode::kAuto) buffered.direct = DirectMode::kOff;
+    if (options.io == IoMode::kAuto) buffered.io = IoMode::kPread;
+  }
+  return open_engine_link(engine, std::max(threads, kLoadDepth), threads, buffered);
 }
 
 std::unique_ptr<Link> open_link(const Engine& engine, const Plan& plan,
-                                const StreamOptions& options, const Backend& backend) {
-  if (backend.has_own_memory()) return open_loading_link(engine, options);
-  return open_disk_link(engine.weights_path(), std::max(plan.ring_requests, kLoadDepth), options);
+                                const StreamOptions& options, const Backend& backend,
+                                const Context& context) {
+  const int threads = context.pool.size();
+  if (backend.has_own_memory()) return open_loading_link(engine, threads, options);
+  return open_engine_link(engine, std::max(plan.ring_requests, kLoadDepth), threads, options);
 }
 
 }  // namespace
@@ -201,9 +205,9 @@ void WeightStream::State::trace_pass() const {
 
 WeightStream::WeightStream(const Engine& engine, Plan plan, const StreamOptions& options,
                            Backend& backend, Context& context)
-    : WeightStream(engine.manifest(), plan, open_link(engine, plan, options, backend),
-                   engine.weights_path(),
-                   options, backend, context) {}
+    : WeightStream(engine.manifest(), plan, open_link(engine, plan, options, backend, context),
+                   engine.weights_path(), settle_stream_options(engine, options), backend,
+                   context) {}
 
 WeightStream::WeightStream(const Manifest& manifest, Plan plan, std::unique_ptr<Link> link,
                            std::string source, const StreamOptions& options, Backend& backend,

@@ -28,8 +28,8 @@ namespace headrace {
 /// feed before the bytes are used, and again by everything after it.
 class WeightStream {
  public:
-  /// Allocates arena and ring, and opens the disk link on the engine's weights. `engine`, `backend`
-  /// and `context` must outlive it.
+  /// Allocates arena and ring, and opens the link to the engine's weights (open_engine_link).
+  /// `engine`, `backend` and `context` must outlive it.
   WeightStream(const Engine& engine, Plan plan, const StreamOptions& options, Backend& backend,
                Context& context);
   /// The same over any link: what `link` carries is laid out as `manifest` says; `source` names it

@@ -183,6 +183,32 @@ TEST_F(SessionTest, TheAutomaticBudgetOfASmallModelIsAllOfIt) {
   }
 }
 
+TEST_F(SessionTest, ASyntheticEngineNeedsNoFolder) {
+  for (const bool tied : {false, true}) {
+    SessionOptions some = options("");
+    some.synthetic = testing::tiny_spec({.tie_word_embeddings = tied});
+    some.limits.context_logits = true;
+    const GenerationRequest only = request(kPrompt, 9);
+    std::vector<float> expected;
+    for (const double percent : {1.0, 0.5, 0.0}) {
+      TestContext context(2);
+      some.budget.percent = percent;
+      LogitsRecorder recorder;
+      const auto session = Session::open(some, context.context);
+      session->generate(std::span(&only, 1), &recorder);
+      if (percent == 1.0) expected = recorder.of(0);
+      EXPECT_EQ(recorder.of(0), expected) << percent;
+      const StreamCounters& stream = session->stats().stream;
+      EXPECT_EQ(stream.payload_bytes,
+                session->plan().streamed_bytes * static_cast<uint64_t>(stream.passes));
+      EXPECT_EQ(session->plan().streamed_bytes > 0, percent < 1.0);
+    }
+    ASSERT_EQ(expected.size(), (kPrompt.size() + 9) * 1003);
+    EXPECT_TRUE(std::ranges::all_of(expected, [](float logit) { return std::isfinite(logit); }));
+    EXPECT_NE(expected[0], expected[1]);
+  }
+}
+
 TEST_F(SessionTest, EndIdAndObserverStopASequence) {
   const std::string engine = make_tiny_engine({}, directory_ / "engine");
   TestContext context;

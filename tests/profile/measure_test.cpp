@@ -91,6 +91,13 @@ TEST_F(MeasureTest, ReadsWholeFilesOfAnySize) {
   }
 }
 
+TEST_F(MeasureTest, MeasuresWhatMakesSyntheticWeightsUp) {
+  engine_ = Engine::synthetic(testing::tiny_spec({}));
+  const MachineProfile profile = load();
+  EXPECT_GT(profile.disk_gbps, 0);
+  EXPECT_THAT(profile.machine, ::testing::EndsWith("disk none, synthetic weights"));
+}
+
 TEST(AvailableMemoryTest, IsWithinTheMachine) {
   std::ifstream info("/proc/meminfo");
   std::string name;

@@ -29,6 +29,18 @@ NamedTensor random_tensor(const TensorSpec& spec, DType dtype, uint64_t seed) {
   return tensor;
 }
 
+BuildConfig tiny_build(const TinyModel& shape) {
+  BuildConfig build;
+  build.max_batch_size = shape.max_batch_size;
+  build.max_input_len = shape.max_seq_len == 0 ? shape.max_position_embeddings : shape.max_seq_len;
+  build.max_seq_len = shape.max_seq_len;
+  build.tokens_per_block = shape.tokens_per_block;
+  build.weight_streaming = shape.weight_streaming;
+  build.tile_bytes = shape.tile_bytes;
+  build.canonical_rows = shape.canonical_rows;
+  return build;
+}
+
 }  // namespace
 
 ModelConfig tiny_config(const TinyModel& shape) {
@@ -70,18 +82,19 @@ std::string make_tiny_checkpoint(const TinyModel& shape, const std::string& dire
   return directory;
 }
 
+SyntheticSpec tiny_spec(const TinyModel& shape) {
+  TestContext test;
+  const ModelConfig model = tiny_config(shape);
+  return {.name = "tiny",
+          .model = model,
+          .build = resolve_build_config(tiny_build(shape), model, test.log),
+          .seed = shape.seed};
+}
+
 std::string make_tiny_engine(const TinyModel& shape, const std::string& directory) {
-  BuildConfig build;
-  build.max_batch_size = shape.max_batch_size;
-  build.max_input_len = shape.max_seq_len == 0 ? shape.max_position_embeddings : shape.max_seq_len;
-  build.max_seq_len = shape.max_seq_len;
-  build.tokens_per_block = shape.tokens_per_block;
-  build.weight_streaming = shape.weight_streaming;
-  build.tile_bytes = shape.tile_bytes;
-  build.canonical_rows = shape.canonical_rows;
   TestContext test;
   const std::string checkpoint = make_tiny_checkpoint(shape, join_path(directory, "checkpoint"));
-  build_engine(checkpoint, directory, build, test.context);
+  build_engine(checkpoint, directory, tiny_build(shape), test.context);
   return directory;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "checkpoint/model_config.h"
+#include "engine/synthetic.h"
 
 namespace headrace::testing {
 
@@ -19,7 +20,7 @@ struct TinyModel {
   int64_t intermediate_size = 100;
   int64_t max_position_embeddings = 256;
   DType dtype = DType::kFloat16;
-  RopeScaling rotary_scaling;
+  RopeScaling rotary_scaling = {};
   bool qkv_bias = false;
   bool dense_bias = false;
   bool mlp_bias = false;
@@ -36,6 +37,9 @@ struct TinyModel {
 
 /// The configuration that belongs to the shape.
 ModelConfig tiny_config(const TinyModel& shape);
+
+/// The same shape and options, with weights that are made up.
+SyntheticSpec tiny_spec(const TinyModel& shape);
 
 /// Writes a checkpoint with random weights into `directory` (made if need be); returns `directory`.
 std::string make_tiny_checkpoint(const TinyModel& shape, const std::string& directory);

@@ -1,22 +1,26 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "stream/direct_file.h"
 #include "stream/link.h"
 
 namespace headrace {
 
-/// A link of `depth` threads, each of which reads one transfer at a time with pread().
-class PreadLink : public Link {
+/// A link of threads, each of which fills one transfer at a time.
+class ThreadLink : public Link {
  public:
-  /// `why` goes into the description: "" or " (io_uring refused: ...)".
-  PreadLink(const std::string& path, int depth, DirectMode mode, const std::string& why);
-  ~PreadLink() override;
+  /// Fills a transfer and returns what its completion's error will be. Called by several threads at
+  /// once; does not throw.
+  using Reader = std::function<int(const Transfer&)>;
+
+  /// REQUIRES: 0 < threads <= depth. Error{kIo} if the system refuses a thread.
+  ThreadLink(std::string description, int depth, int threads, Reader read);
+  ~ThreadLink() override;
 
   std::string description() const override;
   int depth() const override { return depth_; }
@@ -26,11 +30,10 @@ class PreadLink : public Link {
 
  private:
   void work();
-  int read(const Transfer& transfer) const;
 
-  const DirectFile file_;
+  const std::string description_;
   const int depth_;
-  const std::string why_;
+  const Reader read_;
 
   std::mutex mutex_;  // guards all below but threads_
   std::condition_variable work_available_;

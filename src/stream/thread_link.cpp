@@ -1,38 +1,37 @@
-#include "stream/pread_link.h"
+#include "stream/thread_link.h"
 
 #include <algorithm>
 #include <cerrno>
-
-#include <unistd.h>
 
 #include "base/error.h"
 
 namespace headrace {
 
-PreadLink::PreadLink(const std::string& path, int depth, DirectMode mode, const std::string& why)
-    : file_(path, mode), depth_(depth), why_(why) {
+ThreadLink::ThreadLink(std::string description, int depth, int threads, Reader read)
+    : description_(std::move(description)), depth_(depth), read_(std::move(read)) {
+  HR_CHECK(0 < threads && threads <= depth);
   waiting_.reserve(static_cast<size_t>(depth));
   completed_.reserve(static_cast<size_t>(depth));
   try {
-    for (int i = 0; i < depth; ++i) threads_.emplace_back([this] { work(); });
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
   } catch (const std::system_error& error) {
     stop();
     for (std::thread& thread : threads_) thread.join();
-    fail(ErrorCode::kIo, "[stream] cannot start {} reading threads ({}): use a smaller ring", depth,
-         error.what());
+    fail(ErrorCode::kIo, "[stream] cannot start {} reading threads ({}): use a smaller ring",
+         threads, error.what());
   }
 }
 
-PreadLink::~PreadLink() {
+ThreadLink::~ThreadLink() {
   stop();
   for (std::thread& thread : threads_) thread.join();
 }
 
-std::string PreadLink::description() const {
-  return fmt::format("pread{}, {}, {} threads", why_, file_.description(), depth_);
+std::string ThreadLink::description() const {
+  return fmt::format("{}, {} threads", description_, threads_.size());
 }
 
-int PreadLink::start(const Transfer& transfer) {
+int ThreadLink::start(const Transfer& transfer) {
   {
     const std::lock_guard lock(mutex_);
     HR_CHECK(!stopped_ && in_flight_ < depth_);
@@ -43,7 +42,7 @@ int PreadLink::start(const Transfer& transfer) {
   return 0;
 }
 
-size_t PreadLink::wait(std::span<Completion> completions) {
+size_t ThreadLink::wait(std::span<Completion> completions) {
   std::unique_lock lock(mutex_);
   completion_available_.wait(lock,
                              [&] { return !completed_.empty() || (stopped_ && in_flight_ == 0); });
@@ -54,7 +53,7 @@ size_t PreadLink::wait(std::span<Completion> completions) {
   return count;
 }
 
-void PreadLink::stop() {
+void ThreadLink::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
@@ -63,7 +62,7 @@ void PreadLink::stop() {
   completion_available_.notify_all();
 }
 
-void PreadLink::work() {
+void ThreadLink::work() {
   std::unique_lock lock(mutex_);
   while (true) {
     work_available_.wait(lock, [&] { return !waiting_.empty() || stopped_; });
@@ -72,27 +71,10 @@ void PreadLink::work() {
     waiting_.erase(waiting_.begin());
     const bool skip = stopped_;  // nobody wants the bytes any more
     lock.unlock();
-    const int error = skip ? ECANCELED : read(transfer);
+    const int error = skip ? ECANCELED : read_(transfer);
     lock.lock();
     completed_.push_back({transfer.tag, error});
     completion_available_.notify_one();
-  }
-}
-
-int PreadLink::read(const Transfer& transfer) const {
-  ReadProgress progress{.transfer = transfer};
-  while (true) {
-    const std::span<std::byte> rest = progress.rest();
-    const ssize_t got =
-        ::pread(file_.fd(), rest.data(), rest.size(), static_cast<off_t>(progress.rest_offset()));
-    switch (progress.advance(got < 0 ? -errno : got, file_)) {
-      case ReadProgress::Next::kDone:
-        return 0;
-      case ReadProgress::Next::kFailed:
-        return progress.error;
-      case ReadProgress::Next::kReadOn:
-        break;
-    }
   }
 }
 

@@ -158,8 +158,12 @@ class Backend {
   virtual std::unique_ptr<CopyQueue> make_copy_queue(int /*slots*/) { return nullptr; }
   /// Whether fast memory is apart from the host's, so that weights stream from host memory.
   virtual bool has_own_memory() const { return false; }
-  /// Bytes of its own memory that can still be allocated; nothing if it has none of its own.
+  /// Bytes of its own memory that can still be allocated, and that are in use by whomever; nothing
+  /// if it has none of its own.
   virtual std::optional<uint64_t> free_memory_bytes() const { return {}; }
+  virtual std::optional<uint64_t> used_memory_bytes() const { return {}; }
+  /// For reports: "sm90", or "cpu".
+  virtual std::string compute_capability() const { return "cpu"; }
   /// Fixes host memory that copies will read; page-aligned. Error{kOutOfMemory} if the system
   /// refuses. Undone by unpin() before the memory goes.
   virtual void pin(std::span<std::byte> /*memory*/) {}

@@ -15,9 +15,10 @@ constexpr const char* kMakeBackend = "headrace_make_cuda_backend";
 using MakeBackend = Backend* (*)(int index, char* reason, size_t reason_bytes);
 
 void* open_library() {
-  if (void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL); driver == nullptr) {
+  if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
     fail(ErrorCode::kDevice,
-         "[device] there is no NVIDIA driver here (libcuda.so.1 is missing): use --device cpu");
+         "[device] CUDA needs an NVIDIA driver, and there is none here (libcuda.so.1 is missing): use "
+         "--device cpu");
   }
   std::error_code unreadable;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", unreadable);
@@ -32,7 +33,7 @@ void* open_library() {
   }
   if (reason.empty()) {
     fail(ErrorCode::kDevice,
-         "[device] {} is not beside the program: build Headrace where nvcc is (scripts/install-deps "
+         "[device] CUDA needs {}, which is not beside the program: build Headrace where nvcc is (scripts/install-deps "
          "--cuda), or use --device cpu",
          kLibrary);
   }

@@ -303,6 +303,23 @@ std::optional<uint64_t> CudaBackend::free_memory_bytes() const {
   return free;
 }
 
+std::optional<uint64_t> CudaBackend::used_memory_bytes() const {
+  size_t free = 0;
+  size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for used memory");
+  return total - free;
+}
+
+std::string CudaBackend::compute_capability() const {
+  int major = 0;
+  int minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index_),
+        "asking for the device's properties");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index_),
+        "asking for the device's properties");
+  return fmt::format("sm{}{}", major, minor);
+}
+
 void CudaBackend::pin(std::span<std::byte> memory) {
   const cudaError_t result =
       cudaHostRegister(memory.data(), memory.size(), cudaHostRegisterDefault);

@@ -46,6 +46,8 @@ class CudaBackend : public Backend {
   std::unique_ptr<CopyQueue> make_copy_queue(int slots) override;
   bool has_own_memory() const override { return true; }
   std::optional<uint64_t> free_memory_bytes() const override;
+  std::optional<uint64_t> used_memory_bytes() const override;
+  std::string compute_capability() const override;
   void pin(std::span<std::byte> memory) override;
   void unpin(std::span<std::byte> memory) override;
 

@@ -224,13 +224,19 @@ class Bench {
     result.generation_ms = total.decode_ms / static_cast<double>(runs);
     // The first token of every sequence comes out of the prompt's passes.
     result.generated_tokens = total.generated_tokens / runs - result.batch_size;
-    result.peak_memory_gb = static_cast<double>(peak_memory_bytes()) / kGiga;
+    const Backend& backend = session.backend();
+    result.peak_memory_gb =
+        static_cast<double>(backend.used_memory_bytes().value_or(peak_memory_bytes())) / kGiga;
+    result.compute_capability = backend.compute_capability();
     const MemoryReport memory = session.memory();
     result.weights_memory_gb =
         static_cast<double>(memory.weights_bytes + memory.ring_bytes) / kGiga;
     result.build_seconds = engine_.build_seconds;
+    const bool decoded = total.decode_passes > 0;  // prefill may be bound by arithmetic
     result.link_gb_per_s =
-        static_cast<double>(total.stream.payload_bytes) / (elapsed_ms / 1e3) / kGiga;
+        static_cast<double>(decoded ? total.decode_stream.payload_bytes
+                                    : total.stream.payload_bytes) /
+        ((decoded ? total.decode_ms : elapsed_ms) / 1e3) / kGiga;
     const double disk = session.profile().disk_gbps;
     result.link_share = disk > 0 ? result.link_gb_per_s / disk : 0;
     result.predicted_latency_ms = predicted_latency_ms(session, result.batch_size, result.length);

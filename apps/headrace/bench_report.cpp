@@ -8,8 +8,6 @@
 namespace headrace::app {
 namespace {
 
-constexpr const char* kNoComputeCapability = "cpu";
-
 std::string decimal(double value, int digits) { return fmt::format("{:.{}f}", value, digits); }
 
 /// 0.3, 1.0: as Python prints them.
@@ -65,7 +63,7 @@ BenchColumns bench_columns(const std::string& model_name, const ModelConfig& mod
       {"percentile95(ms)", decimal(percentile(result.latencies_ms, 95), 3)},
       {"percentile99(ms)", decimal(percentile(result.latencies_ms, 99), 3)},
       {"latency(ms)", decimal(result.mean_latency_ms(), 3)},
-      {"compute_cap", kNoComputeCapability},
+      {"compute_cap", result.compute_capability},
       {"quantization", "None"},
       {"generation_time(ms)", decimal(result.generation_ms, 3)},
       {"total_generated_tokens", std::to_string(result.generated_tokens)},

@@ -20,6 +20,7 @@ struct BenchResult {
   double generation_ms = 0;          // of a run: from the first token on
   int64_t generated_tokens = 0;      // of a run, in that time
   double peak_memory_gb = 0;
+  std::string compute_capability = "cpu";
   double weights_memory_gb = 0;
   double build_seconds = 0;
   double link_gb_per_s = 0;

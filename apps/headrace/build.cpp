@@ -26,7 +26,7 @@ struct BuildFlags {
   std::string checkpoint_dir;
   std::string output_dir = "engine_outputs";
   std::string tile_bytes = "1M";
-  std::string canonical_rows = "all";
+  std::string canonical_rows = "8";
   std::optional<int64_t> max_seq_len;
   int workers = 1;
   std::array<std::string, kPluginSwitches.size()> switches;
@@ -114,7 +114,8 @@ void add_build_command(App& app) {
       ->capture_default_str();
   command
       ->add_option("--canonical_rows", flags->canonical_rows,
-                   "Largest pass that is computed in the canonical order, or 'all'")
+                   "Token rows of the largest pass that a GPU computes in the canonical order, or "
+                   "'all' (the CPU always does)")
       ->capture_default_str();
   for (size_t i = 0; i < kPluginSwitches.size(); ++i) {
     command->add_option(kPluginSwitches[i], flags->switches[i], "Accepted, has no meaning here");

@@ -11,6 +11,7 @@ void add_to(GenerationStats& total, const GenerationStats& more) {
   total.decode_ms += more.decode_ms;
   // Counters know only how to subtract: a - (0 - b) is a + b, in unsigned arithmetic too.
   total.stream = total.stream - (StreamCounters{} - more.stream);
+  total.decode_stream = total.decode_stream - (StreamCounters{} - more.decode_stream);
 }
 
 }  // namespace headrace::app

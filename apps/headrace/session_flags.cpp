@@ -97,8 +97,12 @@ void add_session_flags(CLI::App& command, SessionFlags& flags) {
   command.add_option("--device", flags.device, "auto, cpu or cuda (default auto)");
   command.add_option("--gpu_weights_budget", flags.gpu_weights_budget,
                      "Bytes of weights kept in fast memory, as in 6G, instead of a percentage");
+  command.add_option("--gpu_memory_limit", flags.gpu_memory_limit,
+                     "Bytes of fast memory for weights, KV cache and scratch together, as in 24G "
+                     "(default: what is free)");
   command.add_option("--prefill_chunk", flags.prefill_chunk,
-                     "Token rows of a prefill pass (default: up to 512, scratch under 256 MB)");
+                     "Token rows of a prefill pass (default: on a GPU the engine's "
+                     "--max_num_tokens, else up to 512 with scratch under 256 MB)");
   command.add_option("--ring_requests", flags.ring_requests,
                      "Slots of the ring that streamed weights pass through (default: chosen)");
   command.add_option("--verify", flags.verify,
@@ -119,6 +123,9 @@ SessionOptions session_options(const SessionFlags& flags) {
   options.automatic_budget =
       flags.gpu_weights_budget.empty() && flags.gpu_weights_percent == "auto";
   if (!options.automatic_budget) options.budget = parse_budget(flags);
+  if (!flags.gpu_memory_limit.empty()) {
+    options.memory_limit = parse_bytes(flags.gpu_memory_limit, "--gpu_memory_limit");
+  }
   options.prefill_chunk = flags.prefill_chunk;
   options.ring_requests = flags.ring_requests;
   options.stream.verify = parse_verify(flags.verify);

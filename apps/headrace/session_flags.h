@@ -14,6 +14,7 @@ struct SessionFlags {
   std::string device = "auto";
   std::string gpu_weights_percent = "1";
   std::string gpu_weights_budget;  // empty: the percentage counts
+  std::string gpu_memory_limit;    // empty: what is free
   int64_t prefill_chunk = 0;
   int32_t ring_requests = 0;
   std::string verify = "first";

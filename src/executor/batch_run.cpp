@@ -36,8 +36,10 @@ std::vector<GenerationResult> BatchRun::run(GenerationStats& stats) {
   while (prefill_pass()) ++stats.prefill_passes;
   stats.prefill_ms = elapsed_ms(resources_.clock, prefill_start);
   const int64_t decode_start = resources_.clock.now_ns();
+  const StreamCounters before_decode = resources_.stream.counters();
   while (decode_pass()) ++stats.decode_passes;
   stats.decode_ms = elapsed_ms(resources_.clock, decode_start);
+  stats.decode_stream = resources_.stream.counters() - before_decode;
 
   std::vector<GenerationResult> results;
   results.reserve(sequences_.size());

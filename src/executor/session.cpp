@@ -61,10 +61,13 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
 /// process, has left.
 uint64_t Session::memory_for_weights() const {
   const MemoryReport memory = this->memory();
-  if (const auto free = backend_->free_memory_bytes()) return *free;
   const uint64_t others = memory.kv_bytes + memory.scratch_bytes + memory.vectors_bytes;
-  const uint64_t available = available_memory_bytes();
-  return available > others ? available - others : 0;
+  const auto beside_others = [&](uint64_t bytes) { return bytes > others ? bytes - others : 0; };
+  // A device's free memory is what the others, which are there already, have left.
+  const auto free = backend_->free_memory_bytes();
+  const uint64_t available = free ? *free : beside_others(available_memory_bytes());
+  const uint64_t limit = options_.memory_limit;
+  return limit == 0 ? available : std::min(available, beside_others(limit));
 }
 
 void Session::load_weights() {

@@ -32,6 +32,7 @@ struct SessionOptions {
   std::optional<SyntheticSpec> synthetic;  // ... an engine of made-up weights
   std::string device = "auto";             // auto, cpu or cuda
   WeightBudget budget;                     // weights kept in fast memory
+  uint64_t memory_limit = 0;  // bytes of fast memory that the session may take; 0: what is free
   bool automatic_budget = false;           // as many as memory allows, instead of `budget`
   SessionLimits limits;
   int64_t prefill_chunk = 0;  // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
@@ -90,7 +91,8 @@ struct GenerationStats {
   int64_t decode_passes = 0;
   double prefill_ms = 0;  // until every prompt's last logits are there
   double decode_ms = 0;
-  StreamCounters stream;  // of this call alone
+  StreamCounters stream;         // of this call alone
+  StreamCounters decode_stream;  // of its decode passes
 };
 
 /// An engine ready to generate: backend, plan, weights, KV cache, model. Confined to one thread.

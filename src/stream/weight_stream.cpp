@@ -231,6 +231,11 @@ const StreamCounters& WeightStream::last_pass() const { return state_->last_pass
 std::string WeightStream::description() const {
   const Plan& plan = state_->plan;
   if (!state_->ring) return state_->link->description() + "; nothing streams";
+  if (state_->host_weights) {
+    return fmt::format("pinned host memory (loaded from {}); ring of {} x {}",
+                       state_->link->description(), plan.ring_requests,
+                       format_bytes(plan.ring_slot_bytes));
+  }
   return fmt::format("{}; ring of {} x {}", state_->link->description(), plan.ring_requests,
                      format_bytes(plan.ring_slot_bytes));
 }

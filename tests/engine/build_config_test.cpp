@@ -29,7 +29,7 @@ TEST(BuildConfig, DefaultsAreUpstreams) {
   EXPECT_EQ(config.max_beam_width, 1);
   EXPECT_EQ(config.tokens_per_block, 64);
   EXPECT_EQ(config.tile_bytes, 1048576u);
-  EXPECT_EQ(config.canonical_rows, 0);
+  EXPECT_EQ(config.canonical_rows, 8);
   EXPECT_EQ(config.plugins.gemm_plugin, "disable");
   EXPECT_FALSE(config.weight_streaming);
 }

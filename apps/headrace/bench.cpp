@@ -233,10 +233,9 @@ class Bench {
         static_cast<double>(memory.weights_bytes + memory.ring_bytes) / kGiga;
     result.build_seconds = engine_.build_seconds;
     const bool decoded = total.decode_passes > 0;  // prefill may be bound by arithmetic
-    result.link_gb_per_s =
-        static_cast<double>(decoded ? total.decode_stream.payload_bytes
-                                    : total.stream.payload_bytes) /
-        ((decoded ? total.decode_ms : elapsed_ms) / 1e3) / kGiga;
+    result.link_gb_per_s = static_cast<double>(decoded ? total.decode_stream.payload_bytes
+                                                       : total.stream.payload_bytes) /
+                           ((decoded ? total.decode_ms : elapsed_ms) / 1e3) / kGiga;
     const double disk = session.profile().disk_gbps;
     result.link_share = disk > 0 ? result.link_gb_per_s / disk : 0;
     result.predicted_latency_ms = predicted_latency_ms(session, result.batch_size, result.length);

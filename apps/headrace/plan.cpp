@@ -46,8 +46,7 @@ class Planner {
                .batch_size = flags.batch_size,
                .sequence_tokens = options_.limits.max_sequence_tokens,
                .max_batch_size = engine_.build().max_batch_size,
-               .available_bytes =
-                   backend_->free_memory_bytes().value_or(available_memory_bytes()),
+               .available_bytes = backend_->free_memory_bytes().value_or(available_memory_bytes()),
                .profile = load_or_measure_profile(options_.profile_path, engine_, *backend_,
                                                   options_.stream, context)};
   }
@@ -73,7 +72,7 @@ class Planner {
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);
-    session.prefill_chunk = 
+    session.prefill_chunk =
         resolve_chunk(options_.prefill_chunk, engine_, options_.limits, *backend_);
     session.largest_batch = largest_batch(session.plan);
     report_.sessions.push_back(std::move(session));
@@ -85,9 +84,8 @@ class Planner {
  private:
   MemoryReport memory(const Plan& plan, const SessionLimits& limits) {
     const ModelConfig& config = engine_.model();
-    const ModelLimits rows =
-        model_limits(limits, resolve_chunk(options_.prefill_chunk, engine_, limits, *backend_),
-                     engine_.build());
+    const ModelLimits rows = model_limits(
+        limits, resolve_chunk(options_.prefill_chunk, engine_, limits, *backend_), engine_.build());
     uint64_t vectors = 0;
     for (const VectorInfo& vector : engine_.manifest().vectors) {
       vectors += static_cast<uint64_t>(vector.count) * sizeof(float);

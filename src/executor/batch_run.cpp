@@ -146,8 +146,8 @@ void BatchRun::take_logits(Sequence& sequence, int64_t position, std::span<const
   }
   if (position + 1 < sequence.prompt_size()) return;
   if (observer_ != nullptr) {
-    observer_->on_generation_logits(
-        sequence.index, static_cast<int64_t>(sequence.result.tokens.size()), logits);
+    observer_->on_generation_logits(sequence.index,
+                                    static_cast<int64_t>(sequence.result.tokens.size()), logits);
   }
   accept_token(sequence, sequence.sampler.sample(logits));
 }

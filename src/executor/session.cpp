@@ -51,8 +51,7 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
   session->kv_ = make_kv(session->engine_, session->options_.limits, *session->backend_);
   const ModelLimits limits =
       model_limits(session->options_.limits, session->prefill_chunk_, session->engine_.build());
-  session->model_ =
-      std::make_unique<Model>(session->engine_, limits, *session->backend_, context);
+  session->model_ = std::make_unique<Model>(session->engine_, limits, *session->backend_, context);
   session->load_weights();
   return session;
 }

@@ -32,8 +32,8 @@ struct SessionOptions {
   std::optional<SyntheticSpec> synthetic;  // ... an engine of made-up weights
   std::string device = "auto";             // auto, cpu or cuda
   WeightBudget budget;                     // weights kept in fast memory
-  uint64_t memory_limit = 0;  // bytes of fast memory that the session may take; 0: what is free
-  bool automatic_budget = false;           // as many as memory allows, instead of `budget`
+  uint64_t memory_limit = 0;      // bytes of fast memory that the session may take; 0: what is free
+  bool automatic_budget = false;  // as many as memory allows, instead of `budget`
   SessionLimits limits;
   int64_t prefill_chunk = 0;  // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
   int32_t ring_requests = 0;  // slots of the ring; 0: chosen by the plan

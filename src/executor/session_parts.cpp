@@ -82,8 +82,7 @@ int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& 
   }
   int64_t chunk = asked;
   if (chunk == 0) {
-    chunk = backend.has_own_memory() ? engine.build().max_num_tokens
-                                     : choose_chunk(engine, limits);
+    chunk = backend.has_own_memory() ? engine.build().max_num_tokens : choose_chunk(engine, limits);
   }
   return std::min(chunk, limits.max_sequences * limits.max_sequence_tokens);
 }

@@ -145,9 +145,9 @@ class Backend {
   /// the block tables do not change until the pass has ended.
   virtual void begin_pass(std::span<const SequenceRows> /*sequences*/) {}
 
-  /// Chooses the likeliest token of each row of logits [tokens.size(), vocab], the smallest id among
-  /// equals, and waits for the result. False if this backend leaves that to the host. A NaN or
-  /// +infinity among the logits gives a log_prob that is not finite.
+  /// Chooses the likeliest token of each row of logits [tokens.size(), vocab], the smallest id
+  /// among equals, and waits for the result. False if this backend leaves that to the host. A NaN
+  /// or +infinity among the logits gives a log_prob that is not finite.
   virtual bool likeliest_tokens(const float* /*logits*/, int64_t /*vocab*/,
                                 std::span<LikeliestToken> /*tokens*/) {
     return false;

@@ -17,7 +17,8 @@ using MakeBackend = Backend* (*)(int index, char* reason, size_t reason_bytes);
 void* open_library() {
   if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
     fail(ErrorCode::kDevice,
-         "[device] CUDA needs an NVIDIA driver, and there is none here (libcuda.so.1 is missing): use "
+         "[device] CUDA needs an NVIDIA driver, and there is none here (libcuda.so.1 is missing): "
+         "use "
          "--device cpu");
   }
   std::error_code unreadable;
@@ -33,7 +34,8 @@ void* open_library() {
   }
   if (reason.empty()) {
     fail(ErrorCode::kDevice,
-         "[device] CUDA needs {}, which is not beside the program: build Headrace where nvcc is (scripts/install-deps "
+         "[device] CUDA needs {}, which is not beside the program: build Headrace where nvcc is "
+         "(scripts/install-deps "
          "--cuda), or use --device cpu",
          kLibrary);
   }

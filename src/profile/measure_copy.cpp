@@ -15,8 +15,7 @@ constexpr int kRounds = 6;
 
 double measure_copy_gbps(Backend& backend, const Clock& clock) {
   const Buffer to = backend.allocate(kPieces * kPieceBytes, "measurement of the link");
-  const PinnedBuffer from(backend,
-                          allocate_host(kPieces * kPieceBytes, "measurement of the link"));
+  const PinnedBuffer from(backend, allocate_host(kPieces * kPieceBytes, "measurement of the link"));
   std::ranges::fill(from.bytes(), std::byte{1});
   const std::unique_ptr<CopyQueue> queue = backend.make_copy_queue(kPieces);
   double best = 0;

@@ -16,8 +16,9 @@
 
 namespace headrace {
 
-/// A ring that a copy queue fills from host memory. Copies and ops are ordered against each other on
-/// the device: the host only enqueues, whole passes ahead if it is quick, and never waits for bytes.
+/// A ring that a copy queue fills from host memory. Copies and ops are ordered against each other
+/// on the device: the host only enqueues, whole passes ahead if it is quick, and never waits for
+/// bytes.
 class CopyRing : public Ring {
  public:
   struct Parts {

@@ -25,8 +25,8 @@ class HostWeights {
   HostWeights(const HostWeights&) = delete;
   HostWeights& operator=(const HostWeights&) = delete;
 
-  /// Reads and checks all requests of the plan (stream/bulk_read.h), and pins each stretch of memory
-  /// as soon as it is full, while others are being read. Returns the bytes read.
+  /// Reads and checks all requests of the plan (stream/bulk_read.h), and pins each stretch of
+  /// memory as soon as it is full, while others are being read. Returns the bytes read.
   uint64_t load(Link& link, TileCheck& check, Context& context);
 
   std::span<const std::byte> request(uint32_t index) const;
@@ -45,8 +45,8 @@ class HostWeights {
   const Plan& plan_;
   Backend& backend_;
   const Buffer memory_;
-  std::vector<uint64_t> offsets_;       // by request
-  std::vector<uint32_t> stretch_of_;    // by request
+  std::vector<uint64_t> offsets_;     // by request
+  std::vector<uint32_t> stretch_of_;  // by request
   std::vector<Stretch> stretches_;
 };
 

@@ -65,7 +65,7 @@ class WeightStream::State : public WeightFeed {
   TileCheck check;
   ResidentWeights resident;
   std::unique_ptr<HostWeights> host_weights;  // null where the ring reads the file itself
-  std::unique_ptr<Ring> ring;                 // null if nothing streams; goes before what it reads into and from
+  std::unique_ptr<Ring> ring;  // null if nothing streams; goes before what it reads into and from
 
  private:
   bool loaded_ = false;
@@ -98,13 +98,13 @@ WeightStream::State::State(const Manifest& manifest_in, Plan plan_in, std::uniqu
   Buffer memory = backend.allocate(plan.ring_bytes(), "ring of streamed weights");
   if (backend.has_own_memory()) {
     host_weights = std::make_unique<HostWeights>(plan, backend);
-    ring = std::make_unique<CopyRing>(CopyRing::Parts{.manifest = manifest,
-                                                      .plan = plan,
-                                                      .weights = *host_weights,
-                                                      .clock = context.clock,
-                                                      .trace = context.trace},
-                                      backend.make_copy_queue(plan.ring_requests),
-                                      std::move(memory));
+    ring =
+        std::make_unique<CopyRing>(CopyRing::Parts{.manifest = manifest,
+                                                   .plan = plan,
+                                                   .weights = *host_weights,
+                                                   .clock = context.clock,
+                                                   .trace = context.trace},
+                                   backend.make_copy_queue(plan.ring_requests), std::move(memory));
     return;
   }
   link->prepare(memory.bytes());

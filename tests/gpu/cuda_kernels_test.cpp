@@ -78,9 +78,9 @@ TEST(CudaMatmul, CutsChangeNoBit) {
           {.dtype = DType::kFloat16, .rows = 960, .k = 1024, .tokens = tokens}, Data::kPlain, 5);
       const StoredMatrix& weights = problem.weights();
       const std::vector<float> whole = problem.run(cuda());
-      EXPECT_TRUE(equal_bits(
-          whole, problem.run(cuda(), {{weights.run(0, 0, 64), weights.run(0, 64, 576)},
-                                      {weights.run(0, 640, 320)}})))
+      EXPECT_TRUE(
+          equal_bits(whole, problem.run(cuda(), {{weights.run(0, 0, 64), weights.run(0, 64, 576)},
+                                                 {weights.run(0, 640, 320)}})))
           << tokens << " rows, canonical " << canonical_rows;
     }
   }
@@ -146,8 +146,8 @@ TEST(CudaAttention, ManySplitsGiveTheReferenceBits) {
 
 TEST(CudaAttention, EveryDTypeAndShapeGivesTheReferenceBits) {
   for (const DType dtype : kAllDTypes) {
-    for (const Heads heads : {Heads{1, 1, 2}, Heads{4, 4, 24}, Heads{8, 2, 128}, Heads{4, 2, 64},
-                              Heads{2, 1, 200}}) {
+    for (const Heads heads :
+         {Heads{1, 1, 2}, Heads{4, 4, 24}, Heads{8, 2, 128}, Heads{4, 2, 64}, Heads{2, 1, 200}}) {
       const AttentionProblem problem(heads, dtype, {90}, Numbers(3));
       expect_reference_bits(problem, 16, 9);
       expect_reference_bits(problem, 16, 80);
@@ -202,7 +202,8 @@ TEST(CudaSampling, LikeliestTokensAreTheLargestLogits) {
     constexpr int64_t kRows = 5;
     std::vector<float> logits = numbers.floats(static_cast<size_t>(kRows * vocab));
     logits[static_cast<size_t>(vocab - 1)] = 50.0f;
-    if (vocab > 4) logits[static_cast<size_t>(vocab + 2)] = logits[static_cast<size_t>(vocab + 4)] = 9;
+    if (vocab > 4)
+      logits[static_cast<size_t>(vocab + 2)] = logits[static_cast<size_t>(vocab + 4)] = 9;
     std::vector<LikeliestToken> tokens(kRows);
     ASSERT_TRUE(cuda().likeliest_tokens(logits.data(), vocab, tokens));
     for (int64_t row = 0; row < kRows; ++row) {

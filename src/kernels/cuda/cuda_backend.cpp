@@ -73,8 +73,8 @@ Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
   void* memory = nullptr;
   if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
     cudaGetLastError();
-    fail(ErrorCode::kOutOfMemory, "[cuda] {} bytes for {} do not fit: {} bytes are free", size_bytes,
-         purpose, free_memory_bytes().value_or(0));
+    fail(ErrorCode::kOutOfMemory, "[cuda] {} bytes for {} do not fit: {} bytes are free",
+         size_bytes, purpose, free_memory_bytes().value_or(0));
   }
   Buffer buffer(static_cast<std::byte*>(memory), size_bytes, free_device);
   check(cudaMemsetAsync(memory, 0, size_bytes, queue_.interrupted()), "clearing memory");
@@ -87,8 +87,7 @@ void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {
 }
 
 void CudaBackend::download(std::span<std::byte> to, const std::byte* from) {
-  check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost,
-                        queue_.interrupted()),
+  check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, queue_.interrupted()),
         "downloading");
   synchronize();
 }
@@ -342,8 +341,8 @@ extern "C" headrace::Backend* headrace_make_cuda_backend(int index, char* reason
   int count = 0;
   const cudaError_t result = cudaGetDeviceCount(&count);
   if (result != cudaSuccess || count <= index) {
-    const char* const text = result != cudaSuccess ? cudaGetErrorString(result)
-                                                   : "there is no device with this index";
+    const char* const text =
+        result != cudaSuccess ? cudaGetErrorString(result) : "there is no device with this index";
     const size_t size = std::min(std::char_traits<char>::length(text), reason_bytes - 1);
     std::char_traits<char>::copy(reason, text, size);
     reason[size] = 0;

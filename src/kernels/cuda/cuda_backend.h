@@ -61,7 +61,7 @@ class CudaBackend : public Backend {
     int32_t most_rows = 0;  // of a sequence
     const RowTile* single_rows = nullptr;
     int32_t single_row_count = 0;
-    int32_t single_row_splits = 0;  // of the longest context
+    int32_t single_row_splits = 0;   // of the longest context
     const RowTile* tiles = nullptr;  // of sequences with more rows
     int32_t tile_count = 0;
   };

@@ -10,10 +10,10 @@
 namespace headrace::cuda {
 namespace {
 
-constexpr int kAsked = 64;                                  // algorithms that cuBLASLt may propose
-constexpr size_t kTried = 6;                                // of them are timed for few token rows
-constexpr int64_t kMostTrialFloats = int64_t{8} << 20;      // outputs of a timed product
-constexpr size_t kVectorBytes = 16;                         // alignment that tensor cores ask for
+constexpr int kAsked = 64;                              // algorithms that cuBLASLt may propose
+constexpr size_t kTried = 6;                            // of them are timed for few token rows
+constexpr int64_t kMostTrialFloats = int64_t{8} << 20;  // outputs of a timed product
+constexpr size_t kVectorBytes = 16;                     // alignment that tensor cores ask for
 
 void check(cublasStatus_t status, const char* action) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -28,8 +28,9 @@ template <typename T>
 T config(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute) {
   T value = {};
   size_t written = 0;
-  check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, attribute, &value, sizeof(value), &written),
-        "reading a cuBLASLt algorithm");
+  check(
+      cublasLtMatmulAlgoConfigGetAttribute(&algorithm, attribute, &value, sizeof(value), &written),
+      "reading a cuBLASLt algorithm");
   return value;
 }
 
@@ -102,10 +103,9 @@ std::vector<cublasLtMatmulAlgo_t> Gemm::candidates(const Choice& described,
                                        &schemes, sizeof(schemes));
   std::array<cublasLtMatmulHeuristicResult_t, kAsked> found = {};
   int count = 0;
-  const cublasStatus_t status =
-      cublasLtMatmulAlgoGetHeuristic(handle_, described.operation, described.weights, described.x,
-                                     described.out, described.out, preference, kAsked,
-                                     found.data(), &count);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      handle_, described.operation, described.weights, described.x, described.out, described.out,
+      preference, kAsked, found.data(), &count);
   cublasLtMatmulPreferenceDestroy(preference);
   check(status, "choosing an algorithm");
   std::vector<cublasLtMatmulAlgo_t> usable;
@@ -164,7 +164,8 @@ const Gemm::Choice& Gemm::choose(const Shape& shape, const MatmulRun& run, const
   const int64_t floats = shape.out_stride * (shape.tokens - 1) + shape.rows;
   if (usable.size() > 1 && floats <= kMostTrialFloats && shape.tokens <= 512) {
     if (trial_ == nullptr) {
-      cuda::check(cudaMalloc(reinterpret_cast<void**>(&trial_), kMostTrialFloats * sizeof(float)), "allocating scratch");
+      cuda::check(cudaMalloc(reinterpret_cast<void**>(&trial_), kMostTrialFloats * sizeof(float)),
+                  "allocating scratch");
     }
     float best = std::numeric_limits<float>::infinity();
     for (size_t i = 0; i < std::min(usable.size(), kTried); ++i) {
@@ -202,8 +203,10 @@ void Gemm::check_family(DType dtype) {
   const size_t element = dtype_size(dtype);
   std::byte* operands = nullptr;
   float* outputs = nullptr;
-  cuda::check(cudaMalloc(reinterpret_cast<void**>(&operands), (kRows + kTokens) * kK * element), "allocating for a check");
-  cuda::check(cudaMalloc(reinterpret_cast<void**>(&outputs), kRows * kTokens * sizeof(float)), "allocating for a check");
+  cuda::check(cudaMalloc(reinterpret_cast<void**>(&operands), (kRows + kTokens) * kK * element),
+              "allocating for a check");
+  cuda::check(cudaMalloc(reinterpret_cast<void**>(&outputs), kRows * kTokens * sizeof(float)),
+              "allocating for a check");
   // Numbers of both signs between 0.5 and 2 with random mantissas, so that orders would show.
   std::vector<uint16_t> values(static_cast<size_t>((kRows + kTokens) * kK));
   const uint16_t base = dtype == DType::kFloat16 ? 0x3800 : 0x3f00;
@@ -235,8 +238,8 @@ void Gemm::check_family(DType dtype) {
   };
   const std::vector<float> whole = product(kRows, kTokens);
   bool same = true;
-  for (const auto& [rows, tokens] : std::array<std::pair<int64_t, int64_t>, 3>{
-           {{512, kTokens}, {kRows, 9}, {128, 40}}}) {
+  for (const auto& [rows, tokens] :
+       std::array<std::pair<int64_t, int64_t>, 3>{{{512, kTokens}, {kRows, 9}, {128, 40}}}) {
     const std::vector<float> part = product(rows, tokens);
     same = same && std::memcmp(part.data(), whole.data(), part.size() * sizeof(float)) == 0;
   }

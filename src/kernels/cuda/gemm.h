@@ -18,7 +18,8 @@ namespace headrace::cuda {
 /// The matrix class (docs/numerics.md): products of many token rows on tensor cores, through
 /// cuBLASLt. Only algorithms that add each output's products in one order, given by K alone, are
 /// used: no split-K, no stream-K, and all of one family, so that neither the rows of a launch nor
-/// the number of token rows changes a bit. check_family() proves it at start-up. Used by one thread.
+/// the number of token rows changes a bit. check_family() proves it at start-up. Used by one
+/// thread.
 class Gemm {
  public:
   explicit Gemm(Queue& queue);
@@ -26,9 +27,9 @@ class Gemm {
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
 
-  /// Whether this class multiplies with such a matrix; otherwise it is the canonical class's at every
-  /// row count. Tensor cores want whole vectors: of K, and of rows, which keeps every run's rows a
-  /// multiple of 4 too. Depends on the matrix alone, not on its cuts.
+  /// Whether this class multiplies with such a matrix; otherwise it is the canonical class's at
+  /// every row count. Tensor cores want whole vectors: of K, and of rows, which keeps every run's
+  /// rows a multiple of 4 too. Depends on the matrix alone, not on its cuts.
   static bool supports(const MatmulArgs& args, const MatrixOutput& output);
 
   /// out = W x + bias, or out += W x, then + bias.

@@ -92,7 +92,7 @@ struct AttentionParams {
   int64_t qkv_stride = 0;
   KvView kv;
   DType out_dtype = DType::kFloat16;
-  std::byte* out = nullptr;  // [tokens, heads * head_dim]
+  std::byte* out = nullptr;     // [tokens, heads * head_dim]
   float* partials = nullptr;    // scratch of attention_one_row: attention_partial_floats()
   int32_t* counters = nullptr;  // scratch of attention_one_row: [tile_count, heads], zero between
                                 // launches (the kernel leaves it zero)
@@ -117,8 +117,7 @@ struct TopLogit {
 };
 
 /// top[row] for each of `rows` rows of logits [rows, vocab].
-void top_logits(const float* logits, int64_t rows, int64_t vocab, TopLogit* top,
-                Queue& queue);
+void top_logits(const float* logits, int64_t rows, int64_t vocab, TopLogit* top, Queue& queue);
 
 // --- canonical_matmul.cu ------------------------------------------------------------------------
 

@@ -43,8 +43,9 @@ void Staging::upload(std::byte* to, std::span<const std::byte> from) {
   while (!from.empty()) {
     const std::span<std::byte> part = take(std::min(from.size(), kHalfBytes));
     std::memcpy(part.data(), from.data(), part.size());
-    check(cudaMemcpyAsync(to, part.data(), part.size(), cudaMemcpyHostToDevice, queue_.interrupted()),
-          "uploading");
+    check(
+        cudaMemcpyAsync(to, part.data(), part.size(), cudaMemcpyHostToDevice, queue_.interrupted()),
+        "uploading");
     to += part.size();
     from = from.subspan(part.size());
   }

@@ -302,7 +302,7 @@ void add_engine_flags(CLI::App& command, BenchEngineFlags& flags) {
                      "Of the random engine, and token rows of a prefill pass");
   command.add_option("--tile_bytes", flags.tile_bytes, "Of the random engine (default 1M)");
   command.add_option("--canonical_rows", flags.canonical_rows,
-                     "Of the random engine: a number or 'all' (default all)");
+                     "Of the random engine: a number or 'all' (default 8)");
 }
 
 }  // namespace

@@ -87,14 +87,9 @@ void CopyRing::refill() {
 /// When the copy was enqueued, and its bytes; when it ran is the device's own business.
 void CopyRing::trace_copy(const Slot& slot) const {
   if (!parts_.trace.enabled()) return;
-  const TransferRequest& request = parts_.plan.requests[slot.request];
   const int64_t now_ns = parts_.clock.now_ns();
   TraceEvent event{.name = "copy", .category = "stream", .begin_ns = now_ns, .end_ns = now_ns};
-  event.add("bytes", request.size_bytes);
-  event.add("payload_bytes", request.payload_bytes);
-  event.add("offset", request.offset);
-  event.add("request", slot.request);
-  event.add("pass", slot.pass);
+  describe_request(event, parts_.plan, slot.request, slot.pass);
   parts_.trace.record(event);
 }
 

@@ -210,17 +210,12 @@ void DiskRing::set_state(Slot& slot, State state) {
 
 void DiskRing::trace_slot(const Slot& slot, const char* name, int64_t end_ns) {
   if (!parts_.trace.enabled()) return;
-  const TransferRequest& request = parts_.plan.requests[slot.request];
   TraceEvent event{.name = name,
                    .category = "stream",
                    .track = slot.track,
                    .begin_ns = slot.begin_ns,
                    .end_ns = end_ns};
-  event.add("bytes", request.size_bytes);
-  event.add("payload_bytes", request.payload_bytes);
-  event.add("offset", request.offset);
-  event.add("request", slot.request);
-  event.add("pass", slot.pass);
+  describe_request(event, parts_.plan, slot.request, slot.pass);
   parts_.trace.record(event);
 }
 

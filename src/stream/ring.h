@@ -2,7 +2,9 @@
 
 #include <cstdint>
 
+#include "base/trace.h"
 #include "kernels/weights.h"
+#include "plan/plan.h"
 #include "stream/stream_counters.h"
 
 namespace headrace {
@@ -25,5 +27,8 @@ class Ring : public LeaseOwner {
   /// Counters that the ring keeps; the others are zero.
   virtual StreamCounters counters() = 0;
 };
+
+/// Adds what a trace says of a request of a pass: bytes, place in the file, numbers.
+void describe_request(TraceEvent& event, const Plan& plan, uint32_t request, uint64_t pass);
 
 }  // namespace headrace

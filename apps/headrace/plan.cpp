@@ -57,7 +57,8 @@ class Planner {
     if (!streams()) return {};  // everything has to be resident
     const uint64_t others = memory(Plan(), options_.limits).total_bytes();
     const uint64_t available = report_.available_bytes;
-    return automatic_budget(available > others ? available - others : 0,
+    const uint64_t ring = ring_limit_bytes({.streamed_home = streamed_home(*backend_)});
+    return automatic_budget(available > others ? available - others : 0, ring,
                             engine_.manifest().streamable_bytes());
   }
 

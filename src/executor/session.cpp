@@ -78,10 +78,10 @@ void Session::load_weights() {
   plan_options.ring_requests = options_.ring_requests;
   const uint64_t available = memory_for_weights();
   const uint64_t streamable = engine_.manifest().streamable_bytes();
-  const uint64_t beside_weights =
-      available > plan_options.ring_limit_bytes ? available - plan_options.ring_limit_bytes : 0;
+  const uint64_t ring = ring_limit_bytes(plan_options);
+  const uint64_t beside_weights = available > ring ? available - ring : 0;
   if (options_.automatic_budget) {
-    options_.budget = automatic_budget(available, streamable);
+    options_.budget = automatic_budget(available, ring, streamable);
   }
   plan_options.budget = options_.budget;
   plan_ = make_plan(engine_.manifest(), profile_, plan_options);

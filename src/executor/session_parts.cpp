@@ -96,8 +96,7 @@ void check_streaming_allowed(const Engine& engine, const WeightBudget& budget) {
        "than 1. Build it with --weight_streaming.");
 }
 
-WeightBudget automatic_budget(uint64_t available, uint64_t streamable_bytes) {
-  const uint64_t ring = PlanOptions().ring_limit_bytes;
+WeightBudget automatic_budget(uint64_t available, uint64_t ring, uint64_t streamable_bytes) {
   const uint64_t beside_ring = available > ring ? available - ring : 0;
   return {.percent = {}, .bytes = std::min(streamable_bytes, beside_ring - beside_ring / 10)};
 }

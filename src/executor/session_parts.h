@@ -35,9 +35,9 @@ int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& 
 /// stay in fast memory.
 void check_streaming_allowed(const Engine& engine, const WeightBudget& budget);
 
-/// As many weights as `available` bytes hold beside a ring, with a tenth left for the rest of the
-/// process and its neighbours.
-WeightBudget automatic_budget(uint64_t available, uint64_t streamable_bytes);
+/// As many weights as `available` bytes hold beside a ring of `ring` bytes, with a tenth left for
+/// the rest of the process and its neighbours.
+WeightBudget automatic_budget(uint64_t available, uint64_t ring, uint64_t streamable_bytes);
 
 /// Where tiles rest that are not in fast memory: in host memory beside a device that has its own,
 /// otherwise in the engine file.

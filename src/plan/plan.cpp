@@ -16,7 +16,10 @@ constexpr int32_t kMostChosenSlots = 32;
 constexpr int32_t kMostRingSlots = 1024;
 constexpr uint64_t kRingShare = 4;  // the ring takes at most this fraction of what streams,
 constexpr uint64_t kSmallRingBytes = uint64_t{16} << 20;  // or this if that is more
-constexpr uint64_t kUsualSlots = 16;
+constexpr uint64_t kDiskRingBytes = uint64_t{128} << 20;
+constexpr uint64_t kHostRingBytes = uint64_t{256} << 20;
+constexpr uint64_t kDiskSlots = 16;  // a disk wants many reads at once;
+constexpr uint64_t kHostSlots = 8;   // copies run one by one, with a pause of some us after each
 constexpr uint64_t kSmallRequestBytes = uint64_t{2} << 20;
 
 uint64_t align_up(uint64_t value, uint64_t alignment) {
@@ -66,7 +69,7 @@ void place_resident(const Manifest& manifest, const std::vector<bool>& resident,
 
 /// Bytes of the ring that the plan chooses: small beside what streams.
 uint64_t ring_limit(const Plan& plan, const PlanOptions& options) {
-  return std::min(options.ring_limit_bytes,
+  return std::min(ring_limit_bytes(options),
                   std::max(plan.streamed_bytes / kRingShare, kSmallRingBytes));
 }
 
@@ -79,9 +82,10 @@ uint64_t request_limit(const Manifest& manifest, const Plan& plan, const PlanOpt
     const TileInfo& last = manifest.tiles[matrix.first_tile + matrix.tile_count - 1];
     largest = std::max(largest, page_end(last) - manifest.tiles[matrix.first_tile].offset);
   }
-  const uint64_t slot = ring_limit(plan, options) / kUsualSlots;
+  const uint64_t slots = options.streamed_home == Home::kHost ? kHostSlots : kDiskSlots;
+  const uint64_t slot = ring_limit(plan, options) / slots;
   const uint64_t tail = std::min(slot, kPageBytes);  // readable after the last row
-  return std::min({options.request_bytes, slot - tail, largest});
+  return std::max<uint64_t>(1, std::min({options.request_bytes, slot - tail, largest}));
 }
 
 void append_request(const Manifest& manifest, uint32_t first, uint32_t end, uint32_t group,
@@ -111,10 +115,14 @@ void make_requests(const Manifest& manifest, const std::vector<bool>& resident,
   for_each_run(manifest, resident, false, [&](uint32_t begin, uint32_t end) {
     const uint32_t group = group_of[manifest.tiles[begin].matrix];
     while (begin < end) {
+      const auto bytes_to = [&](uint32_t tile) {
+        return page_end(manifest.tiles[tile]) - manifest.tiles[begin].offset;
+      };
+      // As few requests as the limit allows, of nearly the same size.
+      const uint64_t left = bytes_to(end - 1);
+      const uint64_t share = left / ((left + limit - 1) / limit);
       uint32_t next = begin + 1;
-      while (next < end && page_end(manifest.tiles[next]) - manifest.tiles[begin].offset <= limit) {
-        ++next;
-      }
+      while (next < end && bytes_to(next) <= share) ++next;
       append_request(manifest, begin, next, group, plan);
       begin = next;
     }
@@ -178,6 +186,11 @@ const char* bound_name(Bound bound) {
       return "compute";
   }
   return "";
+}
+
+uint64_t ring_limit_bytes(const PlanOptions& options) {
+  if (options.ring_limit_bytes != 0) return options.ring_limit_bytes;
+  return options.streamed_home == Home::kHost ? kHostRingBytes : kDiskRingBytes;
 }
 
 uint64_t resolve_budget(const WeightBudget& budget, uint64_t streamable_bytes) {

@@ -27,10 +27,13 @@ struct PlanOptions {
   WeightBudget budget = {};
   Home streamed_home = Home::kDisk;             // of the tiles that are not resident
   int64_t batch_size = 1;                       // token rows of a decode pass, for the prediction
-  uint64_t request_bytes = uint64_t{16} << 20;  // neighbours travel together up to this size
+  uint64_t request_bytes = uint64_t{32} << 20;  // neighbours travel together up to this size
   int32_t ring_requests = 0;                    // slots of the ring; 0: chosen by the plan
-  uint64_t ring_limit_bytes = uint64_t{128} << 20;  // of the ring that the plan chooses
+  uint64_t ring_limit_bytes = 0;  // of the ring that the plan chooses; 0: what streamed_home needs
 };
+
+/// PlanOptions::ring_limit_bytes, or what a ring takes at most that streams from `streamed_home`.
+uint64_t ring_limit_bytes(const PlanOptions& options);
 
 /// Neighbouring non-resident tiles of one matrix that travel as one transfer.
 struct TransferRequest {

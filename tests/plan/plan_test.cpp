@@ -232,8 +232,27 @@ TEST(PlanTest, NeighboursTravelTogetherUpToTheLimit) {
       head.push_back(request.tile_count);
     }
   }
-  EXPECT_EQ(head, (std::vector<uint32_t>{3, 3, 3, 3, 3, 1}));
+  EXPECT_EQ(head, (std::vector<uint32_t>{2, 2, 3, 3, 3, 3}));
   EXPECT_EQ(plan.ring_slot_bytes, 4u * 4096);  // a page more, for the 64 readable bytes
+}
+
+/// Copies from host memory run one by one: few large slots, where a disk gets many small ones.
+TEST(PlanTest, RingsOfHostMemoryHaveFewerAndLargerSlots) {
+  const Manifest manifest =
+      make_weights({.layers = 1, .hidden = 64, .intermediate = 64, .vocab = 512, .tile_rows = 32})
+          .manifest;
+  PlanOptions options = at_percent(0);
+  options.ring_limit_bytes = 32 * 8192;
+  const Plan disk = make_plan(manifest, {}, options);
+  options.streamed_home = Home::kHost;
+  const Plan host = make_plan(manifest, {}, options);
+  EXPECT_GT(host.ring_slot_bytes, disk.ring_slot_bytes);
+  EXPECT_LT(host.requests.size(), disk.requests.size());
+  EXPECT_LE(host.ring_bytes(), options.ring_limit_bytes);
+  options.ring_limit_bytes = 0;
+  EXPECT_EQ(ring_limit_bytes(options), uint64_t{256} << 20);
+  options.streamed_home = Home::kDisk;
+  EXPECT_EQ(ring_limit_bytes(options), uint64_t{128} << 20);
 }
 
 TEST(PlanTest, RingIsAskedForOrChosenWithinItsLimit) {

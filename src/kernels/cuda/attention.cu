@@ -93,8 +93,9 @@ __device__ void stage_v(const AttentionParams& params, const Query& query, int b
   }
 }
 
-/// Largest of the block's scores; leaves it in every thread.
+/// Largest of the block's scores, of which a NaN never is; leaves it in every thread.
 __device__ float block_max(float value, SharedRow& shared) {
+  value = larger(-INFINITY, value);
 #pragma unroll
   for (int s = 16; s > 0; s /= 2) {
     value = larger(value, __shfl_xor_sync(0xffffffffu, value, s));
@@ -176,20 +177,6 @@ __device__ __forceinline__ void write_out(const AttentionParams& params, const Q
                     reinterpret_cast<T*>(params.out)[at] = round_to<T>(value))
 }
 
-/// Whether this block is the last of `blocks` that come here for the same counter, which it resets.
-__device__ bool last_to_arrive(int32_t* counter, int blocks, SharedRow& shared) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    shared.is_last = atomicAdd(counter, 1) == blocks - 1 ? 1 : 0;
-    if (shared.is_last != 0) *counter = 0;
-  }
-  __syncthreads();
-  if (shared.is_last == 0) return false;
-  __threadfence();
-  return true;
-}
-
 /// A block per (split, head, tile of one row).
 template <typename T, bool kStaged>
 __global__ void __launch_bounds__(kThreads) attention_one_row_kernel(AttentionParams params) {
@@ -225,7 +212,7 @@ __global__ void __launch_bounds__(kThreads) attention_one_row_kernel(AttentionPa
     mine[0] = result.max;
     mine[1] = result.sum;
   }
-  if (!last_to_arrive(params.counters + unit, splits, shared)) return;
+  if (!last_to_arrive(params.counters + unit, splits, shared.is_last)) return;
   for (int s = 0; s < splits; ++s) {
     const float* part = partials + static_cast<int64_t>(s) * (head_dim + 2);
     const float weighted[1] = {thread < head_dim ? __ldcg(part + 2 + thread) : 0.0f};
@@ -282,6 +269,7 @@ int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, i
 }
 
 void attention_one_row(const AttentionParams& params, Queue& queue) {
+  if (attention_decode(params, queue)) return;
   const dim3 grid(static_cast<unsigned>(params.max_splits), static_cast<unsigned>(params.heads),
                   static_cast<unsigned>(params.tile_count));
   HR_DISPATCH_DTYPE(params.kv.dtype, T, {

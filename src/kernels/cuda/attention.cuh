@@ -38,7 +38,25 @@ struct Folded {
   }
 };
 
+/// Whether this block is the last of `blocks` that come here for the same counter, which it resets.
+/// What the others wrote before is then visible. `is_last` is the block's.
+__device__ __forceinline__ bool last_to_arrive(int32_t* counter, int blocks, int& is_last) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    is_last = atomicAdd(counter, 1) == blocks - 1 ? 1 : 0;
+    if (is_last != 0) *counter = 0;
+  }
+  __syncthreads();
+  if (is_last == 0) return false;
+  __threadfence();
+  return true;
+}
+
 /// Attention of whole tiles, for the shapes that have such a kernel; false for others.
 bool attention_tiles(const AttentionParams& params, Queue& queue);
+
+/// Attention of tiles of one row, for the shapes that have such a kernel; false for others.
+bool attention_decode(const AttentionParams& params, Queue& queue);
 
 }  // namespace headrace::cuda

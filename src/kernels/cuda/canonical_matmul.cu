@@ -1,19 +1,15 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "kernels/cuda/canonical_sum.cuh"
+#include "kernels/cuda/canonical_matmul.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/launchers.h"
-#include "kernels/numerics.h"
 
 namespace headrace::cuda {
 namespace {
 
 constexpr int kWarpsPerBlock = 8;
 constexpr int kThreads = kWarpsPerBlock * 32;
-constexpr int kChunk = static_cast<int>(numerics::kPartials);  // columns that a warp takes at a time
-static_assert(kChunk == 32 * kLaneColumns);
 
 /// Runs of a launch; run i takes the row groups [first_group[i], first_group[i + 1]).
 struct Launch {
@@ -86,15 +82,6 @@ __device__ __forceinline__ int shared_index(int column) {
   return column - in_chunk + element / 4 * (kChunk / 2) + lane * 4 + element % 4;
 }
 
-/// A plain load: x is what an earlier kernel wrote, so it must not go through the read-only path.
-__device__ __forceinline__ uint4 load_x_vector(const void* address) {
-  uint4 value;
-  asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(address));
-  return value;
-}
-
 /// Copies columns [begin, begin + tile_k) of one token row to shared memory as float32, eight at a
 /// time; columns past k hold -0.
 template <typename T>
@@ -110,7 +97,7 @@ __device__ void load_aligned_row(const std::byte* row, int begin, int end, int k
       if (column >= k || column >= end) continue;
 #pragma unroll
       for (int v = 0; v < kVectors; ++v) {
-        loaded[u][v] = load_x_vector(row + static_cast<int64_t>(column) * sizeof(T) +
+        loaded[u][v] = load_written(row + static_cast<int64_t>(column) * sizeof(T) +
                                      v * sizeof(uint4));
       }
     }
@@ -218,12 +205,6 @@ __device__ __forceinline__ void multiply_tile(const std::byte* const (&rows)[kRo
   }
 }
 
-__device__ __forceinline__ void store(const MatmulRun& run, int row, int token, float value) {
-  if (run.bias != nullptr) value = __fadd_rn(value, run.bias[row]);
-  float& out = run.out[token * run.out_stride + row];
-  out = run.accumulate != 0 ? __fadd_rn(out, value) : value;
-}
-
 /// A warp multiplies kRows rows with kTokens token rows at a time.
 template <typename T, int kTokens, int kRows, int kUnroll>
 __global__ void __launch_bounds__(kThreads)
@@ -276,19 +257,14 @@ __global__ void __launch_bounds__(kThreads)
       for (int t = 0; t < kTokens; ++t) {
         const float sum = tree_sum_of_warp(partials[r][t], lane);
         if (lane == 0 && first_row + r < run.rows && t < launch.tokens) {
-          store(run, first_row + r, t, sum);
+          store_product(run, first_row + r, t, sum);
         }
       }
     }
   }
 }
 
-struct DeviceLimits {
-  int multiprocessors = 0;
-  int shared_bytes = 0;  // that a block may use
-};
-
-DeviceLimits device_limits() {
+DeviceLimits find_device_limits() {
   int device = 0;
   DeviceLimits limits;
   cudaGetDevice(&device);
@@ -297,14 +273,18 @@ DeviceLimits device_limits() {
   return limits;
 }
 
+const DeviceLimits& device_limits() {
+  static const DeviceLimits limits = find_device_limits();
+  return limits;
+}
+
 template <typename T, int kTokens, int kRows, int kUnroll>
 void launch_tokens(Launch launch, Queue& queue) {
   const auto kernel = canonical_matmul_kernel<T, kTokens, kRows, kUnroll>;
-  static const DeviceLimits limits = [&] {
-    const DeviceLimits found = device_limits();
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, found.shared_bytes);
-    return found;
-  }();
+  const DeviceLimits& limits = device_limits();
+  static const cudaError_t ready = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limits.shared_bytes);
+  static_cast<void>(ready);  // a launch would fail too, and is checked
   // Two blocks a multiprocessor, as registers allow; more columns than fit go tile by tile.
   const int padded_k = (launch.k + kChunk - 1) / kChunk * kChunk;
   const int budget = limits.shared_bytes / (kTokens < 8 ? 2 : 1) - 1024;
@@ -330,23 +310,15 @@ void launch_tokens(Launch launch, Queue& queue) {
 }
 
 template <typename T>
-void launch_type(Launch launch, int64_t tokens, Queue& queue) {
-  constexpr int kMostTokens = 8;
-  for (int64_t begin = 0; begin < tokens; begin += kMostTokens) {
-    launch.tokens = static_cast<int32_t>(std::min<int64_t>(kMostTokens, tokens - begin));
-    if (launch.tokens == 1) {
-      launch_tokens<T, 1, 4, 2>(launch, queue);
-    } else if (launch.tokens == 2) {
-      launch_tokens<T, 2, 2, 2>(launch, queue);
-    } else if (launch.tokens <= 4) {
-      launch_tokens<T, 4, 2, 2>(launch, queue);
-    } else {
-      launch_tokens<T, 8, 2, 1>(launch, queue);
-    }
-    launch.x += kMostTokens * launch.x_stride_bytes;
-    for (int i = 0; i < launch.run_count; ++i) {
-      launch.runs[i].out += kMostTokens * launch.runs[i].out_stride;
-    }
+void launch_type(const Launch& launch, Queue& queue) {
+  if (launch.tokens == 1) {
+    launch_tokens<T, 1, 4, 2>(launch, queue);
+  } else if (launch.tokens == 2) {
+    launch_tokens<T, 2, 2, 2>(launch, queue);
+  } else if (launch.tokens <= 4) {
+    launch_tokens<T, 4, 2, 2>(launch, queue);
+  } else {
+    launch_tokens<T, 8, 2, 1>(launch, queue);
   }
 }
 
@@ -361,13 +333,16 @@ void canonical_matmul(DType dtype, const MatmulRun* runs, int32_t run_count, con
   launch.x_stride_bytes = static_cast<int64_t>(x_stride_bytes);
   launch.k = static_cast<int32_t>(k);
   launch.x_aligned = k % kLaneColumns == 0 && x_stride_bytes % sizeof(uint4) == 0 ? 1 : 0;
-  switch (dtype) {
-    case DType::kFloat32:
-      return launch_type<float>(launch, tokens, queue);
-    case DType::kFloat16:
-      return launch_type<__half>(launch, tokens, queue);
-    case DType::kBFloat16:
-      return launch_type<__nv_bfloat16>(launch, tokens, queue);
+  for (int64_t left = tokens; left > 0; left -= kMostLaunchTokens) {
+    launch.tokens = static_cast<int32_t>(std::min<int64_t>(kMostLaunchTokens, left));
+    if (!canonical_matmul_bulk(dtype, launch.runs, run_count, launch.x, x_stride_bytes,
+                               launch.tokens, k, device_limits(), queue)) {
+      HR_DISPATCH_DTYPE(dtype, T, launch_type<T>(launch, queue))
+    }
+    launch.x += kMostLaunchTokens * launch.x_stride_bytes;
+    for (int i = 0; i < run_count; ++i) {
+      launch.runs[i].out += kMostLaunchTokens * launch.runs[i].out_stride;
+    }
   }
 }
 

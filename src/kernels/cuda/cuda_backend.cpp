@@ -46,6 +46,8 @@ MatmulRun run_of(const MatmulArgs& args, const WeightRun& run) {
 
 CudaBackend::CudaBackend(int index) : index_(index) {
   check(cudaSetDevice(index), "choosing the device");
+  // Kernels that divide a multiprocessor's memory alike can share it.
+  check(cudaDeviceSetCacheConfig(cudaFuncCachePreferShared), "setting up the device");
   check(cudaStreamCreateWithFlags(&queue_.stream, cudaStreamNonBlocking), "creating a stream");
   int major = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),

@@ -84,7 +84,8 @@ void rope_and_store(const RopeParams& params, Queue& queue);
 struct AttentionParams {
   const RowTile* tiles = nullptr;
   int32_t tile_count = 0;
-  int32_t max_splits = 0;  // of the longest context in the tiles; a split is kAttentionSplit
+  int32_t max_splits = 0;   // of the longest context in the tiles; a split is kAttentionSplit
+  int32_t part_splits = 1;  // consecutive splits of a block (attention_decode.cu sets it)
   const int32_t* blocks = nullptr;
   int64_t heads = 0;
   float scale = 1.0f;
@@ -98,8 +99,8 @@ struct AttentionParams {
                                 // launches (the kernel leaves it zero)
 };
 
-/// Attention for tiles of exactly one row (decode): a block per (tile, head, split); the block that
-/// finishes a (tile, head) last folds its splits in order.
+/// Attention for tiles of exactly one row (decode): a block per (tile, head, part of the splits); the
+/// block that finishes a (tile, head) last folds its splits in order.
 void attention_one_row(const AttentionParams& params, Queue& queue);
 /// Floats of scratch that attention_one_row needs.
 int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, int64_t head_dim);

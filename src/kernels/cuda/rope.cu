@@ -98,12 +98,66 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims)
   }
 }
 
+/// Tiles of one row: a thread per pair of elements, rows of blocks along y.
+template <typename T>
+__global__ void __launch_bounds__(kThreadRows* kTileDims) rope_one_row_kernel(RopeParams params) {
+  allow_next();
+  const RowTile tile = params.tiles[blockIdx.y];
+  const Place place = place_of(params, tile, 0);
+  const int head_dim = static_cast<int>(params.kv.head_dim);
+  const int half = head_dim / 2;
+  const int kv_heads = static_cast<int>(params.kv.kv_heads);
+  const int heads = static_cast<int>(params.heads);
+  const int index = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int head = index / half;
+  const int d = index % half;
+  const bool present = head < heads + 2 * kv_heads;
+  const int64_t at = tile.row_begin;
+  const float cos = params.cos[at * half + d];
+  const float sin = params.sin[at * half + d];
+  wait_for_previous();
+  if (!present) return;
+  float* const pair = params.qkv + (at * (heads + 2 * kv_heads) + head) * head_dim + d;
+  const float a = pair[0];
+  const float b = pair[half];
+  if (head >= heads + kv_heads) {
+    const int64_t row =
+        (place.block * kv_heads + head - heads - kv_heads) * params.kv.block_tokens + place.offset;
+    T* const v = reinterpret_cast<T*>(params.kv.v) + row * head_dim + d;
+    v[0] = round_to<T>(a);
+    v[half] = round_to<T>(b);
+    return;
+  }
+  const float low = __fsub_rn(__fmul_rn(a, cos), __fmul_rn(b, sin));
+  const float high = __fadd_rn(__fmul_rn(b, cos), __fmul_rn(a, sin));
+  if (head < heads) {
+    pair[0] = low;
+    pair[half] = high;
+    return;
+  }
+  const int64_t block_tokens = params.kv.block_tokens;
+  T* const k = reinterpret_cast<T*>(params.kv.k) +
+               ((place.block * kv_heads + head - heads) * head_dim + d) * block_tokens +
+               place.offset;
+  k[0] = round_to<T>(low);
+  k[half * block_tokens] = round_to<T>(high);
+}
+
 }  // namespace
 
 void rope_and_store(const RopeParams& params, Queue& queue) {
+  const int64_t all_heads = params.heads + 2 * params.kv.kv_heads;
+  const auto tiles = static_cast<unsigned>(params.tile_count);
+  if (params.most_rows == 1) {
+    constexpr int kThreads = kThreadRows * kTileDims;
+    const int64_t pairs = all_heads * (params.kv.head_dim / 2);
+    const dim3 grid(static_cast<unsigned>((pairs + kThreads - 1) / kThreads), tiles);
+    HR_DISPATCH_DTYPE(params.kv.dtype, T,
+                      launch(queue, rope_one_row_kernel<T>, grid, dim3(kThreads), 0, params))
+    return;
+  }
   const dim3 grid(static_cast<unsigned>((params.most_rows + kTileRows - 1) / kTileRows),
-                  static_cast<unsigned>(params.heads + 2 * params.kv.kv_heads),
-                  static_cast<unsigned>(params.tile_count));
+                  static_cast<unsigned>(all_heads), tiles);
   const dim3 block(kTileDims, kThreadRows);
   HR_DISPATCH_DTYPE(params.kv.dtype, T,
                     launch(queue, rope_and_store_kernel<T>, grid, block, 0, params))

@@ -29,6 +29,7 @@ __global__ void __launch_bounds__(kThreads)
 
   float best = -INFINITY;
   int id = kNoToken;
+#pragma unroll 8
   for (int64_t i = threadIdx.x; i < vocab; i += kThreads) {
     take_larger(best, id, row[i], static_cast<int>(i));
   }
@@ -52,6 +53,7 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
 
   float sum = 0.0f;
+#pragma unroll 8
   for (int64_t i = threadIdx.x; i < vocab; i += kThreads) {
     sum = __fadd_rn(sum, canonical_exp(__fsub_rn(row[i], best)));
   }

@@ -1,0 +1,327 @@
+#include <algorithm>
+
+#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/prefetch.cuh"
+
+namespace headrace::cuda {
+namespace {
+
+// A block attends for one row and head over consecutive splits. K and V of a split pass through
+// shared memory as chunks of 16 KiB in a queue that does not drain between splits: first K, some
+// dimensions of all positions at a time, of which a thread scores two; then V, some positions of all
+// dimensions at a time, of which a thread owns one.
+constexpr int kThreads = kSplit / 2;
+constexpr int kWarps = kThreads / 32;
+constexpr int kChunkBytes = 16384;
+constexpr int kStages = 4;       // chunks in shared memory where blocks share a multiprocessor,
+constexpr int kMoreStages = 8;   // and where each has one for itself
+
+template <typename T, int kHeadDim>
+struct Chunks {
+  static constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));  // elements
+  static constexpr int kKDims = kChunkBytes / (kSplit * static_cast<int>(sizeof(T)));
+  static constexpr int kOfK = kHeadDim / kKDims;
+  static constexpr int kVPositions = kChunkBytes / (kHeadDim * static_cast<int>(sizeof(T)));
+  static constexpr int kOfV = kSplit / kVPositions;
+  static constexpr int kOfSplit = kOfK + kOfV;
+  static_assert(kOfK >= 2 && kOfV >= 2, "what one chunk leaves is read after the next begins");
+};
+
+__device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
+
+template <int kHeadDim>
+struct DecodeShared {
+  float q[kHeadDim];
+  float p[kSplit];
+  float warp_max[kWarps];
+  float sum;
+  int is_last;
+};
+
+/// One row and head, its positions, and where K and V of its blocks are.
+template <typename T, int kHeadDim>
+struct DecodeQuery {
+  using C = Chunks<T, kHeadDim>;
+  int64_t row;
+  int head;
+  int context;
+  int block_shift;  // log2(tokens of a block)
+  const int32_t* table;
+  const T* k;  // of the head in block 0
+  const T* v;
+  int64_t block_elements;
+
+  __device__ DecodeQuery(const AttentionParams& params, const RowTile& tile, int head_index)
+      : row(tile.row_begin),
+        head(head_index),
+        context(tile.position + 1),
+        block_shift(log2_of(static_cast<int>(params.kv.block_tokens))),
+        table(params.blocks + tile.table_begin) {
+    const int64_t kv_head = head / (params.heads / params.kv.kv_heads);
+    const int64_t head_elements = kHeadDim * params.kv.block_tokens;
+    block_elements = params.kv.kv_heads * head_elements;
+    k = reinterpret_cast<const T*>(params.kv.k) + kv_head * head_elements;
+    v = reinterpret_cast<const T*>(params.kv.v) + kv_head * head_elements;
+  }
+  __device__ __forceinline__ int64_t block_at(int position) const {
+    return table[position >> block_shift] * block_elements;
+  }
+  __device__ __forceinline__ int in_block(int position) const {
+    return position & ((1 << block_shift) - 1);
+  }
+
+  /// Begins to copy a chunk of the split that begins at `begin` to `stage`; positions that the row
+  /// does not see are left out.
+  __device__ __forceinline__ void copy(int begin, int chunk, T* stage) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    if (chunk < C::kOfK) {
+      constexpr int kRowVectors = kSplit / C::kVector;
+      const int column = thread % kRowVectors * C::kVector;
+      if (begin + column >= context) return;
+      const T* const from = k + block_at(begin + column) + in_block(begin + column);
+#pragma unroll
+      for (int d = thread / kRowVectors; d < C::kKDims; d += kThreads / kRowVectors) {
+        copy_vector(stage + d * kSplit + column,
+                    from + (static_cast<int64_t>(chunk * C::kKDims + d) << block_shift));
+      }
+      return;
+    }
+    constexpr int kRowVectors = kHeadDim / C::kVector;
+    const int first = begin + (chunk - C::kOfK) * C::kVPositions;
+    const int column = thread % kRowVectors * C::kVector;
+#pragma unroll
+    for (int t = thread / kRowVectors; t < C::kVPositions; t += kThreads / kRowVectors) {
+      const int position = first + t;
+      if (position >= context) return;
+      copy_vector(stage + t * kHeadDim + column,
+                  v + block_at(position) + in_block(position) * kHeadDim + column);
+    }
+  }
+
+ private:
+  __device__ static __forceinline__ void copy_vector(T* to, const T* from) {
+    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+  }
+};
+
+/// Adds a chunk of K to the dot products of positions 2 * thread and 2 * thread + 1.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void add_scores(const T* stage, const float* q, float (&dots)[2]) {
+  struct alignas(2 * sizeof(T)) Pair {
+    T values[2];
+  };
+  const Pair* const k = reinterpret_cast<const Pair*>(stage) + threadIdx.x;
+#pragma unroll
+  for (int d = 0; d < Chunks<T, kHeadDim>::kKDims; ++d) {
+    const Pair pair = k[d * (kSplit / 2)];
+    dots[0] = __fmaf_rn(q[d], to_float(pair.values[0]), dots[0]);
+    dots[1] = __fmaf_rn(q[d], to_float(pair.values[1]), dots[1]);
+  }
+}
+
+/// From the split's scores to p, in shared memory; returns the largest score. Other threads see p
+/// after the next barrier.
+template <int kHeadDim>
+__device__ __forceinline__ float softmax_terms(const float (&dots)[2], float scale, int count,
+                                               DecodeShared<kHeadDim>& shared) {
+  const int first = 2 * static_cast<int>(threadIdx.x);
+  float scores[2];
+  float most = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    scores[i] = first + i < count ? __fmul_rn(dots[i], scale) : -INFINITY;
+    most = larger(most, scores[i]);
+  }
+#pragma unroll
+  for (int s = 16; s > 0; s /= 2) most = larger(most, __shfl_xor_sync(0xffffffffu, most, s));
+  if (threadIdx.x % 32 == 0) shared.warp_max[threadIdx.x / 32] = most;
+  __syncthreads();
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) most = larger(most, shared.warp_max[w]);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) shared.p[first + i] = canonical_exp(__fsub_rn(scores[i], most));
+  return most;
+}
+
+/// Sums p in 16 lanes, each in order, then as a tree. Called by the first warp.
+template <int kHeadDim>
+__device__ __forceinline__ void sum_terms(int count, DecodeShared<kHeadDim>& shared) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int t = threadIdx.x % kSumLanes; t < kSplit; t += kSumLanes) {
+    if (t < count) sum = __fadd_rn(sum, shared.p[t]);
+  }
+  sum = tree_sum<kSumLanes>(sum);
+  if (threadIdx.x == 0) shared.sum = sum;
+}
+
+/// Adds `count` positions of a chunk of V to the thread's dimension.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void add_values(const T* stage, const float* p, int count,
+                                           float& weighted) {
+  constexpr int kAtOnce = 16;
+  const T* const values = stage + threadIdx.x;
+  int t = 0;
+  for (; t + kAtOnce <= count; t += kAtOnce) {
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      weighted = __fmaf_rn(p[t + u], to_float(values[(t + u) * kHeadDim]), weighted);
+    }
+  }
+  for (; t < count; ++t) weighted = __fmaf_rn(p[t], to_float(values[t * kHeadDim]), weighted);
+}
+
+/// A block per (part of the splits, head, tile of one row).
+template <typename T, int kHeadDim, int kStages>
+__global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(AttentionParams params) {
+  using C = Chunks<T, kHeadDim>;
+  extern __shared__ uint4 stage_vectors[];
+  __shared__ DecodeShared<kHeadDim> shared;
+  allow_next();
+  const int thread = static_cast<int>(threadIdx.x);
+  const int tile_index = static_cast<int>(blockIdx.z);
+  const DecodeQuery<T, kHeadDim> query(params, params.tiles[tile_index],
+                                       static_cast<int>(blockIdx.y));
+  const int splits = (query.context + kSplit - 1) / kSplit;
+  const int parts = (splits + params.part_splits - 1) / params.part_splits;
+  const int first = static_cast<int>(blockIdx.x) * params.part_splits;
+  const int last = min(splits, first + params.part_splits);
+  // What earlier passes left in the cache can come to L2 while the kernel before runs.
+  if (const int position = first * kSplit + thread / 2 * (1 << query.block_shift);
+      position < min(query.context, last * kSplit)) {
+    prefetch((thread % 2 == 0 ? query.k : query.v) + query.block_at(position),
+             static_cast<int>(sizeof(T)) * kHeadDim << query.block_shift);
+  }
+  wait_for_previous();
+  if (first >= last) return;
+
+  const int chunks = (last - first) * C::kOfSplit;
+  const auto stage = [&](int n) {
+    return reinterpret_cast<T*>(stage_vectors) +
+           n % kStages * (kChunkBytes / static_cast<int>(sizeof(T)));
+  };
+  const auto copy = [&](int n) {
+    if (n < chunks) query.copy((first + n / C::kOfSplit) * kSplit, n % C::kOfSplit, stage(n));
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  };
+#pragma unroll
+  for (int n = 0; n < kStages - 1; ++n) copy(n);
+  if (thread < kHeadDim) {
+    shared.q[thread] = params.qkv[query.row * params.qkv_stride + query.head * kHeadDim + thread];
+  }
+  const int64_t unit = static_cast<int64_t>(tile_index) * params.heads + query.head;
+  float* const partials = params.partials + unit * params.max_splits * (kHeadDim + 2);
+  Folded<1> folded;
+  folded.clear();
+  int n = 0;
+  for (int split = first; split < last; ++split) {
+    const int count = min(kSplit, query.context - split * kSplit);
+    float dots[2] = {};
+    float most = 0.0f;
+    float weighted[1] = {};
+#pragma unroll
+    for (int chunk = 0; chunk < C::kOfSplit; ++chunk, ++n) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+      __syncthreads();  // all have the chunk, and have left the one before
+      copy(n + kStages - 1);
+      if (chunk < C::kOfK) {
+        add_scores<T, kHeadDim>(stage(n), shared.q + chunk * C::kKDims, dots);
+        if (chunk == C::kOfK - 1) most = softmax_terms(dots, params.scale, count, shared);
+        continue;
+      }
+      const int begin = (chunk - C::kOfK) * C::kVPositions;
+      if (thread < kHeadDim) {
+        add_values<T, kHeadDim>(stage(n), shared.p + begin, min(C::kVPositions, count - begin),
+                                weighted[0]);
+      }
+      if (chunk == C::kOfK && thread < 32) sum_terms(count, shared);
+    }
+    if (parts == 1) {
+      folded.fold(most, shared.sum, weighted);
+      continue;
+    }
+    float* const mine = partials + static_cast<int64_t>(split) * (kHeadDim + 2);
+    if (thread < kHeadDim) mine[2 + thread] = weighted[0];
+    if (thread == 0) {
+      mine[0] = most;
+      mine[1] = shared.sum;
+    }
+  }
+  if (parts > 1) {
+    if (!last_to_arrive(params.counters + unit, parts, shared.is_last)) return;
+    for (int s = 0; s < splits; ++s) {
+      const float* part = partials + static_cast<int64_t>(s) * (kHeadDim + 2);
+      const float weighted[1] = {thread < kHeadDim ? __ldcg(part + 2 + thread) : 0.0f};
+      folded.fold(__ldcg(part), __ldcg(part + 1), weighted);
+    }
+  }
+  if (thread >= kHeadDim) return;
+  T* const out = reinterpret_cast<T*>(params.out);
+  out[(query.row * params.heads + query.head) * kHeadDim + thread] =
+      round_to<T>(__fdiv_rn(folded.weighted[0], folded.sum));
+}
+
+template <typename T, int kHeadDim, int kStages>
+void launch_stages(dim3 grid, const AttentionParams& params, Queue& queue) {
+  constexpr int kSharedBytes = kStages * kChunkBytes;
+  const auto kernel = attention_decode_kernel<T, kHeadDim, kStages>;
+  static const cudaError_t ready = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  static_cast<void>(ready);  // a launch would fail too, and is checked
+  launch(queue, kernel, grid, dim3(kThreads), static_cast<size_t>(kSharedBytes), params);
+}
+
+template <typename T, int kHeadDim>
+void launch_decode(AttentionParams params, Queue& queue) {
+  // Blocks beyond those that run together gain nothing, and a block that goes on to its next split
+  // keeps its queue filled.
+  constexpr int64_t kEnoughBlocks = 256;
+  constexpr int64_t kFewBlocks = 128;
+  const int64_t units = params.heads * params.tile_count;
+  const auto parts = static_cast<int32_t>(
+      std::clamp<int64_t>((kEnoughBlocks + units - 1) / units, 1, params.max_splits));
+  params.part_splits = (params.max_splits + parts - 1) / parts;
+  const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(params.heads),
+                  static_cast<unsigned>(params.tile_count));
+  if (parts * units > kFewBlocks) {
+    launch_stages<T, kHeadDim, kStages>(grid, params, queue);
+  } else {
+    launch_stages<T, kHeadDim, kMoreStages>(grid, params, queue);
+  }
+}
+
+template <typename T>
+bool decode_as(const AttentionParams& params, Queue& queue) {
+  switch (params.kv.head_dim) {
+    case 64:
+      launch_decode<T, 64>(params, queue);
+      return true;
+    case 128:
+      launch_decode<T, 128>(params, queue);
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+bool attention_decode(const AttentionParams& params, Queue& queue) {
+  constexpr int64_t kVector = kVectorBytes / 2;
+  const int64_t block_tokens = params.kv.block_tokens;
+  const bool whole_vectors = block_tokens % kVector == 0 && block_tokens <= 1 << 20 &&
+                             (block_tokens & (block_tokens - 1)) == 0;
+  if (!whole_vectors || params.kv.dtype != params.out_dtype) return false;
+  switch (params.kv.dtype) {
+    case DType::kFloat16:
+      return decode_as<__half>(params, queue);
+    case DType::kBFloat16:
+      return decode_as<__nv_bfloat16>(params, queue);
+    case DType::kFloat32:
+      return false;
+  }
+  return false;
+}
+
+}  // namespace headrace::cuda

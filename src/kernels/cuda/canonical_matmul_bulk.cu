@@ -1,0 +1,303 @@
+#include <algorithm>
+
+#include "kernels/cuda/canonical_matmul.cuh"
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace headrace::cuda {
+namespace {
+
+// Weights reach shared memory by bulk copies (sm_90), a queue of its own per warp. The queues fill
+// before the kernel waits for the one before it, so that memory does not rest while small kernels
+// run between the products of a pass.
+constexpr int kWarps = 16;
+constexpr int kThreads = kWarps * 32;
+constexpr int kSegmentChunks = 2;  // of a row, copied at a time
+constexpr int kSegment = kSegmentChunks * kChunk;
+constexpr int kMostStages = 8;
+constexpr int kFewestStages = 3;
+constexpr int kQueueBytes = 160 << 10;  // of all warps: as much is on its way at any time
+
+struct BulkLaunch {
+  MatmulRun runs[kMaxRunsPerLaunch];
+  int32_t first_group[kMaxRunsPerLaunch + 1];  // run i takes groups [first_group[i], ...[i + 1])
+  int32_t run_count;
+  const std::byte* x;
+  int64_t x_stride_bytes;
+  int32_t tokens;
+  int32_t k;
+  int32_t stages;
+};
+
+__device__ __forceinline__ unsigned shared_address(const void* pointer) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/// Says when a stage's copies have arrived. Its functions do nothing before sm_90, where the kernel
+/// is not launched.
+struct Arrival {
+  uint64_t barrier;
+
+  __device__ __forceinline__ void init() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(&barrier)));
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+  }
+  __device__ __forceinline__ void expect(int bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(&barrier)),
+                 "r"(bytes)
+                 : "memory");
+#endif
+  }
+  __device__ __forceinline__ void copy(void* to, const void* from, int bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+            shared_address(to)),
+        "l"(from), "r"(bytes), "r"(shared_address(&barrier))
+        : "memory");
+#endif
+  }
+  __device__ __forceinline__ void wait(int phase) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "@!done bra again;\n"
+        "}" ::"r"(shared_address(&barrier)),
+        "r"(phase)
+        : "memory");
+#endif
+  }
+};
+
+/// The row groups of one warp, segment by segment.
+template <typename T, int kRows>
+class Segments {
+ public:
+  __device__ Segments(const BulkLaunch& launch, int warp)
+      : launch_(launch),
+        segments_((launch.k + kSegment - 1) / kSegment),
+        group_(static_cast<int>(blockIdx.x) + warp * static_cast<int>(gridDim.x)) {
+    find_run();
+  }
+  __device__ __forceinline__ bool done() const { return group_ >= groups(); }
+  __device__ __forceinline__ void advance() {
+    if (++segment_ < segments_) return;
+    segment_ = 0;
+    group_ += static_cast<int>(gridDim.x) * kWarps;
+    find_run();
+  }
+  __device__ __forceinline__ bool last_of_group() const { return segment_ + 1 == segments_; }
+  __device__ __forceinline__ int column() const { return segment_ * kSegment; }
+  __device__ __forceinline__ const MatmulRun& run() const { return launch_.runs[run_]; }
+  __device__ __forceinline__ int first_row() const {
+    return (group_ - launch_.first_group[run_]) * kRows;
+  }
+  /// Rows are padded to whole vectors, and k is whole vectors.
+  __device__ __forceinline__ int bytes() const {
+    return min(kSegment, launch_.k - column()) * static_cast<int>(sizeof(T));
+  }
+  __device__ __forceinline__ const std::byte* weights(int r) const {
+    const int row = min(first_row() + r, run().rows - 1);
+    return run().weights + static_cast<int64_t>(row) * run().row_stride_bytes +
+           static_cast<int64_t>(column()) * sizeof(T);
+  }
+
+ private:
+  __device__ __forceinline__ int groups() const { return launch_.first_group[launch_.run_count]; }
+  __device__ __forceinline__ void find_run() {
+    while (run_ + 1 < launch_.run_count && launch_.first_group[run_ + 1] <= group_) ++run_;
+  }
+
+  const BulkLaunch& launch_;
+  const int segments_;
+  int group_;
+  int run_ = 0;
+  int segment_ = 0;
+};
+
+template <typename T>
+__device__ __forceinline__ void load_widened(const std::byte* from, float (&out)[kLaneColumns]) {
+  constexpr int kVectors = kLaneColumns * sizeof(T) / sizeof(uint4);
+  uint4 vectors[kVectors];
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) vectors[v] = reinterpret_cast<const uint4*>(from)[v];
+  widen8<T>(vectors, out);
+}
+
+/// Copies the launch's token rows to shared memory, k columns each.
+template <typename T>
+__device__ __forceinline__ void load_x(const BulkLaunch& launch, std::byte* x) {
+  const int row_bytes = launch.k * static_cast<int>(sizeof(T));
+  const int row_vectors = row_bytes / static_cast<int>(sizeof(uint4));
+  for (int t = 0; t < launch.tokens; ++t) {
+    const std::byte* const row = launch.x + t * launch.x_stride_bytes;
+    auto* const to = reinterpret_cast<uint4*>(x + t * row_bytes);
+#pragma unroll 4
+    for (int i = threadIdx.x; i < row_vectors; i += kThreads) {
+      to[i] = load_written(row + static_cast<int64_t>(i) * sizeof(uint4));
+    }
+  }
+}
+
+/// A block per multiprocessor; a warp multiplies kRows rows with kTokens token rows at a time.
+template <typename T, int kTokens, int kRows>
+__global__ void __launch_bounds__(kThreads, 1)
+    canonical_bulk_kernel(const __grid_constant__ BulkLaunch launch) {
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ Arrival arrivals[kWarps][kMostStages];
+  constexpr int kRowBytes = kSegment * static_cast<int>(sizeof(T));
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  std::byte* const queue = shared + warp * launch.stages * kRows * kRowBytes;
+  std::byte* const x = shared + kWarps * launch.stages * kRows * kRowBytes;
+  Arrival* const arrived = arrivals[warp];
+  allow_next();
+
+  Segments<T, kRows> ahead(launch, warp);
+  const auto copy_next = [&](int stage) {
+    if (lane == 0 && !ahead.done()) {
+      const int bytes = ahead.bytes();
+      arrived[stage].expect(kRows * bytes);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        arrived[stage].copy(queue + (stage * kRows + r) * kRowBytes, ahead.weights(r), bytes);
+      }
+    }
+    if (!ahead.done()) ahead.advance();
+  };
+  if (lane == 0) {
+    for (int stage = 0; stage < launch.stages; ++stage) arrived[stage].init();
+  }
+  __syncwarp();
+  for (int stage = 0; stage < launch.stages; ++stage) copy_next(stage);
+  wait_for_previous();
+  load_x<T>(launch, x);
+  __syncthreads();
+
+  int stage = 0;
+  int phase = 0;
+  float partials[kRows][kTokens][kLaneColumns] = {};
+  for (Segments<T, kRows> here(launch, warp); !here.done(); here.advance()) {
+    arrived[stage].wait(phase);
+    const int columns = launch.k - here.column();
+    const std::byte* const weights = queue + stage * kRows * kRowBytes;
+#pragma unroll
+    for (int c = 0; c < kSegmentChunks; ++c) {
+      const int column = c * kChunk + lane * kLaneColumns;
+      if (column >= columns) continue;
+      float w[kRows][kLaneColumns];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        load_widened<T>(weights + r * kRowBytes + column * sizeof(T), w[r]);
+      }
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        if (t >= launch.tokens) continue;
+        float values[kLaneColumns];
+        load_widened<T>(x + (t * launch.k + here.column() + column) * sizeof(T), values);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+          for (int e = 0; e < kLaneColumns; ++e) {
+            partials[r][t][e] = __fmaf_rn(w[r][e], values[e], partials[r][t][e]);
+          }
+        }
+      }
+    }
+    __syncwarp();  // all lanes have left the stage
+    copy_next(stage);
+    if (++stage == launch.stages) {
+      stage = 0;
+      phase ^= 1;
+    }
+    if (!here.last_of_group()) continue;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        const float sum = tree_sum_of_warp(partials[r][t], lane);
+        if (lane == 0 && here.first_row() + r < here.run().rows && t < launch.tokens) {
+          store_product(here.run(), here.first_row() + r, t, sum);
+        }
+#pragma unroll
+        for (int e = 0; e < kLaneColumns; ++e) partials[r][t][e] = 0.0f;
+      }
+    }
+  }
+}
+
+template <typename T, int kTokens, int kRows>
+bool launch_bulk(BulkLaunch launch, const DeviceLimits& limits, Queue& queue) {
+  constexpr int kStageBytes = kWarps * kRows * kSegment * static_cast<int>(sizeof(T));
+  constexpr int kStaticBytes = 2048;  // barriers and the system's own
+  const int64_t x_bytes = static_cast<int64_t>(launch.tokens) * launch.k * sizeof(T);
+  const int64_t room = limits.shared_bytes - kStaticBytes - x_bytes;
+  launch.stages = static_cast<int32_t>(
+      std::min<int64_t>({kMostStages, kQueueBytes / kStageBytes, room / kStageBytes}));
+  if (launch.stages < kFewestStages) return false;
+  const auto kernel = canonical_bulk_kernel<T, kTokens, kRows>;
+  static const cudaError_t ready =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           limits.shared_bytes - kStaticBytes);
+  static_cast<void>(ready);  // a launch would fail too, and is checked
+  launch.first_group[0] = 0;
+  for (int i = 0; i < launch.run_count; ++i) {
+    launch.first_group[i + 1] = launch.first_group[i] + (launch.runs[i].rows + kRows - 1) / kRows;
+  }
+  const int groups = launch.first_group[launch.run_count];
+  const int blocks = std::min(limits.multiprocessors, (groups + kWarps - 1) / kWarps);
+  const auto shared = static_cast<size_t>(launch.stages * kStageBytes + x_bytes);
+  headrace::cuda::launch(queue, kernel, blocks, kThreads, shared, launch);
+  return true;
+}
+
+template <typename T>
+bool launch_tokens(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
+  switch (launch.tokens) {
+    case 1:
+      return launch_bulk<T, 1, 2>(launch, limits, queue);
+    case 2:
+      return launch_bulk<T, 2, 2>(launch, limits, queue);
+    case 3:
+    case 4:
+      return launch_bulk<T, 4, 2>(launch, limits, queue);
+    default:
+      return launch_bulk<T, 8, 2>(launch, limits, queue);
+  }
+}
+
+}  // namespace
+
+bool canonical_matmul_bulk(DType dtype, const MatmulRun* runs, int32_t run_count,
+                           const std::byte* x, size_t x_stride_bytes, int64_t tokens, int64_t k,
+                           const DeviceLimits& limits, Queue& queue) {
+  if (!queue.can_overlap || k % kLaneColumns != 0 || x_stride_bytes % sizeof(uint4) != 0 ||
+      tokens > kMostLaunchTokens) {
+    return false;
+  }
+  BulkLaunch launch = {};
+  std::copy(runs, runs + run_count, launch.runs);
+  launch.run_count = run_count;
+  launch.x = x;
+  launch.x_stride_bytes = static_cast<int64_t>(x_stride_bytes);
+  launch.tokens = static_cast<int32_t>(tokens);
+  launch.k = static_cast<int32_t>(k);
+  switch (dtype) {
+    case DType::kFloat16:
+      return launch_tokens<__half>(launch, limits, queue);
+    case DType::kBFloat16:
+      return launch_tokens<__nv_bfloat16>(launch, limits, queue);
+    case DType::kFloat32:
+      return launch_tokens<float>(launch, limits, queue);
+  }
+  return false;
+}
+
+}  // namespace headrace::cuda

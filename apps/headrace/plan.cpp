@@ -79,6 +79,9 @@ class Planner {
     report_.sessions.push_back(std::move(session));
   }
 
+  /// Whether host memory holds what the last plan streams from it.
+  void check_last() const { check_host_memory(report_.sessions.back().plan, available_memory_bytes()); }
+
   const PlanReport& report() const { return report_; }
   bool streams() const { return engine_.build().weight_streaming; }
 
@@ -128,6 +131,7 @@ int plan(const PlanFlags& flags, Context& context) {
   Planner planner(filled, context);
   if (one) {
     planner.add(planner.budget());
+    planner.check_last();
   } else {
     for (int tenth = planner.streams() ? 0 : 10; tenth <= 10; ++tenth) {
       planner.add({.percent = tenth / 10.0});

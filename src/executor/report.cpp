@@ -15,6 +15,10 @@ void report_plan(const Session& session, Log& log) {
            format_bytes(memory.weights_bytes), format_bytes(memory.ring_bytes),
            format_bytes(memory.kv_bytes), format_bytes(memory.scratch_bytes),
            format_bytes(memory.vectors_bytes), format_bytes(memory.total_bytes()));
+  if (memory.measured_weights_bytes) {
+    log.info("The device's driver counts {} for weights and ring",
+             format_bytes(*memory.measured_weights_bytes));
+  }
   log.info("Predicted: {:.1f} ms a decode pass, bound by {}", plan.predicted_pass_ms,
            bound_name(plan.bound));
 }

@@ -94,7 +94,10 @@ void Session::load_weights() {
                     static_cast<double>(streamable)) /
              100.0);
   }
+  check_host_memory(plan_, available_memory_bytes());
+  const auto used_before = backend_->used_memory_bytes();
   stream_ = std::make_unique<WeightStream>(engine_, plan_, options_.stream, *backend_, context_);
+  if (used_before) measured_weights_bytes_ = *backend_->used_memory_bytes() - *used_before;
   embedding_ = std::make_unique<EmbeddingReader>(engine_, *stream_);
   stream_->load_resident();
 }
@@ -112,7 +115,8 @@ MemoryReport Session::memory() const {
           .ring_bytes = plan_.ring_bytes(),
           .vectors_bytes = model_->vector_bytes(),
           .kv_bytes = kv_->size_bytes(),
-          .scratch_bytes = model_->scratch_bytes()};
+          .scratch_bytes = model_->scratch_bytes(),
+          .measured_weights_bytes = measured_weights_bytes_};
 }
 
 void Session::check(std::span<const GenerationRequest> requests) const {

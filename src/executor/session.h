@@ -48,6 +48,8 @@ struct MemoryReport {
   uint64_t vectors_bytes = 0;  // norms and biases
   uint64_t kv_bytes = 0;
   uint64_t scratch_bytes = 0;  // activations, logits, kernel workspace
+  /// What weights and ring took of a device's memory, by its driver; nothing where there is none.
+  std::optional<uint64_t> measured_weights_bytes = {};
   uint64_t total_bytes() const {
     return weights_bytes + ring_bytes + vectors_bytes + kv_bytes + scratch_bytes;
   }
@@ -143,6 +145,7 @@ class Session {
   std::unique_ptr<Model> model_;
   std::unique_ptr<WeightStream> stream_;
   std::unique_ptr<EmbeddingReader> embedding_;
+  std::optional<uint64_t> measured_weights_bytes_;
   GenerationStats stats_;
 };
 

@@ -1,8 +1,10 @@
 #include "executor/session_parts.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/log.h"
 
 namespace headrace {
@@ -99,6 +101,17 @@ void check_streaming_allowed(const Engine& engine, const WeightBudget& budget) {
 WeightBudget automatic_budget(uint64_t available, uint64_t ring, uint64_t streamable_bytes) {
   const uint64_t beside_ring = available > ring ? available - ring : 0;
   return {.percent = {}, .bytes = std::min(streamable_bytes, beside_ring - beside_ring / 10)};
+}
+
+void check_host_memory(const Plan& plan, uint64_t available) {
+  const bool from_host = std::ranges::find(plan.homes, Home::kHost) != plan.homes.end();
+  if (!from_host || plan.read_bytes <= available) return;
+  const double fits = static_cast<double>(available) / static_cast<double>(plan.streamable_bytes);
+  fail(ErrorCode::kOutOfMemory,
+       "[session] the weights that stream need {} of host memory, pinned; {} are available: "
+       "--gpu_weights_percent {:.2f} or more fits",
+       format_bytes(plan.read_bytes), format_bytes(available),
+       std::ceil(100.0 * (1.0 - std::min(1.0, fits))) / 100.0);
 }
 
 Home streamed_home(const Backend& backend) {

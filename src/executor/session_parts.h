@@ -39,6 +39,10 @@ void check_streaming_allowed(const Engine& engine, const WeightBudget& budget);
 /// the rest of the process and its neighbours.
 WeightBudget automatic_budget(uint64_t available, uint64_t ring, uint64_t streamable_bytes);
 
+/// Error{kOutOfMemory} if what a plan streams from host memory, where it is pinned, is more than
+/// `available` bytes; it says which percentage fits.
+void check_host_memory(const Plan& plan, uint64_t available);
+
 /// Where tiles rest that are not in fast memory: in host memory beside a device that has its own,
 /// otherwise in the engine file.
 Home streamed_home(const Backend& backend);

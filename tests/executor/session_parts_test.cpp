@@ -1,6 +1,10 @@
 #include "executor/session_parts.h"
 
+#include <string>
+
 #include <gtest/gtest.h>
+
+#include "base/error.h"
 
 namespace headrace {
 namespace {
@@ -22,6 +26,25 @@ TEST(AutomaticBudget, IsNothingWhereNothingIsFree) {
   EXPECT_EQ(automatic_budget(128 * kMiB, 128 * kMiB, 4096 * kMiB).bytes, 0U);
   EXPECT_EQ(automatic_budget(0, 128 * kMiB, 4096 * kMiB).bytes, 0U);
   EXPECT_EQ(automatic_budget(0, 128 * kMiB, 4096 * kMiB).percent, std::nullopt);
+}
+
+TEST(HostMemory, MustHoldWhatStreamsFromIt) {
+  Plan plan;
+  plan.homes = {Home::kDevice, Home::kHost};
+  plan.streamable_bytes = 1000 * kMiB;
+  plan.read_bytes = 800 * kMiB;
+  check_host_memory(plan, 800 * kMiB);
+  try {
+    check_host_memory(plan, 655 * kMiB);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+    EXPECT_NE(std::string(error.what()).find("--gpu_weights_percent 0.35 or more fits"),
+              std::string::npos)
+        << error.what();
+  }
+  plan.homes = {Home::kDevice, Home::kDisk};  // read by pieces, not held
+  check_host_memory(plan, 0);
 }
 
 }  // namespace

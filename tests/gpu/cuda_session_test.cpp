@@ -37,6 +37,11 @@ class LogitsRecorder : public GenerationObserver {
   }
 };
 
+class StopsAfterOne : public GenerationObserver {
+ public:
+  bool on_token(size_t, int32_t) override { return false; }
+};
+
 class CudaSessionTest : public ::testing::Test {
  protected:
   SessionOptions options(const std::string& engine_dir, const char* device = "cuda") {
@@ -116,6 +121,51 @@ TEST_F(CudaSessionTest, LogitsAreTheSameAtEveryPercentageRingAndTileSize) {
   }
 }
 
+// A plain engine and engines of other tiles hold the same numbers.
+TEST_F(CudaSessionTest, LogitsAreTheSameOfPlainEnginesAndOtherTiles) {
+  TinyModel shape;
+  shape.hidden_size = 80;
+  shape.canonical_rows = 8;
+  const auto requests = prompts(3, 20, 6);
+  const auto outcome_of = [&](const std::string& name, double percent) {
+    SessionOptions some = options(make_tiny_engine(shape, directory_ / name));
+    some.limits.max_sequences = 3;
+    some.budget.percent = percent;
+    return generate(some, requests);
+  };
+  const Outcome expected = outcome_of("tiles of 16 KiB", 0.3);
+  EXPECT_GT(expected.stream.payload_bytes, 0u);
+  shape.tile_bytes = 4096;
+  EXPECT_EQ(outcome_of("tiles of 4 KiB", 0.3).logits, expected.logits);
+  shape.tile_bytes = 1 << 20;
+  EXPECT_EQ(outcome_of("tiles of 1 MiB", 0.0).logits, expected.logits);
+  shape.weight_streaming = false;
+  EXPECT_EQ(outcome_of("plain", 1.0).logits, expected.logits);
+}
+
+// Passes of 1 to 8 token rows are one class, passes of more another: within each, a token's logits
+// do not depend on the other rows.
+TEST_F(CudaSessionTest, LogitsDoNotDependOnTheOtherRowsOfAPass) {
+  TinyModel shape;
+  shape.hidden_size = 80;
+  shape.canonical_rows = 8;
+  shape.max_batch_size = 16;
+  const std::string engine = make_tiny_engine(shape, directory_ / "engine");
+  const auto all = prompts(16, 20, 6);
+  const auto first = [&](size_t count, int64_t chunk) {
+    SessionOptions some = options(engine);
+    some.limits.max_sequences = static_cast<int64_t>(count);
+    some.prefill_chunk = chunk;
+    return generate(some, {all.begin(), all.begin() + static_cast<int64_t>(count)}).logits;
+  };
+  const auto alone = first(1, 512);  // prompts of many rows, decode of 1
+  const auto few = first(5, 512);    // and of 5
+  EXPECT_EQ(few.at(0), alone.at(0));
+  const auto ten = first(10, 512);  // decode of 10 rows
+  const auto more = first(16, 40);  // of 16, and prompts in other chunks
+  for (size_t i = 0; i < 10; ++i) EXPECT_EQ(more.at(i), ten.at(i)) << i;
+}
+
 // The canonical order is the CPU backend's too: with it everywhere, the devices agree by bits.
 TEST_F(CudaSessionTest, CanonicalLogitsAreThoseOfTheCpu) {
   TinyModel shape;
@@ -146,21 +196,36 @@ TEST_F(CudaSessionTest, TheDeviceChoosesTheSameTokensAsTheHost) {
   for (size_t i = 0; i < results.size(); ++i) EXPECT_EQ(results[i].tokens, by_host.tokens[i]);
 }
 
+/// Bytes of memory that this process holds, and of it what is pinned.
+uint64_t held_host_bytes() {
+  uint64_t kilobytes = 0;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:")) kilobytes = std::stoull(line.substr(6));
+  }
+  return kilobytes * 1024;
+}
+
 TEST_F(CudaSessionTest, ChangesOfPercentageLeaveNoMemoryBehind) {
   const std::string engine = make_tiny_engine({}, directory_ / "engine");
   const auto requests = prompts(2, 9, 3);
   const auto observer = make_cuda_backend(0);
   std::vector<std::vector<int32_t>> tokens;
   uint64_t free_before = 0;
+  uint64_t host_before = 0;
   for (int round = 0; round < 200; ++round) {
-    if (round == 5) free_before = *observer->free_memory_bytes();
+    if (round == 20) {
+      free_before = *observer->free_memory_bytes();
+      host_before = held_host_bytes();
+    }
     SessionOptions some = options(engine);
     some.limits.max_sequences = 2;
     some.limits.context_logits = false;
     some.budget.percent = (round % 11) / 10.0;
     TestContext context(2);
     const auto session = Session::open(some, context.context);
-    session->generate(requests);
+    StopsAfterOne stops;
+    session->generate(requests, round % 2 == 0 ? nullptr : &stops);  // or is cancelled
     session->set_budget({.percent = (round % 7) / 7.0});
     for (const auto& result : session->generate(requests)) {
       if (round == 0) tokens.push_back(result.tokens);
@@ -168,6 +233,7 @@ TEST_F(CudaSessionTest, ChangesOfPercentageLeaveNoMemoryBehind) {
     }
   }
   EXPECT_EQ(*observer->free_memory_bytes(), free_before);
+  EXPECT_LT(held_host_bytes(), host_before + (4 << 20));  // 180 sessions pin more
 }
 
 }  // namespace

@@ -274,9 +274,9 @@ void launch_stages(dim3 grid, const AttentionParams& params, Queue& queue) {
 
 template <typename T, int kHeadDim>
 void launch_decode(AttentionParams params, Queue& queue) {
-  // Blocks beyond those that run together gain nothing, and a block that goes on to its next split
-  // keeps its queue filled.
-  constexpr int64_t kEnoughBlocks = 256;
+  // With some blocks more than run together, the last ones end nearly together; with many more, a
+  // block that goes on to its next split keeps its queue filled.
+  constexpr int64_t kEnoughBlocks = 2048;
   constexpr int64_t kFewBlocks = 128;
   const int64_t units = params.heads * params.tile_count;
   const auto parts = static_cast<int32_t>(

@@ -10,8 +10,7 @@ namespace {
 // Weights reach shared memory by bulk copies (sm_90), a queue of its own per warp. The queues fill
 // before the kernel waits for the one before it, so that memory does not rest while small kernels
 // run between the products of a pass.
-constexpr int kWarps = 16;
-constexpr int kThreads = kWarps * 32;
+constexpr int kRows = 2;           // of a warp at a time
 constexpr int kSegmentChunks = 2;  // of a row, copied at a time
 constexpr int kSegment = kSegmentChunks * kChunk;
 constexpr int kMostStages = 8;
@@ -77,7 +76,7 @@ struct Arrival {
 };
 
 /// The row groups of one warp, segment by segment.
-template <typename T, int kRows>
+template <typename T, int kWarps>
 class Segments {
  public:
   __device__ Segments(const BulkLaunch& launch, int warp)
@@ -123,7 +122,7 @@ class Segments {
 };
 
 template <typename T>
-__device__ __forceinline__ void load_widened(const std::byte* from, float (&out)[kLaneColumns]) {
+__device__ __forceinline__ void load_widened(const T* from, float (&out)[kLaneColumns]) {
   constexpr int kVectors = kLaneColumns * sizeof(T) / sizeof(uint4);
   uint4 vectors[kVectors];
 #pragma unroll
@@ -132,13 +131,13 @@ __device__ __forceinline__ void load_widened(const std::byte* from, float (&out)
 }
 
 /// Copies the launch's token rows to shared memory, k columns each.
-template <typename T>
-__device__ __forceinline__ void load_x(const BulkLaunch& launch, std::byte* x) {
+template <typename T, int kThreads>
+__device__ __forceinline__ void load_x(const BulkLaunch& launch, T* x) {
   const int row_bytes = launch.k * static_cast<int>(sizeof(T));
   const int row_vectors = row_bytes / static_cast<int>(sizeof(uint4));
   for (int t = 0; t < launch.tokens; ++t) {
     const std::byte* const row = launch.x + t * launch.x_stride_bytes;
-    auto* const to = reinterpret_cast<uint4*>(x + t * row_bytes);
+    auto* const to = reinterpret_cast<uint4*>(x + t * launch.k);
 #pragma unroll 4
     for (int i = threadIdx.x; i < row_vectors; i += kThreads) {
       to[i] = load_written(row + static_cast<int64_t>(i) * sizeof(uint4));
@@ -146,31 +145,64 @@ __device__ __forceinline__ void load_x(const BulkLaunch& launch, std::byte* x) {
   }
 }
 
-/// A block per multiprocessor; a warp multiplies kRows rows with kTokens token rows at a time.
-template <typename T, int kTokens, int kRows>
-__global__ void __launch_bounds__(kThreads, 1)
+template <int kTokens>
+using Partials = float[kRows][kTokens][kLaneColumns];
+
+/// Adds the products of a segment: kRows rows of weights, kSegment columns apart, with token rows of
+/// x, `x_stride` columns apart. `columns` of them count; kWhole: all.
+template <typename T, int kTokens, bool kWhole>
+__device__ __forceinline__ void multiply_segment(const T* weights, const T* x, int x_stride,
+                                                 int columns, int lane,
+                                                 Partials<kTokens>& partials) {
+#pragma unroll
+  for (int c = 0; c < kSegmentChunks; ++c) {
+    const int column = c * kChunk + lane * kLaneColumns;
+    if (!kWhole && column >= columns) return;
+    float w[kRows][kLaneColumns];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) load_widened<T>(weights + r * kSegment + column, w[r]);
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      float values[kLaneColumns];
+      load_widened<T>(x + t * x_stride + column, values);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int e = 0; e < kLaneColumns; ++e) {
+          partials[r][t][e] = __fmaf_rn(w[r][e], values[e], partials[r][t][e]);
+        }
+      }
+    }
+  }
+}
+
+/// A block per multiprocessor; a warp multiplies kRows rows with kTokens token rows at a time. Those
+/// past the launch's tokens are whatever shared memory holds, and go nowhere.
+template <typename T, int kTokens, int kWarps>
+__global__ void __launch_bounds__(kWarps * 32, 1)
     canonical_bulk_kernel(const __grid_constant__ BulkLaunch launch) {
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ Arrival arrivals[kWarps][kMostStages];
-  constexpr int kRowBytes = kSegment * static_cast<int>(sizeof(T));
+  constexpr int kStage = kRows * kSegment;  // elements
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  std::byte* const queue = shared + warp * launch.stages * kRows * kRowBytes;
-  std::byte* const x = shared + kWarps * launch.stages * kRows * kRowBytes;
+  T* const queue = reinterpret_cast<T*>(shared) + warp * launch.stages * kStage;
+  T* const x = reinterpret_cast<T*>(shared) + kWarps * launch.stages * kStage;
   Arrival* const arrived = arrivals[warp];
   allow_next();
 
-  Segments<T, kRows> ahead(launch, warp);
+  Segments<T, kWarps> ahead(launch, warp);
   const auto copy_next = [&](int stage) {
-    if (lane == 0 && !ahead.done()) {
+    if (ahead.done()) return;
+    if (lane == 0) {
       const int bytes = ahead.bytes();
       arrived[stage].expect(kRows * bytes);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        arrived[stage].copy(queue + (stage * kRows + r) * kRowBytes, ahead.weights(r), bytes);
+        arrived[stage].copy(queue + stage * kStage + r * kSegment, ahead.weights(r), bytes);
       }
     }
-    if (!ahead.done()) ahead.advance();
+    ahead.advance();
   };
   if (lane == 0) {
     for (int stage = 0; stage < launch.stages; ++stage) arrived[stage].init();
@@ -178,38 +210,21 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncwarp();
   for (int stage = 0; stage < launch.stages; ++stage) copy_next(stage);
   wait_for_previous();
-  load_x<T>(launch, x);
+  load_x<T, kWarps * 32>(launch, x);
   __syncthreads();
 
   int stage = 0;
   int phase = 0;
-  float partials[kRows][kTokens][kLaneColumns] = {};
-  for (Segments<T, kRows> here(launch, warp); !here.done(); here.advance()) {
+  Partials<kTokens> partials = {};
+  for (Segments<T, kWarps> here(launch, warp); !here.done(); here.advance()) {
     arrived[stage].wait(phase);
     const int columns = launch.k - here.column();
-    const std::byte* const weights = queue + stage * kRows * kRowBytes;
-#pragma unroll
-    for (int c = 0; c < kSegmentChunks; ++c) {
-      const int column = c * kChunk + lane * kLaneColumns;
-      if (column >= columns) continue;
-      float w[kRows][kLaneColumns];
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        load_widened<T>(weights + r * kRowBytes + column * sizeof(T), w[r]);
-      }
-#pragma unroll
-      for (int t = 0; t < kTokens; ++t) {
-        if (t >= launch.tokens) continue;
-        float values[kLaneColumns];
-        load_widened<T>(x + (t * launch.k + here.column() + column) * sizeof(T), values);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-          for (int e = 0; e < kLaneColumns; ++e) {
-            partials[r][t][e] = __fmaf_rn(w[r][e], values[e], partials[r][t][e]);
-          }
-        }
-      }
+    const T* const weights = queue + stage * kStage;
+    const T* const values = x + here.column();
+    if (columns >= kSegment) {
+      multiply_segment<T, kTokens, true>(weights, values, launch.k, columns, lane, partials);
+    } else {
+      multiply_segment<T, kTokens, false>(weights, values, launch.k, columns, lane, partials);
     }
     __syncwarp();  // all lanes have left the stage
     copy_next(stage);
@@ -233,16 +248,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-template <typename T, int kTokens, int kRows>
+template <typename T, int kTokens, int kWarps>
 bool launch_bulk(BulkLaunch launch, const DeviceLimits& limits, Queue& queue) {
   constexpr int kStageBytes = kWarps * kRows * kSegment * static_cast<int>(sizeof(T));
   constexpr int kStaticBytes = 2048;  // barriers and the system's own
-  const int64_t x_bytes = static_cast<int64_t>(launch.tokens) * launch.k * sizeof(T);
+  const int64_t x_bytes = static_cast<int64_t>(kTokens) * launch.k * sizeof(T);
   const int64_t room = limits.shared_bytes - kStaticBytes - x_bytes;
   launch.stages = static_cast<int32_t>(
       std::min<int64_t>({kMostStages, kQueueBytes / kStageBytes, room / kStageBytes}));
   if (launch.stages < kFewestStages) return false;
-  const auto kernel = canonical_bulk_kernel<T, kTokens, kRows>;
+  const auto kernel = canonical_bulk_kernel<T, kTokens, kWarps>;
   static const cudaError_t ready =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            limits.shared_bytes - kStaticBytes);
@@ -252,9 +267,9 @@ bool launch_bulk(BulkLaunch launch, const DeviceLimits& limits, Queue& queue) {
     launch.first_group[i + 1] = launch.first_group[i] + (launch.runs[i].rows + kRows - 1) / kRows;
   }
   const int groups = launch.first_group[launch.run_count];
-  const int blocks = std::min(limits.multiprocessors, (groups + kWarps - 1) / kWarps);
+  const int blocks = std::min(limits.multiprocessors, groups);
   const auto shared = static_cast<size_t>(launch.stages * kStageBytes + x_bytes);
-  headrace::cuda::launch(queue, kernel, blocks, kThreads, shared, launch);
+  headrace::cuda::launch(queue, kernel, blocks, kWarps * 32, shared, launch);
   return true;
 }
 
@@ -262,14 +277,14 @@ template <typename T>
 bool launch_tokens(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, 2>(launch, limits, queue);
+      return launch_bulk<T, 1, 16>(launch, limits, queue);
     case 2:
-      return launch_bulk<T, 2, 2>(launch, limits, queue);
+      return launch_bulk<T, 2, 16>(launch, limits, queue);
     case 3:
     case 4:
-      return launch_bulk<T, 4, 2>(launch, limits, queue);
-    default:
-      return launch_bulk<T, 8, 2>(launch, limits, queue);
+      return launch_bulk<T, 4, 16>(launch, limits, queue);
+    default:  // as many registers a thread as there are
+      return launch_bulk<T, 8, 8>(launch, limits, queue);
   }
 }
 

@@ -5,16 +5,28 @@
 #include <cmath>
 
 #include "kernels/cuda/copy_queue.h"
+#include "base/format.h"
 #include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/mapped_memory.h"
 #include "kernels/numerics.h"
 
 namespace headrace::cuda {
 namespace {
 
+constexpr size_t kMappedBytes = size_t{32} << 20;  // from which memory is mapped in granules
 constexpr int kOverlapMajor = 9;  // compute capability from which kernels can overlap
 constexpr size_t kTileWords = sizeof(RowTile) / sizeof(int32_t);
 
-void free_device(std::byte* data, size_t /*size_bytes*/) { cudaFree(data); }
+/// Nothing if the memory is not there.
+std::optional<Buffer> allocate_plain(size_t size_bytes) {
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
+    cudaGetLastError();
+    return std::nullopt;
+  }
+  return Buffer(static_cast<std::byte*>(memory), size_bytes,
+                [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
+}
 
 int32_t splits_for(int64_t context) {
   return static_cast<int32_t>((context + numerics::kAttentionSplit - 1) /
@@ -72,16 +84,16 @@ std::string CudaBackend::description() const {
 
 Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
   if (size_bytes == 0) return {};
-  void* memory = nullptr;
-  if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
-    cudaGetLastError();
-    fail(ErrorCode::kOutOfMemory, "[cuda] {} bytes for {} do not fit: {} bytes are free",
-         size_bytes, purpose, free_memory_bytes().value_or(0));
+  std::optional<Buffer> buffer = size_bytes < kMappedBytes ? allocate_plain(size_bytes)
+                                                           : allocate_mapped(index_, size_bytes);
+  if (!buffer) {
+    fail(ErrorCode::kOutOfMemory, "[cuda] {} for {} do not fit: {} are free",
+         format_bytes(size_bytes), purpose, format_bytes(free_memory_bytes().value_or(0)));
   }
-  Buffer buffer(static_cast<std::byte*>(memory), size_bytes, free_device);
-  check(cudaMemsetAsync(memory, 0, size_bytes, queue_.interrupted()), "clearing memory");
+  check(cudaMemsetAsync(buffer->data(), 0, buffer->size_bytes(), queue_.interrupted()),
+        "clearing memory");
   synchronize();  // copies on other streams may follow at once
-  return buffer;
+  return std::move(*buffer);
 }
 
 void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {

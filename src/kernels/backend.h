@@ -50,7 +50,8 @@ struct SequenceRows {
 
 /// Rotates Q (in place) and K of a fused qkv [tokens, (heads + 2 kv_heads) * head_dim] float32, in
 /// the half-split ("neox") pairing (i, i + head_dim / 2), then stores K and V in the cache, rounded
-/// to its dtype. cos and sin are [tokens, head_dim / 2] float32.
+/// to its dtype. cos and sin are [tokens, head_dim / 2] float32. Q is meant for attention() over the
+/// same rows: a backend may rotate it there instead, and leave qkv as it was.
 struct RopeStoreArgs {
   int64_t tokens = 0;
   int64_t heads = 0;

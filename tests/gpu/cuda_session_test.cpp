@@ -182,6 +182,38 @@ TEST_F(CudaSessionTest, CanonicalLogitsAreThoseOfTheCpu) {
   EXPECT_EQ(generate(gpu, requests).logits, generate(cpu, requests).logits);
 }
 
+// Decode with head sizes that have a kernel of their own, which rotates and stores on its way; a
+// context of several splits, sequences that share heads, one and two token rows a pass and more.
+TEST_F(CudaSessionTest, FusedDecodeHasTheBitsOfTheCpu) {
+  for (const int64_t head_size : {64, 128}) {
+    for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+      TinyModel shape;
+      shape.head_size = head_size;
+      shape.hidden_size = 64;
+      shape.dtype = dtype;
+      shape.max_position_embeddings = 640;
+      shape.tokens_per_block = 64;
+      const std::string name = std::to_string(head_size) + std::string(dtype_name(dtype));
+      const std::string engine = make_tiny_engine(shape, directory_ / name);
+      for (const size_t count : {1, 2, 4}) {
+        const auto requests = prompts(count, 252, 10);
+        SessionOptions gpu = options(engine);
+        gpu.limits.max_sequences = static_cast<int64_t>(count);
+        gpu.limits.context_logits = false;
+        SessionOptions cpu = gpu;
+        cpu.device = "cpu";
+        EXPECT_EQ(generate(gpu, requests).logits, generate(cpu, requests).logits) << name;
+      }
+      const auto long_ones = prompts(1, 600, 4);
+      SessionOptions gpu = options(engine);
+      gpu.limits.context_logits = false;
+      SessionOptions cpu = gpu;
+      cpu.device = "cpu";
+      EXPECT_EQ(generate(gpu, long_ones).logits, generate(cpu, long_ones).logits) << name;
+    }
+  }
+}
+
 TEST_F(CudaSessionTest, TheDeviceChoosesTheSameTokensAsTheHost) {
   const std::string engine = make_tiny_engine({}, directory_ / "engine");
   const auto requests = prompts(4, 9, 12);

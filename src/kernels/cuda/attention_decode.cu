@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/prefetch.cuh"
+#include "kernels/cuda/row_rotation.cuh"
 
 namespace headrace::cuda {
 namespace {
@@ -29,9 +30,11 @@ struct Chunks {
 
 __device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
 
-template <int kHeadDim>
+template <typename T, int kHeadDim>
 struct DecodeShared {
   float q[kHeadDim];
+  T new_k[kHeadDim];  // of the row's own position, where the kernel rotates and stores
+  T new_v[kHeadDim];
   float p[kSplit];
   float warp_max[kWarps];
   float sum;
@@ -105,6 +108,44 @@ struct DecodeQuery {
   }
 };
 
+/// Rotates the thread's pair of Q; if the row's own position is this block's, that of K too, and takes
+/// V. One head of each group writes both to the cache.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void rotate_and_store(const AttentionParams& params,
+                                                 const DecodeQuery<T, kHeadDim>& query, bool owns,
+                                                 DecodeShared<T, kHeadDim>& shared) {
+  constexpr int kHalf = kHeadDim / 2;
+  const int d = static_cast<int>(threadIdx.x);
+  const RowRotation rotation = {.cos = params.rope.cos[query.row * kHalf + d],
+                                .sin = params.rope.sin[query.row * kHalf + d]};
+  const float* const row = params.qkv + query.row * params.qkv_stride;
+  const auto pair_of = [&](int64_t head) {
+    return make_float2(row[head * kHeadDim + d], row[head * kHeadDim + d + kHalf]);
+  };
+  const float2 q = rotation.of(pair_of(query.head));
+  shared.q[d] = q.x;
+  shared.q[d + kHalf] = q.y;
+  if (!owns) return;
+  const int64_t group = params.heads / params.kv.kv_heads;
+  const int64_t kv_head = query.head / group;
+  const float2 k = rotation.of(pair_of(params.heads + kv_head));
+  const float2 v = pair_of(params.heads + params.kv.kv_heads + kv_head);
+  shared.new_k[d] = round_to<T>(k.x);
+  shared.new_k[d + kHalf] = round_to<T>(k.y);
+  shared.new_v[d] = round_to<T>(v.x);
+  shared.new_v[d + kHalf] = round_to<T>(v.y);
+  if (query.head % group != 0) return;
+  const int position = query.context - 1;
+  const int64_t block = query.block_at(position);
+  const int in_block = query.in_block(position);
+  T* const k_out = const_cast<T*>(query.k) + block + in_block;
+  T* const v_out = const_cast<T*>(query.v) + block + in_block * kHeadDim;
+  k_out[static_cast<int64_t>(d) << query.block_shift] = shared.new_k[d];
+  k_out[static_cast<int64_t>(d + kHalf) << query.block_shift] = shared.new_k[d + kHalf];
+  v_out[d] = shared.new_v[d];
+  v_out[d + kHalf] = shared.new_v[d + kHalf];
+}
+
 /// Adds a chunk of K to the dot products of positions 2 * thread and 2 * thread + 1.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void add_scores(const T* stage, const float* q, float (&dots)[2]) {
@@ -122,9 +163,9 @@ __device__ __forceinline__ void add_scores(const T* stage, const float* q, float
 
 /// From the split's scores to p, in shared memory; returns the largest score. Other threads see p
 /// after the next barrier.
-template <int kHeadDim>
+template <typename T, int kHeadDim>
 __device__ __forceinline__ float softmax_terms(const float (&dots)[2], float scale, int count,
-                                               DecodeShared<kHeadDim>& shared) {
+                                               DecodeShared<T, kHeadDim>& shared) {
   const int first = 2 * static_cast<int>(threadIdx.x);
   float scores[2];
   float most = -INFINITY;
@@ -145,8 +186,8 @@ __device__ __forceinline__ float softmax_terms(const float (&dots)[2], float sca
 }
 
 /// Sums p in 16 lanes, each in order, then as a tree. Called by the first warp.
-template <int kHeadDim>
-__device__ __forceinline__ void sum_terms(int count, DecodeShared<kHeadDim>& shared) {
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void sum_terms(int count, DecodeShared<T, kHeadDim>& shared) {
   float sum = 0.0f;
 #pragma unroll
   for (int t = threadIdx.x % kSumLanes; t < kSplit; t += kSumLanes) {
@@ -177,7 +218,7 @@ template <typename T, int kHeadDim, int kStages>
 __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(AttentionParams params) {
   using C = Chunks<T, kHeadDim>;
   extern __shared__ uint4 stage_vectors[];
-  __shared__ DecodeShared<kHeadDim> shared;
+  __shared__ DecodeShared<T, kHeadDim> shared;
   allow_next();
   const int thread = static_cast<int>(threadIdx.x);
   const int tile_index = static_cast<int>(blockIdx.z);
@@ -187,7 +228,7 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
   const int parts = (splits + params.part_splits - 1) / params.part_splits;
   const int first = static_cast<int>(blockIdx.x) * params.part_splits;
   const int last = min(splits, first + params.part_splits);
-  // What earlier passes left in the cache can come to L2 while the kernel before runs.
+  // What is in the cache can come to L2 while the kernel before runs.
   if (const int position = first * kSplit + thread / 2 * (1 << query.block_shift);
       position < min(query.context, last * kSplit)) {
     prefetch((thread % 2 == 0 ? query.k : query.v) + query.block_at(position),
@@ -207,8 +248,15 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
   };
 #pragma unroll
   for (int n = 0; n < kStages - 1; ++n) copy(n);
-  if (thread < kHeadDim) {
-    shared.q[thread] = params.qkv[query.row * params.qkv_stride + query.head * kHeadDim + thread];
+  const bool fused = params.rope.cos != nullptr;
+  // The row's own K and V are not in the cache yet; its split takes them from here.
+  const int own_position = fused && last == splits ? query.context - 1 : -1;
+  if (!fused) {
+    if (thread < kHeadDim) {
+      shared.q[thread] = params.qkv[query.row * params.qkv_stride + query.head * kHeadDim + thread];
+    }
+  } else if (thread < kHeadDim / 2) {
+    rotate_and_store(params, query, own_position >= 0, shared);
   }
   const int64_t unit = static_cast<int64_t>(tile_index) * params.heads + query.head;
   float* const partials = params.partials + unit * params.max_splits * (kHeadDim + 2);
@@ -225,13 +273,23 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
       asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
       __syncthreads();  // all have the chunk, and have left the one before
       copy(n + kStages - 1);
+      const int own = own_position - split * kSplit;  // negative, or past the split: not here
       if (chunk < C::kOfK) {
+        if (own >= 0 && own / 2 == thread) {
+#pragma unroll 4
+          for (int d = 0; d < C::kKDims; ++d) {
+            stage(n)[d * kSplit + own] = shared.new_k[chunk * C::kKDims + d];
+          }
+        }
         add_scores<T, kHeadDim>(stage(n), shared.q + chunk * C::kKDims, dots);
         if (chunk == C::kOfK - 1) most = softmax_terms(dots, params.scale, count, shared);
         continue;
       }
       const int begin = (chunk - C::kOfK) * C::kVPositions;
       if (thread < kHeadDim) {
+        if (own >= begin && own < begin + C::kVPositions) {
+          stage(n)[(own - begin) * kHeadDim + thread] = shared.new_v[thread];
+        }
         add_values<T, kHeadDim>(stage(n), shared.p + begin, min(C::kVPositions, count - begin),
                                 weighted[0]);
       }
@@ -292,36 +350,32 @@ void launch_decode(AttentionParams params, Queue& queue) {
 }
 
 template <typename T>
-bool decode_as(const AttentionParams& params, Queue& queue) {
-  switch (params.kv.head_dim) {
-    case 64:
-      launch_decode<T, 64>(params, queue);
-      return true;
-    case 128:
-      launch_decode<T, 128>(params, queue);
-      return true;
-    default:
-      return false;
+void decode_as(const AttentionParams& params, Queue& queue) {
+  if (params.kv.head_dim == 64) {
+    launch_decode<T, 64>(params, queue);
+  } else {
+    launch_decode<T, 128>(params, queue);
   }
 }
 
 }  // namespace
 
-bool attention_decode(const AttentionParams& params, Queue& queue) {
+bool attention_takes_rope(const KvView& kv, DType out_dtype) {
   constexpr int64_t kVector = kVectorBytes / 2;
-  const int64_t block_tokens = params.kv.block_tokens;
-  const bool whole_vectors = block_tokens % kVector == 0 && block_tokens <= 1 << 20 &&
-                             (block_tokens & (block_tokens - 1)) == 0;
-  if (!whole_vectors || params.kv.dtype != params.out_dtype) return false;
-  switch (params.kv.dtype) {
-    case DType::kFloat16:
-      return decode_as<__half>(params, queue);
-    case DType::kBFloat16:
-      return decode_as<__nv_bfloat16>(params, queue);
-    case DType::kFloat32:
-      return false;
+  const bool whole_vectors = kv.block_tokens % kVector == 0 && kv.block_tokens <= 1 << 20 &&
+                             (kv.block_tokens & (kv.block_tokens - 1)) == 0;
+  return whole_vectors && kv.dtype == out_dtype && kv.dtype != DType::kFloat32 &&
+         (kv.head_dim == 64 || kv.head_dim == 128);
+}
+
+bool attention_decode(const AttentionParams& params, Queue& queue) {
+  if (!attention_takes_rope(params.kv, params.out_dtype)) return false;
+  if (params.kv.dtype == DType::kFloat16) {
+    decode_as<__half>(params, queue);
+  } else {
+    decode_as<__nv_bfloat16>(params, queue);
   }
-  return false;
+  return true;
 }
 
 }  // namespace headrace::cuda

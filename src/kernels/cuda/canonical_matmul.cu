@@ -324,23 +324,30 @@ void launch_type(const Launch& launch, Queue& queue) {
 
 }  // namespace
 
-void canonical_matmul(DType dtype, const MatmulRun* runs, int32_t run_count, const std::byte* x,
-                      size_t x_stride_bytes, int64_t tokens, int64_t k, Queue& queue) {
+void canonical_matmul(const CanonicalMatmul& matmul, const NormRows* norm, Queue& queue) {
+  if (norm != nullptr) {
+    if (canonical_matmul_bulk(matmul, norm, device_limits(), queue)) return;
+    rms_norm(*norm, queue);
+  }
   Launch launch = {};
-  std::copy(runs, runs + run_count, launch.runs);
-  launch.run_count = run_count;
-  launch.x = x;
-  launch.x_stride_bytes = static_cast<int64_t>(x_stride_bytes);
-  launch.k = static_cast<int32_t>(k);
-  launch.x_aligned = k % kLaneColumns == 0 && x_stride_bytes % sizeof(uint4) == 0 ? 1 : 0;
-  for (int64_t left = tokens; left > 0; left -= kMostLaunchTokens) {
-    launch.tokens = static_cast<int32_t>(std::min<int64_t>(kMostLaunchTokens, left));
-    if (!canonical_matmul_bulk(dtype, launch.runs, run_count, launch.x, x_stride_bytes,
-                               launch.tokens, k, device_limits(), queue)) {
-      HR_DISPATCH_DTYPE(dtype, T, launch_type<T>(launch, queue))
+  std::copy(matmul.runs, matmul.runs + matmul.run_count, launch.runs);
+  launch.run_count = matmul.run_count;
+  launch.x = matmul.x;
+  launch.x_stride_bytes = static_cast<int64_t>(matmul.x_stride_bytes);
+  launch.k = static_cast<int32_t>(matmul.k);
+  launch.x_aligned =
+      matmul.k % kLaneColumns == 0 && matmul.x_stride_bytes % sizeof(uint4) == 0 ? 1 : 0;
+  for (int64_t left = matmul.tokens; left > 0; left -= kMostLaunchTokens) {
+    CanonicalMatmul part = matmul;
+    part.runs = launch.runs;
+    part.x = launch.x;
+    part.tokens = std::min<int64_t>(kMostLaunchTokens, left);
+    launch.tokens = static_cast<int32_t>(part.tokens);
+    if (!canonical_matmul_bulk(part, nullptr, device_limits(), queue)) {
+      HR_DISPATCH_DTYPE(matmul.dtype, T, launch_type<T>(launch, queue))
     }
     launch.x += kMostLaunchTokens * launch.x_stride_bytes;
-    for (int i = 0; i < run_count; ++i) {
+    for (int i = 0; i < launch.run_count; ++i) {
       launch.runs[i].out += kMostLaunchTokens * launch.runs[i].out_stride;
     }
   }

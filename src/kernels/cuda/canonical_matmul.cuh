@@ -33,9 +33,9 @@ __device__ __forceinline__ void store_product(const MatmulRun& run, int row, int
 }
 
 /// The product by the kernel that copies weights through shared memory, for up to kMostLaunchTokens
-/// token rows; false for devices and shapes that it is not made for.
-bool canonical_matmul_bulk(DType dtype, const MatmulRun* runs, int32_t run_count,
-                           const std::byte* x, size_t x_stride_bytes, int64_t tokens, int64_t k,
+/// token rows; false for devices and shapes that it is not made for, with nothing done. A norm that is
+/// not null is part of the launch.
+bool canonical_matmul_bulk(const CanonicalMatmul& matmul, const NormRows* norm,
                            const DeviceLimits& limits, Queue& queue);
 
 }  // namespace headrace::cuda

@@ -3,6 +3,7 @@
 #include "kernels/cuda/canonical_matmul.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/row_norm.cuh"
 
 namespace headrace::cuda {
 namespace {
@@ -26,6 +27,7 @@ struct BulkLaunch {
   int32_t tokens;
   int32_t k;
   int32_t stages;
+  NormRows norm;  // of kernels that begin with one
 };
 
 __device__ __forceinline__ unsigned shared_address(const void* pointer) {
@@ -145,6 +147,20 @@ __device__ __forceinline__ void load_x(const BulkLaunch& launch, T* x) {
   }
 }
 
+/// The launch's norm, into shared memory; the first block's is what others will read.
+template <typename T, int kTokens>
+__device__ __forceinline__ void finish_norm(const NormRows& rows, RowNorm<T>& norm, T* x) {
+  __shared__ float partials[kTokens][kNormThreads];
+  const int token = static_cast<int>(threadIdx.x) / kNormThreads;
+  const int64_t begin = token * rows.width;
+  // With fewer token rows than threads for them, the last of the threads have none.
+  norm.read(token < rows.tokens ? rows.x + begin : nullptr, rows.epsilon, partials[token]);
+  norm.write([&](int i, T value) {
+    x[begin + i] = value;
+    if (blockIdx.x == 0) reinterpret_cast<T*>(rows.out)[begin + i] = value;
+  });
+}
+
 template <int kTokens>
 using Partials = float[kRows][kTokens][kLaneColumns];
 
@@ -178,7 +194,7 @@ __device__ __forceinline__ void multiply_segment(const T* weights, const T* x, i
 
 /// A block per multiprocessor; a warp multiplies kRows rows with kTokens token rows at a time. Those
 /// past the launch's tokens are whatever shared memory holds, and go nowhere.
-template <typename T, int kTokens, int kWarps>
+template <typename T, int kTokens, int kWarps, bool kNorm>
 __global__ void __launch_bounds__(kWarps * 32, 1)
     canonical_bulk_kernel(const __grid_constant__ BulkLaunch launch) {
   extern __shared__ __align__(128) std::byte shared[];
@@ -209,8 +225,14 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
   }
   __syncwarp();
   for (int stage = 0; stage < launch.stages; ++stage) copy_next(stage);
-  wait_for_previous();
-  load_x<T, kWarps * 32>(launch, x);
+  if constexpr (kNorm) {
+    RowNorm<T> norm(launch.norm.weight, launch.k, static_cast<int>(threadIdx.x) % kNormThreads);
+    wait_for_previous();
+    finish_norm<T, kWarps * 32 / kNormThreads>(launch.norm, norm, x);
+  } else {
+    wait_for_previous();
+    load_x<T, kWarps * 32>(launch, x);
+  }
   __syncthreads();
 
   int stage = 0;
@@ -248,16 +270,16 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
   }
 }
 
-template <typename T, int kTokens, int kWarps>
+template <typename T, int kTokens, int kWarps, bool kNorm>
 bool launch_bulk(BulkLaunch launch, const DeviceLimits& limits, Queue& queue) {
   constexpr int kStageBytes = kWarps * kRows * kSegment * static_cast<int>(sizeof(T));
-  constexpr int kStaticBytes = 2048;  // barriers and the system's own
+  constexpr int kStaticBytes = 4096;  // barriers, sums and the system's own
   const int64_t x_bytes = static_cast<int64_t>(kTokens) * launch.k * sizeof(T);
   const int64_t room = limits.shared_bytes - kStaticBytes - x_bytes;
   launch.stages = static_cast<int32_t>(
       std::min<int64_t>({kMostStages, kQueueBytes / kStageBytes, room / kStageBytes}));
   if (launch.stages < kFewestStages) return false;
-  const auto kernel = canonical_bulk_kernel<T, kTokens, kWarps>;
+  const auto kernel = canonical_bulk_kernel<T, kTokens, kWarps, kNorm>;
   static const cudaError_t ready =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            limits.shared_bytes - kStaticBytes);
@@ -277,42 +299,53 @@ template <typename T>
 bool launch_tokens(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, 16>(launch, limits, queue);
+      return launch_bulk<T, 1, 16, false>(launch, limits, queue);
     case 2:
-      return launch_bulk<T, 2, 16>(launch, limits, queue);
+      return launch_bulk<T, 2, 16, false>(launch, limits, queue);
     case 3:
     case 4:
-      return launch_bulk<T, 4, 16>(launch, limits, queue);
+      return launch_bulk<T, 4, 16, false>(launch, limits, queue);
     default:  // as many registers a thread as there are
-      return launch_bulk<T, 8, 8>(launch, limits, queue);
+      return launch_bulk<T, 8, 8, false>(launch, limits, queue);
+  }
+}
+
+/// For as many token rows as a block norms at once.
+template <typename T>
+bool launch_normed(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
+  switch (launch.tokens) {
+    case 1:
+      return launch_bulk<T, 1, 16, true>(launch, limits, queue);
+    case 2:
+      return launch_bulk<T, 2, 16, true>(launch, limits, queue);
+    default:
+      return false;
   }
 }
 
 }  // namespace
 
-bool canonical_matmul_bulk(DType dtype, const MatmulRun* runs, int32_t run_count,
-                           const std::byte* x, size_t x_stride_bytes, int64_t tokens, int64_t k,
+bool canonical_matmul_bulk(const CanonicalMatmul& matmul, const NormRows* norm,
                            const DeviceLimits& limits, Queue& queue) {
-  if (!queue.can_overlap || k % kLaneColumns != 0 || x_stride_bytes % sizeof(uint4) != 0 ||
-      tokens > kMostLaunchTokens) {
+  if (!queue.can_overlap || matmul.k % kLaneColumns != 0 ||
+      matmul.x_stride_bytes % sizeof(uint4) != 0 || matmul.tokens > kMostLaunchTokens) {
     return false;
   }
   BulkLaunch launch = {};
-  std::copy(runs, runs + run_count, launch.runs);
-  launch.run_count = run_count;
-  launch.x = x;
-  launch.x_stride_bytes = static_cast<int64_t>(x_stride_bytes);
-  launch.tokens = static_cast<int32_t>(tokens);
-  launch.k = static_cast<int32_t>(k);
-  switch (dtype) {
-    case DType::kFloat16:
-      return launch_tokens<__half>(launch, limits, queue);
-    case DType::kBFloat16:
-      return launch_tokens<__nv_bfloat16>(launch, limits, queue);
-    case DType::kFloat32:
-      return launch_tokens<float>(launch, limits, queue);
+  std::copy(matmul.runs, matmul.runs + matmul.run_count, launch.runs);
+  launch.run_count = matmul.run_count;
+  launch.x = matmul.x;
+  launch.x_stride_bytes = static_cast<int64_t>(matmul.x_stride_bytes);
+  launch.tokens = static_cast<int32_t>(matmul.tokens);
+  launch.k = static_cast<int32_t>(matmul.k);
+  bool launched = false;
+  if (norm == nullptr) {
+    HR_DISPATCH_DTYPE(matmul.dtype, T, launched = launch_tokens<T>(launch, limits, queue))
+  } else {
+    launch.norm = *norm;
+    HR_DISPATCH_DTYPE(matmul.dtype, T, launched = launch_normed<T>(launch, limits, queue))
   }
-  return false;
+  return launched;
 }
 
 }  // namespace headrace::cuda

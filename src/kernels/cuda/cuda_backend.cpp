@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "kernels/cuda/copy_queue.h"
 #include "base/format.h"
@@ -90,40 +91,56 @@ Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
     fail(ErrorCode::kOutOfMemory, "[cuda] {} for {} do not fit: {} are free",
          format_bytes(size_bytes), purpose, format_bytes(free_memory_bytes().value_or(0)));
   }
-  check(cudaMemsetAsync(buffer->data(), 0, buffer->size_bytes(), queue_.interrupted()),
+  check(cudaMemsetAsync(buffer->data(), 0, buffer->size_bytes(), ops().interrupted()),
         "clearing memory");
   synchronize();  // copies on other streams may follow at once
   return std::move(*buffer);
 }
 
 void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {
+  ops();
   staging_->upload(to, from);
 }
 
 void CudaBackend::download(std::span<std::byte> to, const std::byte* from) {
-  check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, queue_.interrupted()),
+  check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, ops().interrupted()),
         "downloading");
   synchronize();
 }
 
 void CudaBackend::synchronize() {
+  ops();
   check(cudaGetLastError(), "launching a kernel");
   check(cudaStreamSynchronize(queue_.stream), "running kernels");
 }
 
 void CudaBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
                         float* out) {
-  cuda::widen(dtype, rows, tokens * width, out, queue_);
+  cuda::widen(dtype, rows, tokens * width, out, ops());
+}
+
+Queue& CudaBackend::ops() {
+  if (norm_) cuda::rms_norm(*std::exchange(norm_, std::nullopt), queue_);
+  if (rope_) cuda::rope_and_store(*std::exchange(rope_, std::nullopt), queue_);
+  return queue_;
 }
 
 void CudaBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
                            int64_t width, DType out_dtype, std::byte* out) {
-  cuda::rms_norm(x, weight, epsilon, tokens, width, out_dtype, out, queue_);
+  ops();
+  norm_ = NormRows{.x = x,
+                   .weight = weight,
+                   .epsilon = epsilon,
+                   .tokens = tokens,
+                   .width = width,
+                   .out_dtype = out_dtype,
+                   .out = out};
+  if (tokens > kMostNormedTokens) ops();
 }
 
 void CudaBackend::silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
                                 DType out_dtype, std::byte* out) {
-  cuda::silu_multiply(a, b, tokens * width, out_dtype, out, queue_);
+  cuda::silu_multiply(a, b, tokens * width, out_dtype, out, ops());
 }
 
 bool CudaBackend::canonical(const MatmulArgs& args, uint32_t matrix) const {
@@ -142,37 +159,46 @@ void CudaBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
 
 void CudaBackend::multiply(const MatmulArgs& args, std::span<const WeightRun> runs) {
   std::array<MatmulRun, kMaxRunsPerLaunch> launch;
-  size_t count = 0;
+  CanonicalMatmul matmul = {.dtype = args.dtype,
+                            .runs = launch.data(),
+                            .x = args.x,
+                            .x_stride_bytes = args.x_stride_bytes,
+                            .tokens = args.tokens,
+                            .k = args.k};
   const auto flush = [&] {
-    if (count == 0) return;
-    canonical_matmul(args.dtype, launch.data(), static_cast<int32_t>(count), args.x,
-                     args.x_stride_bytes, args.tokens, args.k, queue_);
-    count = 0;
+    if (matmul.run_count == 0) return;
+    const bool writes_x = norm_ && norm_->out == args.x && norm_->tokens == args.tokens &&
+                          norm_->width == args.k && norm_->out_dtype == args.dtype;
+    const auto norm = writes_x ? std::exchange(norm_, std::nullopt) : std::nullopt;
+    canonical_matmul(matmul, norm ? &*norm : nullptr, ops());
+    matmul.run_count = 0;
   };
   for (const WeightRun& run : runs) {
     if (!canonical(args, run.matrix)) {
+      ops();
       gemm_->multiply(args.dtype, run_of(args, run), args.x, args.x_stride_bytes, args.tokens,
                       args.k);
       continue;
     }
-    launch[count++] = run_of(args, run);
-    if (count == launch.size()) flush();
+    launch[static_cast<size_t>(matmul.run_count++)] = run_of(args, run);
+    if (matmul.run_count == kMaxRunsPerLaunch) flush();
   }
   flush();
 }
 
 void CudaBackend::rope_and_store(const RopeStoreArgs& args) {
   HR_CHECK(args.tokens == pass_.tokens);
-  cuda::rope_and_store({.tiles = pass_.sequences,
-                        .tile_count = pass_.sequence_count,
-                        .most_rows = pass_.most_rows,
-                        .blocks = pass_.blocks,
-                        .heads = args.heads,
-                        .qkv = args.qkv,
-                        .cos = args.cos,
-                        .sin = args.sin,
-                        .kv = view(args.kv)},
-                       queue_);
+  ops();
+  rope_ = RopeParams{.tiles = pass_.sequences,
+                     .tile_count = pass_.sequence_count,
+                     .most_rows = pass_.most_rows,
+                     .blocks = pass_.blocks,
+                     .heads = args.heads,
+                     .qkv = args.qkv,
+                     .cos = args.cos,
+                     .sin = args.sin,
+                     .kv = view(args.kv)};
+  if (pass_.most_rows > 1) ops();
 }
 
 void CudaBackend::attention(const AttentionArgs& args) {
@@ -185,10 +211,15 @@ void CudaBackend::attention(const AttentionArgs& args) {
                             .kv = view(args.kv),
                             .out_dtype = args.out_dtype,
                             .out = args.out};
+  if (rope_ && rope_->qkv == args.qkv && rope_->kv.k == params.kv.k &&
+      attention_takes_rope(params.kv, args.out_dtype)) {
+    params.rope = {.cos = rope_->cos, .sin = rope_->sin};
+    rope_.reset();
+  }
   if (pass_.tile_count > 0) {
     params.tiles = pass_.tiles;
     params.tile_count = pass_.tile_count;
-    attention_many_rows(params, queue_);
+    attention_many_rows(params, ops());
   }
   if (pass_.single_row_count > 0) {
     const int64_t count = pass_.single_row_count;
@@ -204,7 +235,7 @@ void CudaBackend::attention(const AttentionArgs& args) {
         grown(attention_counters_, static_cast<size_t>(count * args.heads) * sizeof(int32_t),
               "attention counters")
             .data());
-    attention_one_row(params, queue_);
+    attention_one_row(params, ops());
   }
 }
 
@@ -294,7 +325,7 @@ bool CudaBackend::likeliest_tokens(const float* logits, int64_t vocab,
   const auto rows = static_cast<int64_t>(tokens.size());
   const size_t bytes = tokens.size() * sizeof(TopLogit);
   auto* top = reinterpret_cast<TopLogit*>(grown(top_logits_, bytes, "likeliest tokens").data());
-  top_logits(logits, rows, vocab, top, queue_);
+  top_logits(logits, rows, vocab, top, ops());
   host_top_logits_.resize(tokens.size());
   download(std::as_writable_bytes(std::span(host_top_logits_)), top_logits_.data());
   for (size_t i = 0; i < tokens.size(); ++i) {

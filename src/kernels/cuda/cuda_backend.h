@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,8 @@
 namespace headrace::cuda {
 
 /// Backend of one CUDA device. Ops are enqueued on one stream and run in order; only download(),
-/// synchronize() and likeliest_tokens() wait. Used by one thread.
+/// synchronize() and likeliest_tokens() wait. A norm or a rotation may wait for the next op, which can
+/// take it along. Used by one thread.
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(int index);
@@ -66,6 +68,8 @@ class CudaBackend : public Backend {
     int32_t tile_count = 0;
   };
 
+  /// The queue, for an op that is not fused with the one before.
+  Queue& ops();
   bool canonical(const MatmulArgs& args, uint32_t matrix) const;
   void multiply(const MatmulArgs& args, std::span<const WeightRun> runs);
   Buffer& grown(Buffer& buffer, size_t size_bytes, const char* purpose);
@@ -76,6 +80,8 @@ class CudaBackend : public Backend {
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<Gemm> gemm_;  // null while every pass is canonical
 
+  std::optional<NormRows> norm_;  // given, and not enqueued yet, at most one of both
+  std::optional<RopeParams> rope_;
   PassRows pass_;
   std::vector<int32_t> pass_words_;  // what goes into pass_memory_
   Buffer pass_memory_;

@@ -3,14 +3,12 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/row_norm.cuh"
 
 namespace headrace::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kUnroll = 16;  // loads in flight of a thread of rms_norm
-constexpr int kPartials = static_cast<int>(numerics::kPartials);
-static_assert(kThreads == kPartials, "a thread owns a partial sum");
 
 unsigned blocks_for(int64_t count) {
   constexpr int64_t kMostBlocks = 4096;
@@ -58,67 +56,17 @@ __global__ void silu_multiply_kernel(const float* a, const float* b, int64_t cou
   if (i < count) out[i] = silu_product<T>(a[i], b[i]);
 }
 
-/// The canonical tree over the block's partial sums, a thread's `partial` each; every thread gets the
-/// sum, as every warp adds up all of them.
-__device__ float block_tree_sum(float partial, float (&partials)[kPartials]) {
-  partials[threadIdx.x] = partial;
-  __syncthreads();
-  constexpr int kWarp = 32;
-  float held[kPartials / kWarp];
-#pragma unroll
-  for (int i = 0; i < kPartials / kWarp; ++i) {
-    held[i] = partials[threadIdx.x % kWarp + i * kWarp];
-  }
-#pragma unroll
-  for (int s = kPartials / kWarp / 2; s > 0; s /= 2) {
-#pragma unroll
-    for (int i = 0; i < s; ++i) held[i] = __fadd_rn(held[i], held[i + s]);
-  }
-  return __shfl_sync(0xffffffffu, tree_sum<kWarp>(held[0]), 0);
-}
-
-/// A block per token row. A thread keeps the first kUnroll of its elements in registers.
+/// A block per token row.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    rms_norm_kernel(const float* x, const float* weight, float epsilon, int width, T* out) {
-  __shared__ float partials[kPartials];
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * width;
-  const float* row = x + begin;
-  const int thread = threadIdx.x;
-  float kept[kUnroll];
-  float weights[kUnroll];
+__global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormRows rows) {
+  __shared__ float partials[kNormThreads];
   allow_next();
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    const int i = thread + u * kThreads;
-    weights[u] = i < width ? weight[i] : 0.0f;
-  }
+  const int width = static_cast<int>(rows.width);
+  RowNorm<T> norm(rows.weight, width, static_cast<int>(threadIdx.x));
   wait_for_previous();
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    const int i = thread + u * kThreads;
-    kept[u] = i < width ? row[i] : 0.0f;
-  }
-  float sum = 0.0f;
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    if (thread + u * kThreads < width) sum = __fmaf_rn(kept[u], kept[u], sum);
-  }
-#pragma unroll 8
-  for (int i = thread + kUnroll * kThreads; i < width; i += kThreads) {
-    sum = __fmaf_rn(row[i], row[i], sum);
-  }
-  const float mean = __fdiv_rn(block_tree_sum(sum, partials), static_cast<float>(width));
-  const float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, epsilon)));
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    const int i = thread + u * kThreads;
-    if (i < width) out[begin + i] = round_to<T>(__fmul_rn(__fmul_rn(kept[u], scale), weights[u]));
-  }
-#pragma unroll 8
-  for (int i = thread + kUnroll * kThreads; i < width; i += kThreads) {
-    out[begin + i] = round_to<T>(__fmul_rn(__fmul_rn(row[i], scale), weight[i]));
-  }
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * width;
+  norm.read(rows.x + begin, rows.epsilon, partials);
+  norm.write([&](int i, T value) { reinterpret_cast<T*>(rows.out)[begin + i] = value; });
 }
 
 __global__ void add_bias_kernel(float* out, int64_t stride, int rows, const float* bias) {
@@ -138,11 +86,10 @@ void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& q
                            reinterpret_cast<const T*>(in), count, out))
 }
 
-void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
-              DType out_dtype, std::byte* out, Queue& queue) {
-  HR_DISPATCH_DTYPE(out_dtype, T,
-                    launch(queue, rms_norm_kernel<T>, static_cast<unsigned>(tokens), kThreads, 0,
-                           x, weight, epsilon, static_cast<int>(width), reinterpret_cast<T*>(out)))
+void rms_norm(const NormRows& rows, Queue& queue) {
+  HR_DISPATCH_DTYPE(rows.out_dtype, T,
+                    launch(queue, rms_norm_kernel<T>, static_cast<unsigned>(rows.tokens),
+                           kNormThreads, 0, rows))
 }
 
 void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,

@@ -31,9 +31,19 @@ struct Queue {
 /// out[i] = float32(in[i]).
 void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& queue);
 
-/// Backend::rms_norm. x and out are packed [tokens, width].
-void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
-              DType out_dtype, std::byte* out, Queue& queue);
+/// Arguments of Backend::rms_norm. x and out are packed [tokens, width].
+struct NormRows {
+  const float* x = nullptr;
+  const float* weight = nullptr;
+  float epsilon = 0;
+  int64_t tokens = 0;
+  int64_t width = 0;
+  DType out_dtype = DType::kFloat16;
+  std::byte* out = nullptr;
+};
+
+/// Backend::rms_norm.
+void rms_norm(const NormRows& rows, Queue& queue);
 
 /// Backend::silu_multiply over `count` elements.
 void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
@@ -81,6 +91,12 @@ struct RopeParams {
 /// Backend::rope_and_store.
 void rope_and_store(const RopeParams& params, Queue& queue);
 
+/// Rotation and storing of K and V, on the way of attention_one_row; null pointers: done before.
+struct FusedRope {
+  const float* cos = nullptr;  // [tokens, head_dim / 2]
+  const float* sin = nullptr;
+};
+
 struct AttentionParams {
   const RowTile* tiles = nullptr;
   int32_t tile_count = 0;
@@ -91,6 +107,7 @@ struct AttentionParams {
   float scale = 1.0f;
   const float* qkv = nullptr;
   int64_t qkv_stride = 0;
+  FusedRope rope = {};  // only where attention_takes_rope()
   KvView kv;
   DType out_dtype = DType::kFloat16;
   std::byte* out = nullptr;     // [tokens, heads * head_dim]
@@ -102,6 +119,8 @@ struct AttentionParams {
 /// Attention for tiles of exactly one row (decode): a block per (tile, head, part of the splits); the
 /// block that finishes a (tile, head) last folds its splits in order.
 void attention_one_row(const AttentionParams& params, Queue& queue);
+/// Whether attention_one_row can rotate and store on its way.
+bool attention_takes_rope(const KvView& kv, DType out_dtype);
 /// Floats of scratch that attention_one_row needs.
 int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, int64_t head_dim);
 
@@ -135,9 +154,22 @@ struct MatmulRun {
 
 inline constexpr int32_t kMaxRunsPerLaunch = 16;
 
-/// Products of up to kMaxRunsPerLaunch runs with the same x [tokens, k] (rows x_stride_bytes
-/// apart), all in `dtype`, by the canonical sum.
-void canonical_matmul(DType dtype, const MatmulRun* runs, int32_t run_count, const std::byte* x,
-                      size_t x_stride_bytes, int64_t tokens, int64_t k, Queue& queue);
+/// Products of up to kMaxRunsPerLaunch runs with the same x [tokens, k], all in `dtype`.
+struct CanonicalMatmul {
+  DType dtype = DType::kFloat16;
+  const MatmulRun* runs = nullptr;
+  int32_t run_count = 0;
+  const std::byte* x = nullptr;
+  size_t x_stride_bytes = 0;
+  int64_t tokens = 0;
+  int64_t k = 0;
+};
+
+/// Token rows up to which a product can take the norm along that makes its x.
+inline constexpr int64_t kMostNormedTokens = 2;
+
+/// Multiplies by the canonical sum. A norm that is not null comes first and writes x: on the way, if
+/// the kernel is made for it.
+void canonical_matmul(const CanonicalMatmul& matmul, const NormRows* norm, Queue& queue);
 
 }  // namespace headrace::cuda

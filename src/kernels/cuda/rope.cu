@@ -3,6 +3,7 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/row_rotation.cuh"
 
 namespace headrace::cuda {
 namespace {
@@ -69,16 +70,13 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims)
       if (d >= half) continue;
       const int64_t at = tile.row_begin + row;
       float* const pair = x + at * width + d;
-      const float a = pair[0];
-      const float b = pair[half];
-      const float cos = params.cos[at * half + d];
-      const float sin = params.sin[at * half + d];
-      const float low = __fsub_rn(__fmul_rn(a, cos), __fmul_rn(b, sin));
-      const float high = __fadd_rn(__fmul_rn(b, cos), __fmul_rn(a, sin));
-      pair[0] = low;
-      pair[half] = high;
-      turned[0][column][row - begin] = round_to<T>(low);
-      turned[1][column][row - begin] = round_to<T>(high);
+      const RowRotation rotation = {.cos = params.cos[at * half + d],
+                                    .sin = params.sin[at * half + d]};
+      const float2 rotated = rotation.of(make_float2(pair[0], pair[half]));
+      pair[0] = rotated.x;
+      pair[half] = rotated.y;
+      turned[0][column][row - begin] = round_to<T>(rotated.x);
+      turned[1][column][row - begin] = round_to<T>(rotated.y);
     }
     if (head < heads) continue;
     __syncthreads();
@@ -113,8 +111,8 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims) rope_one_row_kernel(Ro
   const int d = index % half;
   const bool present = head < heads + 2 * kv_heads;
   const int64_t at = tile.row_begin;
-  const float cos = params.cos[at * half + d];
-  const float sin = params.sin[at * half + d];
+  const RowRotation rotation = {.cos = params.cos[at * half + d],
+                                .sin = params.sin[at * half + d]};
   wait_for_previous();
   if (!present) return;
   float* const pair = params.qkv + (at * (heads + 2 * kv_heads) + head) * head_dim + d;
@@ -128,19 +126,18 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims) rope_one_row_kernel(Ro
     v[half] = round_to<T>(b);
     return;
   }
-  const float low = __fsub_rn(__fmul_rn(a, cos), __fmul_rn(b, sin));
-  const float high = __fadd_rn(__fmul_rn(b, cos), __fmul_rn(a, sin));
+  const float2 rotated = rotation.of(make_float2(a, b));
   if (head < heads) {
-    pair[0] = low;
-    pair[half] = high;
+    pair[0] = rotated.x;
+    pair[half] = rotated.y;
     return;
   }
   const int64_t block_tokens = params.kv.block_tokens;
   T* const k = reinterpret_cast<T*>(params.kv.k) +
                ((place.block * kv_heads + head - heads) * head_dim + d) * block_tokens +
                place.offset;
-  k[0] = round_to<T>(low);
-  k[half * block_tokens] = round_to<T>(high);
+  k[0] = round_to<T>(rotated.x);
+  k[half * block_tokens] = round_to<T>(rotated.y);
 }
 
 }  // namespace

@@ -1,0 +1,92 @@
+#pragma once
+
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launchers.h"
+
+namespace headrace::cuda {
+
+inline constexpr int kNormThreads = static_cast<int>(numerics::kPartials);
+
+/// rms_norm of one row (docs/numerics.md) by kNormThreads threads of a block, `thread` of them each;
+/// each owns a partial sum. The first kKept elements of a thread stay in registers. Every thread of
+/// the block calls the functions, as they meet at a barrier; where there is no row, with row null.
+template <typename T>
+class RowNorm {
+ public:
+  /// What needs no earlier kernel.
+  __device__ __forceinline__ RowNorm(const float* weight, int width, int thread)
+      : weight_(weight), width_(width), thread_(thread) {
+#pragma unroll
+    for (int u = 0; u < kKept; ++u) {
+      weights_[u] = index(u) < width_ ? weight_[index(u)] : 0.0f;
+    }
+  }
+
+  /// Reads the row; `partials` is shared by the row's threads.
+  __device__ __forceinline__ void read(const float* row, float epsilon,
+                                       float (&partials)[kNormThreads]) {
+    row_ = row;
+    float sum = 0.0f;
+    if (row_ != nullptr) {
+#pragma unroll
+      for (int u = 0; u < kKept; ++u) kept_[u] = index(u) < width_ ? row_[index(u)] : 0.0f;
+#pragma unroll
+      for (int u = 0; u < kKept; ++u) {
+        if (index(u) < width_) sum = __fmaf_rn(kept_[u], kept_[u], sum);
+      }
+#pragma unroll 8
+      for (int i = index(kKept); i < width_; i += kNormThreads) {
+        sum = __fmaf_rn(row_[i], row_[i], sum);
+      }
+    }
+    const float mean = __fdiv_rn(tree(sum, partials), static_cast<float>(width_));
+    scale_ = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, epsilon)));
+  }
+
+  /// Calls put(i, value) for the thread's elements.
+  template <typename Put>
+  __device__ __forceinline__ void write(const Put& put) const {
+    if (row_ == nullptr) return;
+#pragma unroll
+    for (int u = 0; u < kKept; ++u) {
+      if (index(u) < width_) put(index(u), scaled(kept_[u], weights_[u]));
+    }
+#pragma unroll 8
+    for (int i = index(kKept); i < width_; i += kNormThreads) put(i, scaled(row_[i], weight_[i]));
+  }
+
+ private:
+  static constexpr int kKept = 16;
+
+  __device__ __forceinline__ int index(int u) const { return thread_ + u * kNormThreads; }
+  __device__ __forceinline__ T scaled(float x, float weight) const {
+    return round_to<T>(__fmul_rn(__fmul_rn(x, scale_), weight));
+  }
+
+  /// The canonical tree over all partial sums: every warp adds up all of them.
+  __device__ __forceinline__ float tree(float partial, float (&partials)[kNormThreads]) const {
+    constexpr int kWarp = 32;
+    constexpr int kHeld = kNormThreads / kWarp;
+    partials[thread_] = partial;
+    __syncthreads();
+    float held[kHeld];
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) held[i] = partials[thread_ % kWarp + i * kWarp];
+#pragma unroll
+    for (int s = kHeld / 2; s > 0; s /= 2) {
+#pragma unroll
+      for (int i = 0; i < s; ++i) held[i] = __fadd_rn(held[i], held[i + s]);
+    }
+    return __shfl_sync(0xffffffffu, tree_sum<kWarp>(held[0]), 0);
+  }
+
+  const float* const weight_;
+  const int width_;
+  const int thread_;
+  const float* row_ = nullptr;
+  float scale_ = 0.0f;
+  float kept_[kKept];
+  float weights_[kKept];
+};
+
+}  // namespace headrace::cuda

@@ -166,7 +166,7 @@ class Backend {
   /// For reports: "sm90", or "cpu".
   virtual std::string compute_capability() const { return "cpu"; }
   /// Fixes host memory that copies will read; page-aligned. Error{kOutOfMemory} if the system
-  /// refuses. Undone by unpin() before the memory goes.
+  /// refuses. Undone by unpin() before the memory goes. Any thread may call both.
   virtual void pin(std::span<std::byte> /*memory*/) {}
   virtual void unpin(std::span<std::byte> /*memory*/) {}
 };

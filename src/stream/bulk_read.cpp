@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "base/thread_pool.h"
 #include "base/trace.h"
 
 namespace headrace {
@@ -14,8 +15,13 @@ namespace {
 class BulkReader {
  public:
   BulkReader(std::span<const BulkPiece> pieces, Link& link, TileCheck& check,
-             const BulkTarget& target)
-      : pieces_(pieces), link_(link), check_(check), target_(target), places_(pieces.size()) {}
+             const BulkTarget& target, ThreadPool& pool)
+      : pieces_(pieces),
+        link_(link),
+        check_(check),
+        target_(target),
+        pool_(pool),
+        places_(pieces.size()) {}
 
   bool busy() const { return in_flight_ > 0 || (started_ < pieces_.size() && !failure_); }
   uint64_t read_bytes() const { return read_bytes_; }
@@ -39,27 +45,41 @@ class BulkReader {
 
   void wait_for_some() {
     if (in_flight_ == 0) return;
-    std::array<Completion, 64> completions;
+    std::array<Completion, kAtOnce> completions;
+    std::array<std::optional<Error>, kAtOnce> failures;
     const size_t count = link_.wait(completions);
-    for (size_t i = 0; i < count; ++i) finish(completions[i]);
+    if (!failure_) {
+      pool_.parallel_for(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
+        for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+          const BulkPiece& piece = pieces_[completions[i].tag];
+          failures[i] = check_.check(piece.first_tile, piece.tile_count,
+                                     places_[completions[i].tag], completions[i].error);
+        }
+      });
+    }
+    for (size_t i = 0; i < count; ++i) finish(completions[i].tag, failures[i]);
   }
 
  private:
-  void finish(const Completion& completion) {
+  static constexpr size_t kAtOnce = 64;  // completions
+
+  void finish(uint32_t piece, const std::optional<Error>& failure) {
     --in_flight_;
-    const BulkPiece& piece = pieces_[completion.tag];
-    std::byte* const memory = places_[completion.tag];
+    if (!failure_) failure_ = failure;
     if (failure_) return;
-    failure_ = check_.check(piece.first_tile, piece.tile_count, memory, completion.error);
-    if (failure_) return;
-    read_bytes_ += piece.size_bytes;
-    target_.arrived(completion.tag, memory);
+    read_bytes_ += pieces_[piece].size_bytes;
+    try {
+      target_.arrived(piece, places_[piece]);
+    } catch (const Error& error) {
+      failure_ = error;  // thrown when nothing is in flight any more
+    }
   }
 
   const std::span<const BulkPiece> pieces_;
   Link& link_;
   TileCheck& check_;
   const BulkTarget& target_;
+  ThreadPool& pool_;
   std::vector<std::byte*> places_;
   size_t started_ = 0;
   int in_flight_ = 0;
@@ -77,7 +97,7 @@ uint64_t bulk_read(std::span<const BulkPiece> pieces, Link& link, TileCheck& che
   TraceSpan span(context.trace, title, "stream");
   span.set_bytes(total);
   context.progress.start(title, total, "bytes");
-  BulkReader reader(pieces, link, check, target);
+  BulkReader reader(pieces, link, check, target, context.pool);
   while (reader.busy()) {
     reader.start_some();
     reader.wait_for_some();

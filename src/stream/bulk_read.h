@@ -28,8 +28,8 @@ struct BulkTarget {
   std::function<void(size_t piece, std::byte* memory)> arrived;
 };
 
-/// Reads and checks all pieces, as many requests deep as the link goes, showing progress under
-/// `title`. Returns the bytes read. Throws what failed, when nothing is in flight any more.
+/// Reads all pieces, as many requests deep as the link goes, and checks them on the context's pool,
+/// showing progress under `title`. Returns the bytes read. Throws what failed, when nothing is in flight any more.
 uint64_t bulk_read(std::span<const BulkPiece> pieces, Link& link, TileCheck& check,
                    const BulkTarget& target, const char* title, Context& context);
 

@@ -28,6 +28,7 @@ HostWeights::HostWeights(const Plan& plan, Backend& backend)
 }
 
 HostWeights::~HostWeights() {
+  if (pinning_.valid()) pinning_.wait();
   for (const Stretch& stretch : stretches_) {
     if (stretch.pinned) backend_.unpin(stretch.bytes);
   }
@@ -45,14 +46,25 @@ uint64_t HostWeights::load(Link& link, TileCheck& check, Context& context) {
       .place = [&](size_t i) { return memory_.data() + offsets_[i]; },
       .arrived = [&](size_t i, std::byte*) { arrived(static_cast<uint32_t>(i)); },
   };
-  return bulk_read(pieces, link, check, target, "Loading weights into host memory", context);
+  const uint64_t bytes =
+      bulk_read(pieces, link, check, target, "Loading weights into host memory", context);
+  finish_pinning();
+  return bytes;
 }
 
 void HostWeights::arrived(uint32_t request) {
   Stretch& stretch = stretches_[stretch_of_[request]];
   if (--stretch.requests_left > 0) return;
-  backend_.pin(stretch.bytes);
-  stretch.pinned = true;
+  finish_pinning();
+  pinning_ = std::async(std::launch::async, [this, &stretch] {
+    backend_.pin(stretch.bytes);
+    stretch.pinned = true;
+  });
+}
+
+/// Throws what the last pinning failed with.
+void HostWeights::finish_pinning() {
+  if (pinning_.valid()) pinning_.get();
 }
 
 std::span<const std::byte> HostWeights::request(uint32_t index) const {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <future>
 #include <span>
 #include <vector>
 
@@ -41,6 +42,7 @@ class HostWeights {
     bool pinned = false;
   };
   void arrived(uint32_t request);
+  void finish_pinning();
 
   const Plan& plan_;
   Backend& backend_;
@@ -48,6 +50,7 @@ class HostWeights {
   std::vector<uint64_t> offsets_;     // by request
   std::vector<uint32_t> stretch_of_;  // by request
   std::vector<Stretch> stretches_;
+  std::future<void> pinning_;  // of one stretch, by a thread of its own
 };
 
 }  // namespace headrace

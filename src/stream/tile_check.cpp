@@ -13,7 +13,7 @@ TileCheck::TileCheck(const Manifest& manifest, std::string source, VerifyMode mo
     : manifest_(manifest),
       source_(std::move(source)),
       mode_(mode),
-      verified_(manifest.tiles.size(), mode == VerifyMode::kNever) {}
+      verified_(manifest.tiles.size(), mode == VerifyMode::kNever ? 1 : 0) {}
 
 std::string TileCheck::place(uint32_t tile) const {
   return fmt::format("[stream] {} of {} at byte {}", tile_name(manifest_, tile), source_,
@@ -33,14 +33,14 @@ std::optional<Error> TileCheck::check(uint32_t first_tile, uint32_t tile_count,
   }
   const uint64_t begin = manifest_.tiles[first_tile].offset;
   for (uint32_t t = first_tile; t < first_tile + tile_count; ++t) {
-    if (verified_[t] && mode_ != VerifyMode::kAlways) continue;
+    if (verified_[t] != 0 && mode_ != VerifyMode::kAlways) continue;
     const TileInfo& tile = manifest_.tiles[t];
     if (mode_ != VerifyMode::kNever &&
         XXH3_64bits(data + (tile.offset - begin), tile.stored_bytes) != tile.xxh3) {
       return Error(ErrorCode::kCorrupt,
                    place(t) + " does not match its checksum: build the engine again");
     }
-    verified_[t] = true;
+    verified_[t] = 1;
   }
   return std::nullopt;
 }

@@ -13,8 +13,8 @@
 
 namespace headrace {
 
-/// Decides whether tiles that arrived may be used, and words what is wrong with them. Confined to
-/// the thread that waits for the link.
+/// Decides whether tiles that arrived may be used, and words what is wrong with them. Several threads
+/// may check at once, as long as no tile is checked by two.
 class TileCheck {
  public:
   /// `source` names what the tiles came from.
@@ -32,7 +32,7 @@ class TileCheck {
   const Manifest& manifest_;
   const std::string source_;
   const VerifyMode mode_;
-  std::vector<bool> verified_;
+  std::vector<uint8_t> verified_;  // by tile; bytes, as threads write neighbours
 };
 
 }  // namespace headrace

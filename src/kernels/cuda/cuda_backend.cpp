@@ -365,6 +365,7 @@ std::string CudaBackend::compute_capability() const {
 }
 
 void CudaBackend::pin(std::span<std::byte> memory) {
+  check(cudaSetDevice(index_), "choosing the device");  // it is the thread's own
   const cudaError_t result =
       cudaHostRegister(memory.data(), memory.size(), cudaHostRegisterDefault);
   if (result == cudaSuccess) return;

@@ -46,9 +46,16 @@ class Planner {
                .batch_size = flags.batch_size,
                .sequence_tokens = options_.limits.max_sequence_tokens,
                .max_batch_size = engine_.build().max_batch_size,
-               .available_bytes = backend_->free_memory_bytes().value_or(available_memory_bytes()),
+               .streamed_home = streamed_home(*backend_),
+               .available_bytes = available_bytes(),
                .profile = load_or_measure_profile(options_.profile_path, engine_, *backend_,
                                                   options_.stream, context)};
+  }
+
+  /// Bytes of fast memory that are free, or the user's limit if that is less.
+  uint64_t available_bytes() const {
+    const uint64_t free = backend_->free_memory_bytes().value_or(available_memory_bytes());
+    return options_.memory_limit == 0 ? free : std::min(free, options_.memory_limit);
   }
 
   /// The budget that the flags ask for.
@@ -161,6 +168,9 @@ void add_plan_command(App& app) {
                       "table over percentages)");
   command->add_option("--gpu_weights_budget", session.gpu_weights_budget,
                       "Bytes of weights kept in fast memory, as in 6G, instead of a percentage");
+  command->add_option("--gpu_memory_limit", session.gpu_memory_limit,
+                      "Bytes of fast memory for everything together, as in 24G (default: what is "
+                      "free)");
   command->add_option("--batch_size", flags->batch_size, "Sequences at a time (default 1)");
   command->add_option("--max_seq_len", flags->sequence_tokens,
                       "Tokens of prompt and output of a sequence (default: the engine's)");

@@ -21,8 +21,9 @@ std::string head_text(const PlanReport& report) {
   return fmt::format(
       "engine     {} ({}, {} tiles)\n"
       "machine    {}\n"
-      "           disk {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s, {} free\n",
-      report.engine_dir, report.model, report.tiles, profile.machine, profile.disk_gbps,
+      "           {} {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s, {} free\n",
+      report.engine_dir, report.model, report.tiles, profile.machine,
+      report.streamed_home == Home::kHost ? "host to device" : "disk", profile.disk_gbps,
       profile.memory_gbps, profile.matmul_gflops, format_bytes(report.available_bytes));
 }
 
@@ -42,7 +43,9 @@ nlohmann::ordered_json session_json(const PlanReport& report, const PlannedSessi
       {"budget_bytes", plan.budget_bytes},
       {"streamable_bytes", plan.streamable_bytes},
       {"bytes_by_home",
-       {{"device", plan.resident_bytes}, {"host", 0}, {"disk", plan.streamed_bytes}}},
+       {{"device", plan.resident_bytes},
+        {"host", report.streamed_home == Home::kHost ? plan.streamed_bytes : 0},
+        {"disk", report.streamed_home == Home::kDisk ? plan.streamed_bytes : 0}}},
       {"read_bytes_per_pass", plan.read_bytes},
       {"requests_per_pass", plan.requests.size()},
       {"ring",
@@ -74,8 +77,9 @@ std::string plan_text(const PlanReport& report, const PlannedSession& session) {
   line("budget", fmt::format("{} of {} streamable ({:.4g} %)", format_bytes(plan.budget_bytes),
                              format_bytes(plan.streamable_bytes), 100 * session.percent));
   line("device", format_bytes(plan.resident_bytes) + " stay in fast memory");
-  line("disk", fmt::format("{} stream on every pass, in {} requests",
-                           format_bytes(plan.streamed_bytes), plan.requests.size()));
+  line(report.streamed_home == Home::kHost ? "host" : "disk",
+       fmt::format("{} stream on every pass, in {} requests", format_bytes(plan.streamed_bytes),
+                   plan.requests.size()));
   line("ring", plan.requests.empty() ? std::string("none: nothing streams")
                                      : fmt::format("{} slots of {}", plan.ring_requests,
                                                    format_bytes(plan.ring_slot_bytes)));

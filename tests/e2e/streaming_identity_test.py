@@ -76,6 +76,22 @@ class TinyModelTest(EndToEndTest):
                 self.assertEqual(planned["gpu_weights_percent"], 1.0)
                 self.assertEqual(planned["bytes_by_home"]["device"], plan["streamable_bytes"])
 
+    def test_a_memory_limit_leaves_room_for_more_sequences_at_a_lower_percentage(self):
+        engine = self.make_engine(GOLDEN / "odd_heads/hf", "limited", "float16",
+                                  ("--max_batch_size", "64"))
+
+        def largest_batch(*flags):
+            process = self.headrace("plan", "--engine_dir", engine, "--profile", self.profile,
+                                    "--json", *flags)
+            return {plan["gpu_weights_percent"]: plan["largest_batch"]
+                    for plan in json.loads(process.stdout)["plans"]}
+
+        everything = largest_batch()
+        limited = largest_batch("--gpu_memory_limit", "2M")
+        self.assertEqual(set(everything.values()), {64})
+        self.assertLess(limited[1.0], 64)
+        self.assertGreater(limited[0.2], limited[1.0])
+
     def test_bits_do_not_depend_on_the_batch(self):
         prompt = read_rows(GOLDEN / "linear_k75" / "prompt.csv")[0]
         engine = self.make_engine(GOLDEN / "linear_k75/hf", "batch", "bfloat16",

@@ -9,7 +9,7 @@ STAGES := build
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## install compilers and libraries (apt; nothing happens if they are there)
+deps: ## install compilers and libraries, for `make test` nvcc too (nothing happens if they are there)
 	@$(DEPS) $(STAGES)
 
 build: deps ## release build: build/bin/headrace and build/bin/trtllm-build (the default)

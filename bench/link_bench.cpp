@@ -59,7 +59,7 @@ double median(std::vector<double> values) {
 
 int run(int argc, char** argv) {
   const double percent = argc > 1 ? std::atof(argv[1]) : 0;
-  const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
+  const int rounds = std::max(1, argc > 2 ? std::atoi(argv[2]) : 5);
   SteadyClock clock;
   Trace trace(clock);
   ThreadPool pool(available_processors());

@@ -54,8 +54,10 @@ run_peer() {
   shift
   local layers=("$@") model=$work/model.gguf
   ((${#layers[@]})) || layers=(0 6 19 99)
-  [[ -s $model ]] ||
-    PYTHONPATH=$work/llama.cpp/gguf-py python3 "$root/bench/random_gguf.py" "$model"
+  if [[ ! -s $model ]]; then
+    PYTHONPATH=$work/llama.cpp/gguf-py python3 "$root/bench/random_gguf.py" "$model.part"
+    mv "$model.part" "$model"
+  fi
   for count in "${layers[@]}"; do
     "$work/build/bin/llama-batched-bench" -m "$model" -ngl "$count" -t "$(nproc)" -fit off -lm none \
       -c 9216 -b 2048 -ub 512 -npp 256 -ntg 32 -npl 1,32 --output-format jsonl 2>"$work/run.log" |

@@ -6,9 +6,13 @@
 #
 # tests      every test that needs a GPU
 # sanitizer  the small tests under compute-sanitizer: memcheck, racecheck, initcheck
-# figures    Llama-7B, float16: decode and prefill over percentages, beside the link and memory
-#            bandwidth measured in the same run
-# peers      Hugging Face accelerate with the same share of layers offloaded
+# figures    Llama-7B, float16: decode and prefill over percentages, beside the link measured in the
+#            same run (link_bench, if the build has it: -DHEADRACE_BENCH=ON)
+# load       an engine of 13.5 GB in the page cache: time to the first token
+# peers      Hugging Face accelerate with the same share of layers offloaded; llama.cpp, if LLAMA_CPP
+#            names the folder that bench/llama_cpp_gpu_peer.sh built
+# transformers  logits and tokens beside those of transformers on this GPU; with SmolLM2 if SMOLLM2 names
+#            its GGUF
 #
 # Each stage takes less than 8 minutes, prints a table and leaves DIR/STAGE.log; a stage whose log says
 # that it ended is not run again (remove the log to repeat it).
@@ -22,11 +26,11 @@ while (($#)); do
   case $1 in
     --build) build=$(realpath "$2"); shift 2 ;;
     --out) out=$2; shift 2 ;;
-    tests | sanitizer | figures | peers) stages+=("$1"); shift ;;
-    *) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    tests | sanitizer | figures | load | peers | transformers) stages+=("$1"); shift ;;
+    *) sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
   esac
 done
-((${#stages[@]})) || { echo "gpu_check: name a stage: tests, sanitizer, figures or peers" >&2; exit 2; }
+((${#stages[@]})) || { echo "gpu_check: name a stage (--help lists them)" >&2; exit 2; }
 mkdir -p "$out"
 headrace=$build/bin/headrace
 
@@ -39,7 +43,7 @@ fi
 stage_tests() { "$build/tests/gpu_test"; }
 
 stage_sanitizer() {
-  local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaElementwise*:CudaSession*.Canonical*'
+  local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaElementwise*:CudaSession*.Canonical*:CudaDecode*:CudaSampling*:CudaMemory*'
   local tool
   for tool in memcheck racecheck initcheck; do
     echo "== $tool"
@@ -52,11 +56,53 @@ bench() { "$headrace" bench --device cuda -m llama_7b --dtype float16 --csv --lo
 
 stage_figures() {
   cd "$out"
+  echo "== the link alone"
+  [[ ! -x $build/bin/link_bench ]] || "$build/bin/link_bench" 0 3
+  echo "== decode over percentages"
   bench --batch_size "1;32" --input_output_len "256,32" --gpu_weights_percent "0.0;0.2;0.5;1.0" \
     --max_batch_size 128 --warm_up 1 --num_runs 3 --duration 0
+  echo "== prefill in one pass: 16 x 512, then 128 x 512 token rows"
+  bench --batch_size 16 --input_output_len "512,1" --gpu_weights_percent "0.0;1.0" --max_batch_size 128 \
+    --warm_up 1 --num_runs 2 --duration 0
+  bench --batch_size 128 --input_output_len "512,1" --gpu_weights_percent "0.0" --max_batch_size 128 \
+    --max_num_tokens 65536 --warm_up 1 --num_runs 1 --duration 0
+  echo "== largest batches within 24 GB"
+  for case in "0.2 96" "1.0 64" "1.0 96"; do
+    read -r percent batch <<<"$case"
+    bench --batch_size "$batch" --input_output_len "256,2" --gpu_weights_percent "$percent" \
+      --max_batch_size 128 --gpu_memory_limit 24G --warm_up 0 --num_runs 1 --duration 0 || true
+  done
 }
 
-stage_peers() { python3 "$root/bench/accelerate_peer.py"; }
+stage_load() {
+  local engine
+  engine=$(mktemp -d)
+  echo "1,2,3" >"$engine/prompt.csv"
+  "$headrace" bench --device cuda -m llama_7b --dtype float16 --output_dir "$engine" --build_only
+  cat "$engine"/rank0.engine >/dev/null  # in the page cache now
+  for percent in 0.0 0.5 1.0; do
+    echo "== the first token at $percent"
+    time "$headrace" run --device cuda --engine_dir "$engine" --gpu_weights_percent "$percent" \
+      --input_file "$engine/prompt.csv" --max_output_len 1
+  done
+  rm -rf "$engine"
+}
+
+stage_peers() {
+  python3 "$root/bench/accelerate_peer.py"
+  if [[ -d ${LLAMA_CPP:-} ]]; then
+    "$root/bench/llama_cpp_gpu_peer.sh" run "$LLAMA_CPP"
+  else
+    echo "llama.cpp left out: LLAMA_CPP names no folder of bench/llama_cpp_gpu_peer.sh build"
+  fi
+}
+
+stage_transformers() {
+  local model=(--synthetic)
+  [[ -z ${SMOLLM2:-} ]] || model=(--gguf "$SMOLLM2")
+  python3 "$root/bench/transformers_check.py" --headrace "$headrace" --device cuda \
+    --work "$out/transformers" "${model[@]}"
+}
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
 for stage in "${stages[@]}"; do

@@ -229,10 +229,9 @@ class Bench {
         static_cast<double>(backend.used_memory_bytes().value_or(peak_memory_bytes())) / kGiga;
     result.compute_capability = backend.compute_capability();
     const MemoryReport memory = session.memory();
-    result.weights_memory_gb =
-        static_cast<double>(
-            memory.measured_weights_bytes.value_or(memory.weights_bytes + memory.ring_bytes)) /
-        kGiga;
+    result.weights_memory_gb = static_cast<double>(memory.measured_weights_bytes.value_or(
+                                   memory.weights_bytes + memory.ring_bytes)) /
+                               kGiga;
     result.build_seconds = engine_.build_seconds;
     const bool decoded = total.decode_passes > 0;  // prefill may be bound by arithmetic
     result.link_gb_per_s = static_cast<double>(decoded ? total.decode_stream.payload_bytes

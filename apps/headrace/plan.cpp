@@ -87,7 +87,9 @@ class Planner {
   }
 
   /// Whether host memory holds what the last plan streams from it.
-  void check_last() const { check_host_memory(report_.sessions.back().plan, available_memory_bytes()); }
+  void check_last() const {
+    check_host_memory(report_.sessions.back().plan, available_memory_bytes());
+  }
 
   const PlanReport& report() const { return report_; }
   bool streams() const { return engine_.build().weight_streaming; }

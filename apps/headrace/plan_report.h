@@ -26,7 +26,7 @@ struct PlanReport {
   uint64_t tiles = 0;
   int64_t batch_size = 1;
   int64_t sequence_tokens = 0;
-  int64_t max_batch_size = 0;  // the engine's
+  int64_t max_batch_size = 0;        // the engine's
   Home streamed_home = Home::kDisk;  // of what is not resident
   uint64_t available_bytes = 0;
   MachineProfile profile;

@@ -107,7 +107,7 @@ void BatchRun::forward() {
   const float* logits =
       resources_.model.forward({.ids = ids_, .sequences = rows_, .logit_rows = logit_rows_},
                                resources_.stream, resources_.embedding, resources_.kv);
-  if (take_likeliest(logits)) return;
+  if (take_best(logits)) return;
   for (size_t i = 0; i < owners_.size(); ++i) {
     const float* row = logits + i * host_logits_.size();
     resources_.backend.download(std::as_writable_bytes(std::span(host_logits_)),
@@ -116,26 +116,40 @@ void BatchRun::forward() {
   }
 }
 
-/// Whether somebody wants logits as such, not only the tokens that follow from them.
-bool BatchRun::wants_logits() const {
-  if (context_logits_ || (observer_ != nullptr && observer_->wants_logits())) return true;
-  return !std::ranges::all_of(
-      owners_, [](const LogitOwner& owner) { return owner.sequence->sampler.takes_likeliest(); });
+/// How many of the likeliest tokens of each row are all that anybody wants; 0 if somebody wants
+/// more than a backend finds, or logits as such.
+int64_t BatchRun::best_needed() const {
+  if (context_logits_ || (observer_ != nullptr && observer_->wants_logits())) return 0;
+  const int64_t most = std::min(kMostBestTokens, resources_.model.config().vocab_size - 1);
+  int64_t count = 0;
+  for (const LogitOwner& owner : owners_) {
+    const int64_t needed = owner.sequence->sampler.best_needed();
+    if (needed == 0 || needed > std::max<int64_t>(most, 1)) return 0;
+    count = std::max(count, needed);
+  }
+  return count;
 }
 
-/// Lets the backend choose the tokens, if that is all there is to do.
-bool BatchRun::take_likeliest(const float* logits) {
-  if (owners_.empty() || wants_logits()) return false;
-  likeliest_.resize(owners_.size());
-  if (!resources_.backend.likeliest_tokens(logits, resources_.model.config().vocab_size,
-                                           likeliest_)) {
+/// Lets the backend find the likeliest tokens, if they are all that is wanted.
+bool BatchRun::take_best(const float* logits) {
+  const int64_t count = best_needed();
+  if (count == 0) return false;
+  const auto row_size = static_cast<size_t>(count);
+  best_ids_.resize(owners_.size() * row_size);
+  best_logits_.resize(best_ids_.size());
+  log_sums_.resize(owners_.size());
+  const BestTokens best = {
+      .count = count, .ids = best_ids_, .logits = best_logits_, .log_sums = log_sums_};
+  if (!resources_.backend.best_tokens(logits, resources_.model.config().vocab_size, best)) {
     return false;
   }
   for (size_t i = 0; i < owners_.size(); ++i) {
     Sequence& sequence = *owners_[i].sequence;
-    const SampledToken token = {.id = likeliest_[i].id, .log_prob = likeliest_[i].log_prob};
-    sequence.sampler.take(token);
-    accept_token(sequence, token);
+    const auto needed = static_cast<size_t>(sequence.sampler.best_needed());
+    accept_token(sequence,
+                 sequence.sampler.sample_best(std::span(best_ids_).subspan(i * row_size, needed),
+                                              std::span(best_logits_).subspan(i * row_size, needed),
+                                              log_sums_[i]));
   }
   return true;
 }

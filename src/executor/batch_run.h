@@ -57,8 +57,8 @@ class BatchRun {
   void clear_pass();
   void add_rows(Sequence& sequence, std::span<const int32_t> ids, bool all_logits);
   void forward();
-  bool take_likeliest(const float* logits);
-  bool wants_logits() const;
+  bool take_best(const float* logits);
+  int64_t best_needed() const;
   void take_logits(Sequence& sequence, int64_t position, std::span<const float> logits);
   void accept_token(Sequence& sequence, const SampledToken& sampled);
 
@@ -78,7 +78,9 @@ class BatchRun {
   std::vector<int32_t> logit_rows_;
   std::vector<LogitOwner> owners_;  // of logit_rows_
   std::vector<float> host_logits_;  // one row
-  std::vector<LikeliestToken> likeliest_;
+  std::vector<int32_t> best_ids_;   // of a pass: what backend.best_tokens() found
+  std::vector<float> best_logits_;
+  std::vector<float> log_sums_;
 };
 
 }  // namespace headrace

@@ -24,6 +24,12 @@ std::unique_ptr<KvCache> make_kv(const Engine& engine, const SessionLimits& limi
       backend.allocate(static_cast<size_t>(blocks) * shape.block_bytes(), "KV cache"));
 }
 
+/// Nothing where there is no measurement, or others gave more back meanwhile.
+std::optional<uint64_t> grown_by(std::optional<uint64_t> before, std::optional<uint64_t> after) {
+  if (!before || !after || *after < *before) return std::nullopt;
+  return *after - *before;
+}
+
 Engine open_engine(const SessionOptions& options, Context& context) {
   if (options.synthetic) return Engine::synthetic(*options.synthetic);
   return Engine::open(context.fs, options.engine_dir);
@@ -97,7 +103,7 @@ void Session::load_weights() {
   check_host_memory(plan_, available_memory_bytes());
   const auto used_before = backend_->used_memory_bytes();
   stream_ = std::make_unique<WeightStream>(engine_, plan_, options_.stream, *backend_, context_);
-  if (used_before) measured_weights_bytes_ = *backend_->used_memory_bytes() - *used_before;
+  measured_weights_bytes_ = grown_by(used_before, backend_->used_memory_bytes());
   embedding_ = std::make_unique<EmbeddingReader>(engine_, *stream_);
   stream_->load_resident();
 }

@@ -48,7 +48,8 @@ struct MemoryReport {
   uint64_t vectors_bytes = 0;  // norms and biases
   uint64_t kv_bytes = 0;
   uint64_t scratch_bytes = 0;  // activations, logits, kernel workspace
-  /// What weights and ring took of a device's memory, by its driver; nothing where there is none.
+  /// What weights and ring took of a device's memory, by its driver, which counts other processes
+  /// too; nothing where there is none.
   std::optional<uint64_t> measured_weights_bytes = {};
   uint64_t total_bytes() const {
     return weights_bytes + ring_bytes + vectors_bytes + kv_bytes + scratch_bytes;

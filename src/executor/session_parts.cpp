@@ -106,12 +106,16 @@ WeightBudget automatic_budget(uint64_t available, uint64_t ring, uint64_t stream
 void check_host_memory(const Plan& plan, uint64_t available) {
   const bool from_host = std::ranges::find(plan.homes, Home::kHost) != plan.homes.end();
   if (!from_host || plan.read_bytes <= available) return;
-  const double fits = static_cast<double>(available) / static_cast<double>(plan.streamable_bytes);
+  // What streams is read with its padding; a hundredth more covers where whole tiles fall.
+  const double padding =
+      static_cast<double>(plan.read_bytes) / static_cast<double>(plan.streamed_bytes);
+  const double fits =
+      static_cast<double>(available) / (static_cast<double>(plan.streamable_bytes) * padding);
   fail(ErrorCode::kOutOfMemory,
        "[session] the weights that stream need {} of host memory, pinned; {} are available: "
        "--gpu_weights_percent {:.2f} or more fits",
        format_bytes(plan.read_bytes), format_bytes(available),
-       std::ceil(100.0 * (1.0 - std::min(1.0, fits))) / 100.0);
+       std::min(1.0, std::ceil(100.0 * (1.0 - std::min(1.0, fits)) + 1.0) / 100.0));
 }
 
 Home streamed_home(const Backend& backend) {

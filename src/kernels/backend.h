@@ -50,8 +50,8 @@ struct SequenceRows {
 
 /// Rotates Q (in place) and K of a fused qkv [tokens, (heads + 2 kv_heads) * head_dim] float32, in
 /// the half-split ("neox") pairing (i, i + head_dim / 2), then stores K and V in the cache, rounded
-/// to its dtype. cos and sin are [tokens, head_dim / 2] float32. Q is meant for attention() over the
-/// same rows: a backend may rotate it there instead, and leave qkv as it was.
+/// to its dtype. cos and sin are [tokens, head_dim / 2] float32. Q is meant for attention() over
+/// the same rows: a backend may rotate it there instead, and leave qkv as it was.
 struct RopeStoreArgs {
   int64_t tokens = 0;
   int64_t heads = 0;
@@ -96,11 +96,17 @@ struct PassLimits {
   int64_t canonical_rows = 0;
 };
 
-/// The most likely token of a row of logits, and its probability's natural logarithm.
-struct LikeliestToken {
-  int32_t id = 0;
-  float log_prob = 0;
+/// The most likely tokens of rows of logits, `count` of each: for row r they are [r * count, (r +
+/// 1) * count), the largest logit first, and of equal ones the smaller id.
+struct BestTokens {
+  int64_t count = 1;
+  std::span<int32_t> ids;
+  std::span<float> logits;
+  std::span<float> log_sums;  // by row: ln(sum of exp(logit - the largest logit))
 };
+
+/// Largest count of BestTokens.
+inline constexpr int64_t kMostBestTokens = 128;
 
 /// Where the mathematics happens: a few coarse ops over memory that the backend allocated. Ops are
 /// enqueued in order; synchronize() waits for all of them (on the CPU backends each op has finished
@@ -146,11 +152,10 @@ class Backend {
   /// the block tables do not change until the pass has ended.
   virtual void begin_pass(std::span<const SequenceRows> /*sequences*/) {}
 
-  /// Chooses the likeliest token of each row of logits [tokens.size(), vocab], the smallest id
-  /// among equals, and waits for the result. False if this backend leaves that to the host. A NaN
-  /// or +infinity among the logits gives a log_prob that is not finite.
-  virtual bool likeliest_tokens(const float* /*logits*/, int64_t /*vocab*/,
-                                std::span<LikeliestToken> /*tokens*/) {
+  /// Finds the likeliest tokens of logits [best.log_sums.size(), vocab], and waits for the result.
+  /// False if this backend leaves that to the host. A NaN or +infinity among a row's logits gives a
+  /// log_sum that is not finite. REQUIRES: 1 <= best.count <= min(vocab, kMostBestTokens).
+  virtual bool best_tokens(const float* /*logits*/, int64_t /*vocab*/, const BestTokens& /*best*/) {
     return false;
   }
 

@@ -118,7 +118,7 @@ void make_requests(const Manifest& manifest, const std::vector<bool>& resident,
       const auto bytes_to = [&](uint32_t tile) {
         return page_end(manifest.tiles[tile]) - manifest.tiles[begin].offset;
       };
-      // As few requests as the limit allows, of nearly the same size.
+      // About as few requests as the limit allows, of nearly the same size.
       const uint64_t left = bytes_to(end - 1);
       const uint64_t share = left / ((left + limit - 1) / limit);
       uint32_t next = begin + 1;

@@ -14,6 +14,20 @@ namespace {
 
 constexpr size_t kFirstCandidates = 256;  // top_p looks at so many of the most likely tokens first
 
+/// Orders token ids: the larger logit first, and of equal ones the smaller id.
+class Likelier {
+ public:
+  explicit Likelier(std::span<const float> logits) : logits_(logits) {}
+  bool operator()(int32_t a, int32_t b) const {
+    const float logit_a = logits_[static_cast<size_t>(a)];
+    const float logit_b = logits_[static_cast<size_t>(b)];
+    return logit_a != logit_b ? logit_a > logit_b : a < b;
+  }
+
+ private:
+  std::span<const float> logits_;
+};
+
 }  // namespace
 
 Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
@@ -44,16 +58,26 @@ SampledToken Sampler::sample(std::span<const float> logits) {
   return token;
 }
 
-bool Sampler::takes_likeliest() const { return greedy_ && !penalised() && !suppresses_end(); }
+int64_t Sampler::best_needed() const {
+  if (penalised() || suppresses_end()) return 0;
+  return greedy_ ? 1 : params_.top_k;
+}
 
-void Sampler::take(const SampledToken& token) {
-  HR_CHECK(takes_likeliest());
-  if (!std::isfinite(token.log_prob)) {
+SampledToken Sampler::sample_best(std::span<const int32_t> ids, std::span<const float> logits,
+                                  float log_sum) {
+  HR_CHECK(best_needed() == static_cast<int64_t>(ids.size()) && ids.size() == logits.size());
+  if (!std::isfinite(log_sum)) {
     fail(ErrorCode::kInvalidArgument,
          "[sampling] a logit is not a number or infinite: the model's weights may be damaged "
          "(headrace inspect --verify)");
   }
+  const size_t chosen =
+      greedy_ ? 0 : draw_from_sorted(logits, uniform_at(params_.random_seed, position_));
+  const double log_prob = static_cast<double>(logits[chosen]) - static_cast<double>(logits[0]) -
+                          static_cast<double>(log_sum);
+  const SampledToken token = {.id = ids[chosen], .log_prob = static_cast<float>(log_prob)};
   add(token);
+  return token;
 }
 
 void Sampler::add(const SampledToken& token) {
@@ -85,74 +109,87 @@ std::span<const float> Sampler::adjust(std::span<const float> logits) {
   return adjusted_;
 }
 
+double Sampler::weight(float logit, float maximum) const {
+  return static_cast<double>(exp_nonpositive((logit - maximum) / params_.temperature));
+}
+
 int32_t Sampler::draw(std::span<const float> logits, float maximum) {
   const double random = uniform_at(params_.random_seed, position_);
-  const bool all = params_.top_k == 0 || static_cast<size_t>(params_.top_k) >= logits.size();
-  const bool nucleus = params_.top_p > 0 && params_.top_p < 1;
-  return all && !nucleus ? draw_from_all(logits, maximum, random)
-                         : draw_from_best(logits, maximum, random);
+  const auto k = static_cast<size_t>(params_.top_k);
+  if (k == 0 || k >= logits.size()) {
+    return nucleus() ? draw_from_nucleus(logits, maximum, random)
+                     : draw_from_all(logits, maximum, random);
+  }
+  order_.resize(logits.size());
+  std::iota(order_.begin(), order_.end(), 0);
+  std::partial_sort(order_.begin(), order_.begin() + static_cast<ptrdiff_t>(k), order_.end(),
+                    Likelier(logits));
+  best_.clear();
+  for (size_t i = 0; i < k; ++i) best_.push_back(logits[static_cast<size_t>(order_[i])]);
+  return order_[draw_from_sorted(best_, random)];
 }
 
 int32_t Sampler::draw_from_all(std::span<const float> logits, float maximum, double random) const {
-  const auto weight = [&](float logit) {
-    return static_cast<double>(exp_nonpositive((logit - maximum) / params_.temperature));
-  };
   double total = 0;
-  for (const float logit : logits) total += weight(logit);
+  for (const float logit : logits) total += weight(logit, maximum);
   // The same sums in the same order: the last of them is the total, which the threshold stays
   // below.
   const double threshold = random * total;
   double sum = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
-    sum += weight(logits[i]);
+    sum += weight(logits[i], maximum);
     if (threshold < sum) return static_cast<int32_t>(i);
   }
   check_failed("threshold < sum", __FILE__, __LINE__);
 }
 
-int32_t Sampler::draw_from_best(std::span<const float> logits, float maximum, double random) {
-  const auto weight = [&](int32_t id) {
-    return static_cast<double>(
-        exp_nonpositive((logits[static_cast<size_t>(id)] - maximum) / params_.temperature));
-  };
-  const auto likelier = [&](int32_t a, int32_t b) {
-    const float logit_a = logits[static_cast<size_t>(a)];
-    const float logit_b = logits[static_cast<size_t>(b)];
-    return logit_a != logit_b ? logit_a > logit_b : a < b;
-  };
-  order_.resize(logits.size());
-  std::iota(order_.begin(), order_.end(), 0);
-  const bool nucleus = params_.top_p > 0 && params_.top_p < 1;
-  size_t limit = logits.size();
+/// Draws one of `logits`, the largest first; returns its index.
+size_t Sampler::draw_from_sorted(std::span<const float> logits, double random) const {
   double total = 0;
-  if (params_.top_k > 0) {
-    limit = std::min(limit, static_cast<size_t>(params_.top_k));
-    std::nth_element(order_.begin(), order_.begin() + static_cast<ptrdiff_t>(limit - 1),
-                     order_.end(), likelier);
-  }
-  for (size_t i = 0; i < limit; ++i) total += weight(order_[i]);
-  const double wanted = nucleus ? static_cast<double>(params_.top_p) * total : total;
-
-  // Sorts the head of the list, a longer one each time, until it holds what is wanted.
+  for (const float logit : logits) total += weight(logit, logits[0]);
+  const double wanted = nucleus() ? static_cast<double>(params_.top_p) * total : total;
   double sum = 0;
   size_t kept = 0;
-  size_t sorted = 0;
-  while (kept < limit && (kept == 0 || sum < wanted)) {
-    if (kept == sorted) {
-      const size_t next = std::min(limit, sorted == 0 ? kFirstCandidates : sorted * 4);
-      const auto begin = order_.begin() + static_cast<ptrdiff_t>(sorted);
-      const auto middle = order_.begin() + static_cast<ptrdiff_t>(next);
-      const auto end = order_.begin() + static_cast<ptrdiff_t>(limit);
-      if (middle != end) std::nth_element(begin, middle, end, likelier);
-      std::sort(begin, middle, likelier);
-      sorted = next;
-    }
-    sum += weight(order_[kept++]);
+  while (kept < logits.size() && (kept == 0 || sum < wanted)) {
+    sum += weight(logits[kept++], logits[0]);
   }
   const double threshold = random * sum;
   double running = 0;
   for (size_t i = 0; i < kept; ++i) {
-    running += weight(order_[i]);
+    running += weight(logits[i], logits[0]);
+    if (threshold < running) return i;
+  }
+  check_failed("threshold < running", __FILE__, __LINE__);
+}
+
+/// Without top_k: sorts the head of the list, a longer one each time, until it holds top_p.
+int32_t Sampler::draw_from_nucleus(std::span<const float> logits, float maximum, double random) {
+  order_.resize(logits.size());
+  std::iota(order_.begin(), order_.end(), 0);
+  const auto weight_of = [&](int32_t id) {
+    return weight(logits[static_cast<size_t>(id)], maximum);
+  };
+  double total = 0;
+  for (const float logit : logits) total += weight(logit, maximum);
+  const double wanted = static_cast<double>(params_.top_p) * total;
+  double sum = 0;
+  size_t kept = 0;
+  size_t sorted = 0;
+  while (kept < order_.size() && (kept == 0 || sum < wanted)) {
+    if (kept == sorted) {
+      const size_t next = std::min(order_.size(), sorted == 0 ? kFirstCandidates : sorted * 4);
+      const auto begin = order_.begin() + static_cast<ptrdiff_t>(sorted);
+      const auto middle = order_.begin() + static_cast<ptrdiff_t>(next);
+      if (middle != order_.end()) std::nth_element(begin, middle, order_.end(), Likelier(logits));
+      std::sort(begin, middle, Likelier(logits));
+      sorted = next;
+    }
+    sum += weight_of(order_[kept++]);
+  }
+  const double threshold = random * sum;
+  double running = 0;
+  for (size_t i = 0; i < kept; ++i) {
+    running += weight_of(order_[i]);
     if (threshold < running) return order_[i];
   }
   check_failed("threshold < running", __FILE__, __LINE__);

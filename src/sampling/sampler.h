@@ -32,12 +32,15 @@ class Sampler {
   /// token.
   SampledToken sample(std::span<const float> logits);
 
-  /// Whether sample() would take the likeliest token as the logits stand, so that whoever has them
-  /// may choose it.
-  bool takes_likeliest() const;
-  /// Adds a token that was chosen so. Error{kInvalidArgument} if its log_prob is not a number:
-  /// there was a NaN or +infinity among the logits.
-  void take(const SampledToken& token);
+  /// How many of the likeliest tokens are enough to choose the next one from; 0 if it takes all
+  /// logits.
+  int64_t best_needed() const;
+  /// sample() from the best_needed() likeliest tokens, the largest logit first, and of equal ones
+  /// the smaller id; `log_sum` is ln(sum of exp(logit - the largest logit)) over all tokens.
+  /// Error{kInvalidArgument} if that is not a number: there was a NaN or +infinity among the
+  /// logits.
+  SampledToken sample_best(std::span<const int32_t> ids, std::span<const float> logits,
+                           float log_sum);
 
   /// Tokens chosen so far.
   int64_t generated() const { return generated_; }
@@ -51,7 +54,10 @@ class Sampler {
   std::span<const float> adjust(std::span<const float> logits);
   int32_t draw(std::span<const float> logits, float maximum);
   int32_t draw_from_all(std::span<const float> logits, float maximum, double random) const;
-  int32_t draw_from_best(std::span<const float> logits, float maximum, double random);
+  int32_t draw_from_nucleus(std::span<const float> logits, float maximum, double random);
+  size_t draw_from_sorted(std::span<const float> logits, double random) const;
+  bool nucleus() const { return params_.top_p > 0 && params_.top_p < 1; }
+  double weight(float logit, float maximum) const;
 
   const SamplingParams params_;
   const bool greedy_;
@@ -62,6 +68,7 @@ class Sampler {
   std::unordered_map<int32_t, int32_t> counts_;  // kept only if there is a penalty
   std::vector<float> adjusted_;                  // scratch: logits after penalties
   std::vector<int32_t> order_;                   // scratch: token ids, the most likely first
+  std::vector<float> best_;                      // scratch: logits in that order
 };
 
 }  // namespace headrace

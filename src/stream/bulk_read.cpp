@@ -1,7 +1,7 @@
 #include "stream/bulk_read.h"
 
 #include <array>
-#include <optional>
+#include <exception>
 #include <vector>
 
 #include "base/progress.h"
@@ -25,20 +25,14 @@ class BulkReader {
 
   bool busy() const { return in_flight_ > 0 || (started_ < pieces_.size() && !failure_); }
   uint64_t read_bytes() const { return read_bytes_; }
-  const std::optional<Error>& failure() const { return failure_; }
+  const std::exception_ptr& failure() const { return failure_; }
 
   void start_some() {
     while (in_flight_ < link_.depth() && started_ < pieces_.size() && !failure_) {
-      const BulkPiece& piece = pieces_[started_];
-      places_[started_] = target_.place(started_);
-      const int error = link_.start({.offset = piece.offset,
-                                     .to = {places_[started_], piece.size_bytes},
-                                     .tag = static_cast<uint32_t>(started_)});
-      if (error == 0) {
-        ++started_;
-        ++in_flight_;
-      } else {
-        failure_ = check_.check(piece.first_tile, piece.tile_count, nullptr, error);
+      try {
+        start(static_cast<uint32_t>(started_));
+      } catch (...) {
+        failure_ = std::current_exception();
       }
     }
   }
@@ -46,33 +40,48 @@ class BulkReader {
   void wait_for_some() {
     if (in_flight_ == 0) return;
     std::array<Completion, kAtOnce> completions;
-    std::array<std::optional<Error>, kAtOnce> failures;
     const size_t count = link_.wait(completions);
-    if (!failure_) {
-      pool_.parallel_for(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
-        for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-          const BulkPiece& piece = pieces_[completions[i].tag];
-          failures[i] = check_.check(piece.first_tile, piece.tile_count,
-                                     places_[completions[i].tag], completions[i].error);
-        }
-      });
+    in_flight_ -= static_cast<int>(count);
+    if (failure_) return;
+    try {
+      take(std::span(completions).first(count));
+    } catch (...) {
+      failure_ = std::current_exception();  // thrown when nothing is in flight any more
     }
-    for (size_t i = 0; i < count; ++i) finish(completions[i].tag, failures[i]);
   }
 
  private:
   static constexpr size_t kAtOnce = 64;  // completions
 
-  void finish(uint32_t piece, const std::optional<Error>& failure) {
-    --in_flight_;
-    if (!failure_) failure_ = failure;
-    if (failure_) return;
-    read_bytes_ += pieces_[piece].size_bytes;
-    try {
-      target_.arrived(piece, places_[piece]);
-    } catch (const Error& error) {
-      failure_ = error;  // thrown when nothing is in flight any more
+  void start(uint32_t index) {
+    const BulkPiece& piece = pieces_[index];
+    places_[index] = target_.place(index);
+    const int error = link_.start(
+        {.offset = piece.offset, .to = {places_[index], piece.size_bytes}, .tag = index});
+    if (error != 0) check(index, error);
+    ++started_;
+    ++in_flight_;
+  }
+
+  void take(std::span<const Completion> completions) {
+    pool_.parallel_for(static_cast<int64_t>(completions.size()), 1,
+                       [&](int64_t begin, int64_t end) {
+                         for (int64_t i = begin; i < end; ++i) {
+                           const Completion& completion = completions[static_cast<size_t>(i)];
+                           check(completion.tag, completion.error);
+                         }
+                       });
+    for (const Completion& completion : completions) {
+      read_bytes_ += pieces_[completion.tag].size_bytes;
+      target_.arrived(completion.tag, places_[completion.tag]);
     }
+  }
+
+  /// Throws what is wrong with a piece that arrived, or did not.
+  void check(uint32_t index, int error) const {
+    const BulkPiece& piece = pieces_[index];
+    const auto failure = check_.check(piece.first_tile, piece.tile_count, places_[index], error);
+    if (failure) throw Error(*failure);
   }
 
   const std::span<const BulkPiece> pieces_;
@@ -84,7 +93,7 @@ class BulkReader {
   size_t started_ = 0;
   int in_flight_ = 0;
   uint64_t read_bytes_ = 0;
-  std::optional<Error> failure_;
+  std::exception_ptr failure_;
 };
 
 }  // namespace
@@ -104,7 +113,7 @@ uint64_t bulk_read(std::span<const BulkPiece> pieces, Link& link, TileCheck& che
     context.progress.update(reader.read_bytes());
   }
   context.progress.finish();
-  if (reader.failure()) throw Error(*reader.failure());
+  if (reader.failure()) std::rethrow_exception(reader.failure());
   return reader.read_bytes();
 }
 

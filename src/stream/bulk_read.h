@@ -29,7 +29,8 @@ struct BulkTarget {
 };
 
 /// Reads all pieces, as many requests deep as the link goes, and checks them on the context's pool,
-/// showing progress under `title`. Returns the bytes read. Throws what failed, when nothing is in flight any more.
+/// showing progress under `title`. Returns the bytes read. Throws what failed, when nothing is in
+/// flight any more.
 uint64_t bulk_read(std::span<const BulkPiece> pieces, Link& link, TileCheck& check,
                    const BulkTarget& target, const char* title, Context& context);
 

@@ -13,8 +13,8 @@
 
 namespace headrace {
 
-/// Decides whether tiles that arrived may be used, and words what is wrong with them. Several threads
-/// may check at once, as long as no tile is checked by two.
+/// Decides whether tiles that arrived may be used, and words what is wrong with them. Several
+/// threads may check at once, as long as no tile is checked by two.
 class TileCheck {
  public:
   /// `source` names what the tiles came from.

@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -113,8 +116,8 @@ TEST(CudaMatmul, MatrixClassIsBatchInvariantAndClose) {
 
 void expect_reference_bits(const AttentionProblem& problem, int64_t block_tokens, int64_t chunk) {
   const auto expected = problem.run(*make_reference_backend(), 16, 1000);
-  EXPECT_TRUE(equal_elements(AttentionProblem::kOutDType, expected,
-                             problem.run(cuda(), block_tokens, chunk)))
+  EXPECT_TRUE(
+      equal_elements(problem.out_dtype(), expected, problem.run(cuda(), block_tokens, chunk)))
       << "block " << block_tokens << " chunk " << chunk;
 }
 
@@ -166,6 +169,31 @@ TEST(CudaAttention, StrangeValuesGiveTheReferenceBits) {
   }
 }
 
+// Head sizes and 16-bit results that decode has a kernel of its own for.
+TEST(CudaDecode, ContextsAndBlockSizesGiveTheReferenceBits) {
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const int64_t head_dim : {64, 128}) {
+      const AttentionProblem long_ones({.heads = 3, .kv_heads = 1, .head_dim = head_dim}, dtype,
+                                       {600, 257, 256}, Numbers(2), dtype);
+      expect_reference_bits(long_ones, 64, 1);
+      // Sequences of one row beside others.
+      const AttentionProblem mixed({.heads = 4, .kv_heads = 2, .head_dim = head_dim}, dtype,
+                                   {70, 1, 33, 2}, Numbers(5), dtype);
+      for (const int64_t block : {8, 16, 24, 32, 128}) {
+        for (const int64_t chunk : {1, 32}) expect_reference_bits(mixed, block, chunk);
+      }
+    }
+  }
+}
+
+TEST(CudaDecode, StrangeValuesGiveTheReferenceBits) {
+  for (const Data data : {Data::kWild, Data::kBroken}) {
+    const AttentionProblem problem({.heads = 4, .kv_heads = 2, .head_dim = 64}, DType::kFloat16,
+                                   {280, 40}, Numbers(4, data), DType::kFloat16);
+    expect_reference_bits(problem, 16, 1);
+  }
+}
+
 TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
   const auto reference = make_reference_backend();
   for (const DType dtype : kAllDTypes) {
@@ -196,25 +224,44 @@ TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
   }
 }
 
-TEST(CudaSampling, LikeliestTokensAreTheLargestLogits) {
+TEST(CudaSampling, BestTokensAreTheLargestLogits) {
   for (const int64_t vocab : {1, 5, 1003, 32000, 128256}) {
     Numbers numbers(static_cast<uint32_t>(vocab));
     constexpr int64_t kRows = 5;
     std::vector<float> logits = numbers.floats(static_cast<size_t>(kRows * vocab));
     logits[static_cast<size_t>(vocab - 1)] = 50.0f;
-    if (vocab > 4)
+    if (vocab > 4) {
+      // Equal logits, at the top and, in the last row, everywhere; zeros of both signs.
       logits[static_cast<size_t>(vocab + 2)] = logits[static_cast<size_t>(vocab + 4)] = 9;
-    std::vector<LikeliestToken> tokens(kRows);
-    ASSERT_TRUE(cuda().likeliest_tokens(logits.data(), vocab, tokens));
-    for (int64_t row = 0; row < kRows; ++row) {
-      const float* begin = logits.data() + row * vocab;
-      const float* largest = std::max_element(begin, begin + vocab);
-      double sum = 0;
-      for (int64_t i = 0; i < vocab; ++i) {
-        sum += std::exp(static_cast<double>(begin[i]) - static_cast<double>(*largest));
+      std::fill(logits.end() - vocab, logits.end(), -1.5f);
+      logits[static_cast<size_t>(2 * vocab)] = 0.0f;
+      logits[static_cast<size_t>(2 * vocab + 1)] = -0.0f;
+    }
+    for (const int64_t count : {1, 2, 50, 128}) {
+      if (count > vocab) continue;
+      std::vector<int32_t> ids(static_cast<size_t>(kRows * count));
+      std::vector<float> values(ids.size());
+      std::vector<float> log_sums(kRows);
+      ASSERT_TRUE(
+          cuda().best_tokens(logits.data(), vocab,
+                             {.count = count, .ids = ids, .logits = values, .log_sums = log_sums}));
+      for (int64_t row = 0; row < kRows; ++row) {
+        const float* begin = logits.data() + row * vocab;
+        std::vector<int32_t> order(static_cast<size_t>(vocab));
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(),
+                         [&](int32_t a, int32_t b) { return begin[a] > begin[b]; });
+        double sum = 0;
+        for (int64_t i = 0; i < vocab; ++i) {
+          sum += std::exp(static_cast<double>(begin[i]) - static_cast<double>(begin[order[0]]));
+        }
+        EXPECT_NEAR(log_sums[static_cast<size_t>(row)], std::log(sum), 1e-4);
+        for (int64_t i = 0; i < count; ++i) {
+          const auto at = static_cast<size_t>(row * count + i);
+          EXPECT_EQ(ids[at], order[static_cast<size_t>(i)]) << "row " << row << " place " << i;
+          EXPECT_EQ(values[at], begin[ids[at]]);
+        }
       }
-      EXPECT_EQ(tokens[static_cast<size_t>(row)].id, largest - begin);
-      EXPECT_NEAR(tokens[static_cast<size_t>(row)].log_prob, -std::log(sum), 1e-4);
     }
   }
 }

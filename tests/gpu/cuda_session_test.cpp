@@ -214,18 +214,49 @@ TEST_F(CudaSessionTest, FusedDecodeHasTheBitsOfTheCpu) {
   }
 }
 
+// So many heads and sequences that a block takes several splits.
+TEST_F(CudaSessionTest, FusedDecodeOfManyHasTheBitsOfTheCpu) {
+  TinyModel shape;
+  shape.num_attention_heads = 64;
+  shape.num_key_value_heads = 8;
+  shape.head_size = 64;
+  shape.hidden_size = 64;
+  shape.num_hidden_layers = 1;
+  shape.max_position_embeddings = 640;
+  shape.max_batch_size = 40;
+  shape.tokens_per_block = 32;
+  const std::string engine = make_tiny_engine(shape, directory_ / "engine");
+  const auto requests = prompts(40, 255, 3);
+  SessionOptions gpu = options(engine);
+  gpu.limits.max_sequences = 40;
+  gpu.limits.context_logits = false;
+  SessionOptions cpu = gpu;
+  cpu.device = "cpu";
+  EXPECT_EQ(generate(gpu, requests).logits, generate(cpu, requests).logits);
+}
+
+// Greedy, top_k with and without top_p, and what the device leaves to the host.
 TEST_F(CudaSessionTest, TheDeviceChoosesTheSameTokensAsTheHost) {
   const std::string engine = make_tiny_engine({}, directory_ / "engine");
-  const auto requests = prompts(4, 9, 12);
+  auto requests = prompts(4, 9, 12);
   SessionOptions some = options(engine);
   some.limits.max_sequences = 4;
   some.budget.percent = 0.2;
-  const Outcome by_host = generate(some, requests);
-  some.limits.context_logits = false;
-  TestContext context(2);
-  const auto session = Session::open(some, context.context);
-  const auto results = session->generate(requests);
-  for (size_t i = 0; i < results.size(); ++i) EXPECT_EQ(results[i].tokens, by_host.tokens[i]);
+  const auto compare = [&] {
+    some.limits.context_logits = true;
+    const Outcome by_host = generate(some, requests);
+    some.limits.context_logits = false;
+    TestContext context(2);
+    const auto session = Session::open(some, context.context);
+    const auto results = session->generate(requests);
+    for (size_t i = 0; i < results.size(); ++i) EXPECT_EQ(results[i].tokens, by_host.tokens[i]);
+  };
+  compare();
+  requests[1].sampling = {.temperature = 1.5f, .top_k = 40, .random_seed = 3};
+  requests[2].sampling = {.temperature = 2.0f, .top_k = 128, .top_p = 0.9f, .random_seed = 4};
+  compare();
+  requests[3].sampling = {.temperature = 2.0f, .top_k = 0, .top_p = 0.9f, .random_seed = 5};
+  compare();
 }
 
 /// Bytes of memory that this process holds, and of it what is pinned.

@@ -143,11 +143,10 @@ void MirroredBackend::attention(const AttentionArgs& args) {
   fetch(args.out, out);
 }
 
-bool MirroredBackend::likeliest_tokens(const float* logits, int64_t vocab,
-                                       std::span<LikeliestToken> tokens) {
-  const auto rows = static_cast<int64_t>(tokens.size());
+bool MirroredBackend::best_tokens(const float* logits, int64_t vocab, const BestTokens& best) {
+  const auto rows = static_cast<int64_t>(best.log_sums.size());
   const Buffer mirrored = mirror(logits, bytes_of(rows * vocab, sizeof(float)));
-  return device_->likeliest_tokens(mirrored.floats(), vocab, tokens);
+  return device_->best_tokens(mirrored.floats(), vocab, best);
 }
 
 }  // namespace headrace::testing

@@ -42,8 +42,7 @@ class MirroredBackend : public Backend {
   void attention(const AttentionArgs& args) override;
   void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width, DType out_dtype,
                      std::byte* out) override;
-  bool likeliest_tokens(const float* logits, int64_t vocab,
-                        std::span<LikeliestToken> tokens) override;
+  bool best_tokens(const float* logits, int64_t vocab, const BestTokens& best) override;
 
  private:
   /// A copy of host bytes in device memory.

@@ -19,8 +19,9 @@ struct Heads {
 /// passes of any chunk size.
 class AttentionProblem {
  public:
-  AttentionProblem(const Heads& heads, DType dtype, std::vector<int64_t> lengths, Numbers numbers)
-      : heads_(heads), dtype_(dtype), lengths_(std::move(lengths)) {
+  AttentionProblem(const Heads& heads, DType dtype, std::vector<int64_t> lengths, Numbers numbers,
+                   DType out_dtype = kOutDType)
+      : heads_(heads), dtype_(dtype), out_dtype_(out_dtype), lengths_(std::move(lengths)) {
     for (const int64_t length : lengths_) {
       const auto rows = static_cast<size_t>(length);
       qkv_.push_back(numbers.floats(rows * static_cast<size_t>(heads.width())));
@@ -58,6 +59,7 @@ class AttentionProblem {
   const std::vector<float>& cos(size_t sequence) const { return cos_[sequence]; }
   const std::vector<float>& sin(size_t sequence) const { return sin_[sequence]; }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(heads_.head_dim)); }
+  DType out_dtype() const { return out_dtype_; }
   static constexpr DType kOutDType = DType::kFloat32;
 
  private:
@@ -91,7 +93,8 @@ class AttentionProblem {
                             .sin = sin.data(),
                             .sequences = sequences,
                             .kv = cache.layer(0)});
-    const auto row_bytes = static_cast<size_t>(heads_.heads * heads_.head_dim) * 4;
+    const auto row_bytes =
+        static_cast<size_t>(heads_.heads * heads_.head_dim) * dtype_size(out_dtype_);
     std::vector<std::byte> out(static_cast<size_t>(tokens) * row_bytes);
     backend.attention({.tokens = tokens,
                        .heads = heads_.heads,
@@ -102,7 +105,7 @@ class AttentionProblem {
                        .qkv_stride = heads_.width(),
                        .sequences = sequences,
                        .kv = cache.layer(0),
-                       .out_dtype = kOutDType,
+                       .out_dtype = out_dtype_,
                        .out = out.data()});
     for (size_t i = 0; i < sequences.size(); ++i) {
       const auto begin = out.begin() + static_cast<std::ptrdiff_t>(
@@ -120,6 +123,7 @@ class AttentionProblem {
 
   Heads heads_;
   DType dtype_;
+  DType out_dtype_;
   std::vector<int64_t> lengths_;
   std::vector<std::vector<float>> qkv_;
   std::vector<std::vector<float>> cos_;

@@ -5,11 +5,13 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include "sampling/softmax.h"
 #include "tests/support/error_matchers.h"
 
 namespace headrace {
@@ -121,6 +123,44 @@ TEST(Sampler, DrawsFromTheBest) {
   expect_distribution(bumpy_logits(30), {.top_k = 8, .top_p = 0.6f});
   expect_distribution(bumpy_logits(30), {.top_k = 0, .top_p = 1e-6f});
   expect_distribution(std::vector<float>(10, 1.0f), {.top_k = 4});  // ties: the lowest ids stay
+}
+
+/// Whoever has the logits may find the likeliest tokens: the choice is the same.
+TEST(Sampler, ChoosesTheSameFromTheBestAlone) {
+  std::vector<float> logits = bumpy_logits(300);
+  logits[17] = logits[5];  // of equal logits the smaller id comes first
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) {
+    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+  });
+  std::vector<float> sorted;
+  for (const int32_t id : order) sorted.push_back(logits[static_cast<size_t>(id)]);
+  const auto log_sum = static_cast<float>(log_sum_exp(logits, sorted[0])) - sorted[0];
+  for (const SamplingParams& params :
+       {SamplingParams{}, SamplingParams{.temperature = 2, .top_k = 50},
+        SamplingParams{.temperature = 2, .top_k = 128, .top_p = 0.8f}}) {
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+      SamplingParams seeded = params;
+      seeded.random_seed = seed;
+      Sampler from_all(seeded);
+      Sampler from_best(seeded);
+      const auto needed = static_cast<size_t>(from_best.best_needed());
+      const SampledToken expected = from_all.sample(logits);
+      const SampledToken token = from_best.sample_best(std::span(order).first(needed),
+                                                       std::span(sorted).first(needed), log_sum);
+      EXPECT_EQ(token.id, expected.id);
+      EXPECT_NEAR(token.log_prob, expected.log_prob, 1e-5);
+    }
+  }
+}
+
+TEST(Sampler, SaysWhenTheBestAreNotEnough) {
+  EXPECT_EQ(Sampler({}).best_needed(), 1);
+  EXPECT_EQ(Sampler({.top_k = 40}).best_needed(), 40);
+  EXPECT_EQ(Sampler({.top_k = 0, .top_p = 0.9f}).best_needed(), 0);
+  EXPECT_EQ(Sampler({.presence_penalty = 1}).best_needed(), 0);
+  EXPECT_EQ(Sampler({.min_length = 2}, {}, std::vector<int32_t>{3}).best_needed(), 0);
 }
 
 TEST(Sampler, TheNucleusMayBeLong) {

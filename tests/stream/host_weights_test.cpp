@@ -55,8 +55,8 @@ TEST_F(HostWeightsTest, HoldsTheFilesBytesPinned) {
       const TransferRequest& request = plan_.requests[i];
       const auto expected =
           std::span(made_.content)
-              .subspan(request.offset, std::min<size_t>(request.size_bytes,
-                                                        made_.content.size() - request.offset));
+              .subspan(request.offset,
+                       std::min<size_t>(request.size_bytes, made_.content.size() - request.offset));
       EXPECT_TRUE(std::ranges::equal(weights.request(i).first(expected.size()), expected)) << i;
     }
   }

@@ -320,14 +320,20 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
       round_to<T>(__fdiv_rn(folded.weighted[0], folded.sum));
 }
 
+/// False if the device has less shared memory for a block.
 template <typename T, int kHeadDim, int kStages>
-void launch_stages(dim3 grid, const AttentionParams& params, Queue& queue) {
+bool launch_stages(dim3 grid, const AttentionParams& params, Queue& queue) {
   constexpr int kSharedBytes = kStages * kChunkBytes;
   const auto kernel = attention_decode_kernel<T, kHeadDim, kStages>;
-  static const cudaError_t ready = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  static_cast<void>(ready);  // a launch would fail too, and is checked
+  static const bool fits =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes) ==
+      cudaSuccess;
+  if (!fits) {
+    cudaGetLastError();
+    return false;
+  }
   launch(queue, kernel, grid, dim3(kThreads), static_cast<size_t>(kSharedBytes), params);
+  return true;
 }
 
 template <typename T, int kHeadDim>
@@ -342,11 +348,9 @@ void launch_decode(AttentionParams params, Queue& queue) {
   params.part_splits = (params.max_splits + parts - 1) / parts;
   const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(params.heads),
                   static_cast<unsigned>(params.tile_count));
-  if (parts * units > kFewBlocks) {
-    launch_stages<T, kHeadDim, kStages>(grid, params, queue);
-  } else {
-    launch_stages<T, kHeadDim, kMoreStages>(grid, params, queue);
-  }
+  const bool few = parts * units <= kFewBlocks;
+  if (few && launch_stages<T, kHeadDim, kMoreStages>(grid, params, queue)) return;
+  launch_stages<T, kHeadDim, kStages>(grid, params, queue);  // fits every device
 }
 
 template <typename T>

@@ -295,16 +295,20 @@ bool launch_bulk(BulkLaunch launch, const DeviceLimits& limits, Queue& queue) {
   return true;
 }
 
+/// Warps of a block for few token rows: stages of all of them must fit in the queue.
+template <typename T>
+constexpr int kManyWarps = sizeof(T) == 2 ? 16 : 8;
+
 template <typename T>
 bool launch_tokens(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, 16, false>(launch, limits, queue);
+      return launch_bulk<T, 1, kManyWarps<T>, false>(launch, limits, queue);
     case 2:
-      return launch_bulk<T, 2, 16, false>(launch, limits, queue);
+      return launch_bulk<T, 2, kManyWarps<T>, false>(launch, limits, queue);
     case 3:
     case 4:
-      return launch_bulk<T, 4, 16, false>(launch, limits, queue);
+      return launch_bulk<T, 4, kManyWarps<T>, false>(launch, limits, queue);
     default:  // as many registers a thread as there are
       return launch_bulk<T, 8, 8, false>(launch, limits, queue);
   }
@@ -315,9 +319,10 @@ template <typename T>
 bool launch_normed(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, 16, true>(launch, limits, queue);
+      return launch_bulk<T, 1, kManyWarps<T>, true>(launch, limits, queue);
     case 2:
-      return launch_bulk<T, 2, 16, true>(launch, limits, queue);
+      if constexpr (kManyWarps<T> * 32 < 2 * kNormThreads) return false;
+      return launch_bulk<T, 2, kManyWarps<T>, true>(launch, limits, queue);
     default:
       return false;
   }

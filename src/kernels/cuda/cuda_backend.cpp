@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <utility>
 
-#include "kernels/cuda/copy_queue.h"
 #include "base/format.h"
+#include "kernels/cuda/copy_queue.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/mapped_memory.h"
 #include "kernels/numerics.h"
@@ -85,8 +86,9 @@ std::string CudaBackend::description() const {
 
 Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
   if (size_bytes == 0) return {};
-  std::optional<Buffer> buffer = size_bytes < kMappedBytes ? allocate_plain(size_bytes)
-                                                           : allocate_mapped(index_, size_bytes);
+  std::optional<Buffer> buffer;
+  if (size_bytes >= kMappedBytes) buffer = allocate_mapped(index_, size_bytes);
+  if (!buffer) buffer = allocate_plain(size_bytes);
   if (!buffer) {
     fail(ErrorCode::kOutOfMemory, "[cuda] {} for {} do not fit: {} are free",
          format_bytes(size_bytes), purpose, format_bytes(free_memory_bytes().value_or(0)));
@@ -157,6 +159,20 @@ void CudaBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   }
 }
 
+/// Whether the norm that waits makes the product's x, and nothing that the product writes is the
+/// norm's own.
+bool CudaBackend::writes_x(const MatmulArgs& args) const {
+  if (!norm_ || norm_->out != args.x || norm_->tokens != args.tokens || norm_->width != args.k ||
+      norm_->out_dtype != args.dtype ||
+      args.x_stride_bytes != static_cast<size_t>(args.k) * dtype_size(args.dtype)) {
+    return false;
+  }
+  const float* const end = norm_->x + norm_->tokens * norm_->width;
+  return std::ranges::none_of(args.outputs, [&](const MatrixOutput& output) {
+    return output.out < end && output.out + args.tokens * output.stride > norm_->x;
+  });
+}
+
 void CudaBackend::multiply(const MatmulArgs& args, std::span<const WeightRun> runs) {
   std::array<MatmulRun, kMaxRunsPerLaunch> launch;
   CanonicalMatmul matmul = {.dtype = args.dtype,
@@ -167,9 +183,7 @@ void CudaBackend::multiply(const MatmulArgs& args, std::span<const WeightRun> ru
                             .k = args.k};
   const auto flush = [&] {
     if (matmul.run_count == 0) return;
-    const bool writes_x = norm_ && norm_->out == args.x && norm_->tokens == args.tokens &&
-                          norm_->width == args.k && norm_->out_dtype == args.dtype;
-    const auto norm = writes_x ? std::exchange(norm_, std::nullopt) : std::nullopt;
+    const auto norm = writes_x(args) ? std::exchange(norm_, std::nullopt) : std::nullopt;
     canonical_matmul(matmul, norm ? &*norm : nullptr, ops());
     matmul.run_count = 0;
   };
@@ -241,6 +255,7 @@ void CudaBackend::attention(const AttentionArgs& args) {
 
 Buffer& CudaBackend::grown(Buffer& buffer, size_t size_bytes, const char* purpose) {
   if (buffer.size_bytes() < size_bytes) {
+    ops();  // an op that waits may use the old one
     buffer = {};
     buffer = allocate(size_bytes, purpose);
   }
@@ -259,18 +274,20 @@ size_t CudaBackend::reserve(const PassLimits& limits) {
   grown(attention_counters_,
         static_cast<size_t>(limits.max_sequences * limits.heads) * sizeof(int32_t),
         "attention counters");
-  grown(top_logits_, static_cast<size_t>(limits.max_logit_rows) * sizeof(TopLogit),
+  grown(best_,
+        static_cast<size_t>(limits.max_sequences) *
+            (sizeof(TopLogit) + kMostBestTokens * sizeof(uint64_t)),
         "likeliest tokens");
   const auto most_tiles =
       static_cast<size_t>(limits.max_tokens / kPrefillTileRows + 3 * limits.max_sequences);
   const auto most_blocks = static_cast<size_t>(limits.max_sequences * limits.max_context);
   grown(pass_memory_, (most_tiles * kTileWords + most_blocks) * sizeof(int32_t), "block tables");
-  return attention_partials_.size_bytes() + attention_counters_.size_bytes() +
-         top_logits_.size_bytes() + pass_memory_.size_bytes() +
-         (gemm_ ? gemm_->workspace_bytes() : 0);
+  return attention_partials_.size_bytes() + attention_counters_.size_bytes() + best_.size_bytes() +
+         pass_memory_.size_bytes() + (gemm_ ? gemm_->workspace_bytes() : 0);
 }
 
 void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
+  ops();
   pass_ = {};
   std::vector<RowTile> all;
   std::vector<RowTile> single;
@@ -320,18 +337,41 @@ void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
   pass_.blocks = reinterpret_cast<const int32_t*>(pass_.tiles + tiles.size());
 }
 
-bool CudaBackend::likeliest_tokens(const float* logits, int64_t vocab,
-                                   std::span<LikeliestToken> tokens) {
-  const auto rows = static_cast<int64_t>(tokens.size());
-  const size_t bytes = tokens.size() * sizeof(TopLogit);
-  auto* top = reinterpret_cast<TopLogit*>(grown(top_logits_, bytes, "likeliest tokens").data());
-  top_logits(logits, rows, vocab, top, ops());
-  host_top_logits_.resize(tokens.size());
-  download(std::as_writable_bytes(std::span(host_top_logits_)), top_logits_.data());
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const TopLogit& found = host_top_logits_[i];
-    // The most likely token's own term is exp(0): its probability is 1 / sum.
-    tokens[i] = {.id = found.id, .log_prob = -std::log(found.sum_exp)};
+bool CudaBackend::best_tokens(const float* logits, int64_t vocab, const BestTokens& best) {
+  const size_t rows = best.log_sums.size();
+  const auto count = static_cast<size_t>(best.count);
+  HR_CHECK(1 <= best.count && best.count <= std::min(vocab, kMostBestTokens));
+  HR_CHECK(best.ids.size() == rows * count && best.logits.size() == rows * count);
+  // Keys of every row, unless its largest logit is enough; then the rows' sums.
+  const size_t keys = count == 1 ? 0 : rows * count;
+  const size_t bytes = keys * sizeof(uint64_t) + rows * sizeof(TopLogit);
+  std::byte* const memory = grown(best_, bytes, "likeliest tokens").data();
+  std::byte* const sums = memory + keys * sizeof(uint64_t);
+  const auto row_count = static_cast<int64_t>(rows);
+  top_logits(logits, row_count, vocab, reinterpret_cast<TopLogit*>(sums), ops());
+  if (keys > 0) {
+    best_logits(logits, row_count, vocab, best.count, reinterpret_cast<uint64_t*>(memory), ops());
+  }
+  host_best_.resize(bytes);
+  download(host_best_, memory);
+
+  const auto* const host_sums =
+      reinterpret_cast<const TopLogit*>(host_best_.data() + keys * sizeof(uint64_t));
+  const std::span host_keys(reinterpret_cast<uint64_t*>(host_best_.data()), keys);
+  for (size_t row = 0; row < rows; ++row) {
+    best.log_sums[row] = std::log(host_sums[row].sum_exp);
+    if (keys == 0) {
+      best.ids[row] = host_sums[row].id;
+      best.logits[row] = host_sums[row].logit;
+      continue;
+    }
+    const auto own = host_keys.subspan(row * count, count);
+    std::ranges::sort(own, std::greater());
+    for (size_t i = 0; i < count; ++i) {
+      const KeyedLogit token = logit_of_key(own[i]);
+      best.ids[row * count + i] = token.id;
+      best.logits[row * count + i] = token.logit;
+    }
   }
   return true;
 }

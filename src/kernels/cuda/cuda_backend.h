@@ -14,9 +14,9 @@
 
 namespace headrace::cuda {
 
-/// Backend of one CUDA device. Ops are enqueued on one stream and run in order; only download(),
-/// synchronize() and likeliest_tokens() wait. A norm or a rotation may wait for the next op, which can
-/// take it along. Used by one thread.
+/// Backend of one CUDA device. Ops are enqueued on one stream and run in order; only allocate(),
+/// download(), synchronize(), best_tokens() and an upload() that outruns the staging memory wait. A
+/// norm or a rotation may wait for the next op, which can take it along. Used by one thread.
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(int index);
@@ -42,8 +42,7 @@ class CudaBackend : public Backend {
 
   size_t reserve(const PassLimits& limits) override;
   void begin_pass(std::span<const SequenceRows> sequences) override;
-  bool likeliest_tokens(const float* logits, int64_t vocab,
-                        std::span<LikeliestToken> tokens) override;
+  bool best_tokens(const float* logits, int64_t vocab, const BestTokens& best) override;
 
   std::unique_ptr<CopyQueue> make_copy_queue(int slots) override;
   bool has_own_memory() const override { return true; }
@@ -68,8 +67,9 @@ class CudaBackend : public Backend {
     int32_t tile_count = 0;
   };
 
-  /// The queue, for an op that is not fused with the one before.
+  /// Enqueues the op that waits, if there is one; returns the queue.
   Queue& ops();
+  bool writes_x(const MatmulArgs& args) const;
   bool canonical(const MatmulArgs& args, uint32_t matrix) const;
   void multiply(const MatmulArgs& args, std::span<const WeightRun> runs);
   Buffer& grown(Buffer& buffer, size_t size_bytes, const char* purpose);
@@ -87,8 +87,8 @@ class CudaBackend : public Backend {
   Buffer pass_memory_;
   Buffer attention_partials_;
   Buffer attention_counters_;
-  Buffer top_logits_;
-  std::vector<TopLogit> host_top_logits_;
+  Buffer best_;  // what best_tokens() downloads
+  std::vector<std::byte> host_best_;
 };
 
 }  // namespace headrace::cuda

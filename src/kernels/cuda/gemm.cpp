@@ -131,7 +131,7 @@ void Gemm::run_choice(const Choice& choice, const MatmulRun& run, const std::byt
                        &beta, out, choice.out, out, choice.out, &choice.algorithm, workspace_,
                        kWorkspaceBytes, queue_.stream),
         "multiplying");
-  queue_.may_overlap = queue_.can_overlap;  // it begins after all before it, as no kernel of ours does
+  queue_.may_overlap = queue_.can_overlap;  // its end is the end of all before it
 }
 
 float Gemm::time_ms(const Choice& choice, const MatmulRun& run, const std::byte* x,

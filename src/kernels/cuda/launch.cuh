@@ -4,7 +4,8 @@
 
 /// Overlap of a kernel with the one before it (programmatic dependent launch). A kernel may begin
 /// while the last one runs; what it does before wait_for_previous() must not touch what earlier
-/// kernels write. Every kernel of a queue calls both functions, each once per thread.
+/// kernels write. Every kernel
+/// of ours calls both functions, each once per thread; cuBLASLt's begin when all before them ended.
 namespace headrace::cuda {
 
 /// Lets the next kernel of the queue begin as soon as every block has come here.

@@ -17,9 +17,9 @@ namespace headrace::cuda {
 struct Queue {
   cudaStream_t stream = nullptr;
   bool can_overlap = false;  // the device can at all
-  bool may_overlap = false;  // the last thing enqueued is a kernel of ours
+  bool may_overlap = false;  // the last thing enqueued began after all before it, or waits for them
 
-  /// Says that a copy, an event or somebody else's kernel is being enqueued.
+  /// Says that a copy or an event is being enqueued.
   cudaStream_t interrupted() {
     may_overlap = false;
     return stream;
@@ -45,7 +45,7 @@ struct NormRows {
 /// Backend::rms_norm.
 void rms_norm(const NormRows& rows, Queue& queue);
 
-/// Backend::silu_multiply over `count` elements.
+/// Backend::silu_multiply over `count` elements; a, b and out are aligned to 16 bytes.
 void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
                    Queue& queue);
 
@@ -116,8 +116,8 @@ struct AttentionParams {
                                 // launches (the kernel leaves it zero)
 };
 
-/// Attention for tiles of exactly one row (decode): a block per (tile, head, part of the splits); the
-/// block that finishes a (tile, head) last folds its splits in order.
+/// Attention for tiles of exactly one row (decode): a block per (tile, head, part of the splits);
+/// the block that finishes a (tile, head) last folds its splits in order.
 void attention_one_row(const AttentionParams& params, Queue& queue);
 /// Whether attention_one_row can rotate and store on its way.
 bool attention_takes_rope(const KvView& kv, DType out_dtype);
@@ -138,6 +138,18 @@ struct TopLogit {
 
 /// top[row] for each of `rows` rows of logits [rows, vocab].
 void top_logits(const float* logits, int64_t rows, int64_t vocab, TopLogit* top, Queue& queue);
+
+/// The `count` largest logits of each row, in no order, as keys: best [rows, count].
+void best_logits(const float* logits, int64_t rows, int64_t vocab, int64_t count, uint64_t* best,
+                 Queue& queue);
+
+/// What a key of best_logits stands for.
+struct KeyedLogit {
+  int32_t id = 0;
+  float logit = 0;
+};
+/// Keys are larger for larger logits, and of equal logits for smaller ids.
+KeyedLogit logit_of_key(uint64_t key);
 
 // --- canonical_matmul.cu ------------------------------------------------------------------------
 
@@ -168,8 +180,8 @@ struct CanonicalMatmul {
 /// Token rows up to which a product can take the norm along that makes its x.
 inline constexpr int64_t kMostNormedTokens = 2;
 
-/// Multiplies by the canonical sum. A norm that is not null comes first and writes x: on the way, if
-/// the kernel is made for it.
+/// Multiplies by the canonical sum. A norm that is not null comes first and writes x: on the way,
+/// if the kernel is made for it.
 void canonical_matmul(const CanonicalMatmul& matmul, const NormRows* norm, Queue& queue);
 
 }  // namespace headrace::cuda

@@ -87,7 +87,7 @@ std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
   size_t granularity = 0;
   if (driver().granularity(&granularity, &properties, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) !=
       CUDA_SUCCESS) {
-    fail(ErrorCode::kDevice, "[cuda] device {} does not map memory", device);
+    return std::nullopt;
   }
   const size_t bytes = (size_bytes + granularity - 1) / granularity * granularity;
   CUdeviceptr at = 0;

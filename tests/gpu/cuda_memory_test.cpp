@@ -1,0 +1,47 @@
+#include <array>
+#include <memory>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/backend.h"
+#include "tests/support/error_matchers.h"
+
+namespace headrace::testing {
+namespace {
+
+// Large blocks are mapped in granules of 64 MiB.
+TEST(CudaMemory, LargeBlocksHoldWhatIsWrittenAndComeBackWhole) {
+  constexpr size_t kMiB = size_t{1} << 20;
+  constexpr size_t kBytes = 200 * kMiB + 1;
+  const std::unique_ptr<Backend> backend = make_cuda_backend(0);
+  std::vector<std::byte> written(4096);
+  for (size_t i = 0; i < written.size(); ++i) written[i] = static_cast<std::byte>(i * 7);
+  backend->allocate(kBytes, "warming up");
+  const uint64_t free_before = *backend->free_memory_bytes();
+  for (int round = 0; round < 3; ++round) {
+    const Buffer buffer = backend->allocate(kBytes, "test");
+    EXPECT_GE(buffer.size_bytes(), kBytes);
+    EXPECT_LE(*backend->free_memory_bytes(), free_before - kBytes);
+    for (const size_t at : {size_t{0}, 64 * kMiB - 2048, 128 * kMiB - 1, kBytes - 4096}) {
+      std::vector<std::byte> read(written.size(), std::byte{1});
+      backend->download(read, buffer.data() + at);
+      EXPECT_EQ(read, std::vector<std::byte>(read.size())) << "new memory is zero, at " << at;
+      backend->upload(buffer.data() + at, written);
+      backend->download(read, buffer.data() + at);
+      EXPECT_EQ(read, written) << at;
+    }
+  }
+  EXPECT_EQ(*backend->free_memory_bytes(), free_before);
+}
+
+TEST(CudaMemory, MoreThanThereIsIsAnErrorThatLeavesNothingBehind) {
+  const std::unique_ptr<Backend> backend = make_cuda_backend(0);
+  const uint64_t free_before = *backend->free_memory_bytes();
+  expect_error(ErrorCode::kOutOfMemory, "do not fit",
+               [&] { backend->allocate(free_before + (uint64_t{1} << 30), "test"); });
+  EXPECT_EQ(*backend->free_memory_bytes(), free_before);
+}
+
+}  // namespace
+}  // namespace headrace::testing

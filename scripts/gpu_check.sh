@@ -42,14 +42,16 @@ fi
 
 stage_tests() { "$build/tests/gpu_test"; }
 
+sanitize() {
+  echo "== $1"
+  compute-sanitizer --tool "$1" --error-exitcode 9 "$build/tests/gpu_test" --gtest_filter="$2" 2>&1 | tail -n 15
+}
+
 stage_sanitizer() {
-  local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaElementwise*:CudaSession*.Canonical*:CudaDecode*:CudaSampling*:CudaMemory*'
-  local tool
-  for tool in memcheck racecheck initcheck; do
-    echo "== $tool"
-    compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/tests/gpu_test" --gtest_filter="$small" \
-      2>&1 | tail -n 15
-  done
+  local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaElementwise*:CudaSession*.Canonical*'
+  sanitize memcheck "$small:CudaDecode*:CudaSampling*"
+  sanitize racecheck "$small:CudaDecode.Strange*"  # the slowest of the tools by far
+  sanitize initcheck "$small:CudaDecode*:CudaSampling*"
 }
 
 bench() { "$headrace" bench --device cuda -m llama_7b --dtype float16 --csv --log_level info "$@"; }

@@ -30,10 +30,6 @@ struct BulkLaunch {
   NormRows norm;  // of kernels that begin with one
 };
 
-__device__ __forceinline__ unsigned shared_address(const void* pointer) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
-}
-
 /// Says when a stage's copies have arrived. Its functions do nothing before sm_90, where the kernel
 /// is not launched.
 struct Arrival {
@@ -74,6 +70,10 @@ struct Arrival {
         "r"(phase)
         : "memory");
 #endif
+  }
+
+  static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
   }
 };
 

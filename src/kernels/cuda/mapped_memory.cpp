@@ -98,6 +98,7 @@ std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
       return std::nullopt;
     }
   }
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver's addresses are integers
   return Buffer(reinterpret_cast<std::byte*>(at), bytes, [](std::byte* data, size_t size) {
     cudaDeviceSynchronize();  // as cudaFree() does
     free_range(reinterpret_cast<CUdeviceptr>(data), size, size);

@@ -72,7 +72,7 @@ struct Arrival {
 #endif
   }
 
-  static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
+  [[maybe_unused]] static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
   }
 };

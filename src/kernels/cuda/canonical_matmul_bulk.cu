@@ -72,9 +72,11 @@ struct Arrival {
 #endif
   }
 
-  [[maybe_unused]] static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
+#if __CUDA_ARCH__ >= 900
+  static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
   }
+#endif
 };
 
 /// The row groups of one warp, segment by segment.

@@ -13,6 +13,21 @@ constexpr std::string_view kSpace = R"(\t-\r\x{85}\p{Z})";
 constexpr std::string_view kWord = R"(\p{L}\p{M}\p{Nd}\p{Pc})";
 constexpr std::string_view kHex = "0-9a-fA-F";
 
+// Letters and numbers of Unicode 16, as Hugging Face's tokenizers know them, that came after the
+// Unicode 14 of PCRE2 10.42.
+constexpr std::string_view kNewLetters =
+    R"(\x{1C89}-\x{1C8A}\x{A7CB}-\x{A7CD}\x{A7DA}-\x{A7DC}\x{105C0}-\x{105F3})"
+    R"(\x{10D4A}-\x{10D65}\x{10D6F}-\x{10D85}\x{10EC2}-\x{10EC4}\x{1123F}-\x{11240})"
+    R"(\x{11380}-\x{11389}\x{1138B}\x{1138E}\x{11390}-\x{113B5}\x{113B7}\x{113D1}\x{113D3})"
+    R"(\x{11BC0}-\x{11BE0}\x{11F02}\x{11F04}-\x{11F10}\x{11F12}-\x{11F33}\x{1342F})"
+    R"(\x{13441}-\x{13446}\x{13460}-\x{143FA}\x{16100}-\x{1611D}\x{16D40}-\x{16D6C})"
+    R"(\x{18CFF}\x{1B132}\x{1B155}\x{1DF25}-\x{1DF2A}\x{1E030}-\x{1E06D}\x{1E4D0}-\x{1E4EB})"
+    R"(\x{1E5D0}-\x{1E5ED}\x{1E5F0}\x{2B739}\x{2EBF0}-\x{2EE5D}\x{31350}-\x{323AF})";
+constexpr std::string_view kNewNumbers =
+    R"(\x{10D40}-\x{10D49}\x{116D0}-\x{116E3}\x{11BF0}-\x{11BF9}\x{11F50}-\x{11F59})"
+    R"(\x{16130}-\x{16139}\x{16D70}-\x{16D79}\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3})"
+    R"(\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA})";
+
 class Translator {
  public:
   explicit Translator(std::string_view pattern) : pattern_(pattern) {}
@@ -128,10 +143,20 @@ class Translator {
   void property() {
     const size_t end = peek(2) == '{' ? pattern_.find('}', position_) : std::string_view::npos;
     if (end == std::string_view::npos) refuse("a property without braces");
-    copy(end + 1 - position_);
+    const size_t bytes = end + 1 - position_;
+    const std::string_view written = pattern_.substr(position_, bytes);
+    const std::string_view name = written.substr(3, bytes - 4);
+    const std::string_view more = name == "L" ? kNewLetters : name == "N" ? kNewNumbers : "";
+    if (more.empty()) return copy(bytes);
+    if (!in_class_) {
+      return replace(bytes, fmt::format("[{}\\p{{{}}}{}]", peek(1) == 'P' ? "^" : "", name, more));
+    }
+    copy(bytes);
+    if (written[1] == 'p') out_ += more;
   }
 
   void bracket() {
+    in_class_ = true;
     copy(1);
     if (peek() == '^') copy(1);
     if (peek() == ']') copy(1);
@@ -140,6 +165,7 @@ class Translator {
       bracket_member();
     }
     copy(1);
+    in_class_ = false;
   }
 
   void bracket_member() {
@@ -213,6 +239,7 @@ class Translator {
 
   std::string_view pattern_;
   size_t position_ = 0;
+  bool in_class_ = false;
   std::string out_;
   size_t atom_ = 0;             // where the last atom begins in out_
   std::vector<size_t> groups_;  // where the open groups begin in out_

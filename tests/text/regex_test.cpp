@@ -40,6 +40,16 @@ TEST(RegexTest, ShorthandsMeanWhatTheyMeanToOniguruma) {
   EXPECT_THAT(matches(R"(\d)", "1\u0663\u00bd"), ElementsAre("1", "\u0663"));
 }
 
+// Letters and numbers that are younger than PCRE2's tables: CJK extension H, Kawi, Garay, Kaktovik.
+TEST(RegexTest, LettersAndNumbersAreThoseOfUnicode16) {
+  const std::string text = "a\U00031350\U00011f04 1\U00010d40\U0001d2c0!";
+  EXPECT_THAT(matches(R"(\p{L}+)", text), ElementsAre("a\U00031350\U00011f04"));
+  EXPECT_THAT(matches(R"(\p{N}+)", text), ElementsAre("1\U00010d40\U0001d2c0"));
+  EXPECT_THAT(matches(R"([^\s\p{L}\p{N}]+)", text), ElementsAre("!"));
+  EXPECT_THAT(matches(R"(\P{L}+)", text), ElementsAre(" 1\U00010d40\U0001d2c0!"));
+  EXPECT_THAT(matches(R"([\p{L}!]+)", text), ElementsAre("a\U00031350\U00011f04", "!"));
+}
+
 TEST(RegexTest, APlusAfterAnIntervalRepeatsIt) {
   EXPECT_THAT(matches(R"(\p{N}{1,3}+)", "1234567 89"), ElementsAre("1234567", "89"));
   EXPECT_THAT(matches(R"(\p{N}{1,3})", "1234567"), ElementsAre("123", "456", "7"));

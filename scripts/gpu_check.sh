@@ -49,9 +49,11 @@ sanitize() {
 
 stage_sanitizer() {
   local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaElementwise*:CudaSession*.Canonical*'
-  sanitize memcheck "$small:CudaDecode*:CudaSampling*"
-  sanitize racecheck "$small:CudaDecode.Strange*"  # the slowest of the tools by far
-  sanitize initcheck "$small:CudaDecode*:CudaSampling*"
+  local failed=0
+  sanitize memcheck "$small:CudaDecode*:CudaSampling*" || failed=1
+  sanitize racecheck "$small:CudaDecode.Strange*" || failed=1  # the slowest of the tools by far
+  sanitize initcheck "$small:CudaDecode*:CudaSampling*" || failed=1
+  return "$failed"
 }
 
 bench() { "$headrace" bench --device cuda -m llama_7b --dtype float16 --csv --log_level info "$@"; }
@@ -107,6 +109,7 @@ stage_transformers() {
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+failed=0
 for stage in "${stages[@]}"; do
   log=$out/$stage.log
   if [[ -e $log ]] && tail -n 1 "$log" | grep -q '^gpu_check: .* ended$'; then
@@ -114,5 +117,9 @@ for stage in "${stages[@]}"; do
     continue
   fi
   echo "gpu_check: $stage begins"
-  ("stage_$stage" && echo "gpu_check: $stage ended") 2>&1 | tee "$log"
+  set +e  # a pipeline's subshell still ends at its first failure
+  (set -e; "stage_$stage"; echo "gpu_check: $stage ended") 2>&1 | tee "$log"
+  ((PIPESTATUS[0] == 0)) || { echo "gpu_check: $stage failed" >&2; failed=1; }
+  set -e
 done
+exit "$failed"

@@ -118,7 +118,7 @@ int32_t Sampler::draw(std::span<const float> logits, float maximum) {
   const auto k = static_cast<size_t>(params_.top_k);
   if (k == 0 || k >= logits.size()) {
     return nucleus() ? draw_from_nucleus(logits, maximum, random)
-                     : draw_from_all(logits, maximum, random);
+                     : static_cast<int32_t>(draw_from_all(logits, maximum, random));
   }
   order_.resize(logits.size());
   std::iota(order_.begin(), order_.end(), 0);
@@ -129,7 +129,8 @@ int32_t Sampler::draw(std::span<const float> logits, float maximum) {
   return order_[draw_from_sorted(best_, random)];
 }
 
-int32_t Sampler::draw_from_all(std::span<const float> logits, float maximum, double random) const {
+/// Draws one of `logits`; returns its index.
+size_t Sampler::draw_from_all(std::span<const float> logits, float maximum, double random) const {
   double total = 0;
   for (const float logit : logits) total += weight(logit, maximum);
   // The same sums in the same order: the last of them is the total, which the threshold stays
@@ -138,45 +139,37 @@ int32_t Sampler::draw_from_all(std::span<const float> logits, float maximum, dou
   double sum = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
     sum += weight(logits[i], maximum);
-    if (threshold < sum) return static_cast<int32_t>(i);
+    if (threshold < sum) return i;
   }
   check_failed("threshold < sum", __FILE__, __LINE__);
 }
 
-/// Draws one of `logits`, the largest first; returns its index.
+/// Draws one of `logits`, the largest first, or of their head that holds top_p; returns its index.
 size_t Sampler::draw_from_sorted(std::span<const float> logits, double random) const {
+  if (!nucleus()) return draw_from_all(logits, logits[0], random);
   double total = 0;
   for (const float logit : logits) total += weight(logit, logits[0]);
-  const double wanted = nucleus() ? static_cast<double>(params_.top_p) * total : total;
+  const double wanted = static_cast<double>(params_.top_p) * total;
   double sum = 0;
   size_t kept = 0;
   while (kept < logits.size() && (kept == 0 || sum < wanted)) {
     sum += weight(logits[kept++], logits[0]);
   }
-  const double threshold = random * sum;
-  double running = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    running += weight(logits[i], logits[0]);
-    if (threshold < running) return i;
-  }
-  check_failed("threshold < running", __FILE__, __LINE__);
+  return draw_from_all(logits.first(kept), logits[0], random);
 }
 
 /// Without top_k: sorts the head of the list, a longer one each time, until it holds top_p.
 int32_t Sampler::draw_from_nucleus(std::span<const float> logits, float maximum, double random) {
   order_.resize(logits.size());
   std::iota(order_.begin(), order_.end(), 0);
-  const auto weight_of = [&](int32_t id) {
-    return weight(logits[static_cast<size_t>(id)], maximum);
-  };
   double total = 0;
   for (const float logit : logits) total += weight(logit, maximum);
   const double wanted = static_cast<double>(params_.top_p) * total;
   double sum = 0;
-  size_t kept = 0;
   size_t sorted = 0;
-  while (kept < order_.size() && (kept == 0 || sum < wanted)) {
-    if (kept == sorted) {
+  best_.clear();
+  while (best_.size() < order_.size() && (best_.empty() || sum < wanted)) {
+    if (best_.size() == sorted) {
       const size_t next = std::min(order_.size(), sorted == 0 ? kFirstCandidates : sorted * 4);
       const auto begin = order_.begin() + static_cast<ptrdiff_t>(sorted);
       const auto middle = order_.begin() + static_cast<ptrdiff_t>(next);
@@ -184,15 +177,10 @@ int32_t Sampler::draw_from_nucleus(std::span<const float> logits, float maximum,
       std::sort(begin, middle, Likelier(logits));
       sorted = next;
     }
-    sum += weight_of(order_[kept++]);
+    best_.push_back(logits[static_cast<size_t>(order_[best_.size()])]);
+    sum += weight(best_.back(), maximum);
   }
-  const double threshold = random * sum;
-  double running = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    running += weight_of(order_[i]);
-    if (threshold < running) return order_[i];
-  }
-  check_failed("threshold < running", __FILE__, __LINE__);
+  return order_[draw_from_all(best_, maximum, random)];
 }
 
 }  // namespace headrace

@@ -53,7 +53,7 @@ class Sampler {
   bool suppresses_end() const { return generated_ < params_.min_length && !end_ids_.empty(); }
   std::span<const float> adjust(std::span<const float> logits);
   int32_t draw(std::span<const float> logits, float maximum);
-  int32_t draw_from_all(std::span<const float> logits, float maximum, double random) const;
+  size_t draw_from_all(std::span<const float> logits, float maximum, double random) const;
   int32_t draw_from_nucleus(std::span<const float> logits, float maximum, double random);
   size_t draw_from_sorted(std::span<const float> logits, double random) const;
   bool nucleus() const { return params_.top_p > 0 && params_.top_p < 1; }

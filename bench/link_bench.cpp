@@ -9,18 +9,12 @@
 #include <exception>
 #include <vector>
 
-#include "base/clock.h"
-#include "base/context.h"
-#include "base/file.h"
-#include "base/log.h"
-#include "base/progress.h"
-#include "base/thread_pool.h"
-#include "base/trace.h"
 #include "engine/engine_reader.h"
 #include "kernels/backend.h"
 #include "plan/plan.h"
 #include "profile/measure.h"
 #include "stream/weight_stream.h"
+#include "stream_support.h"
 
 namespace headrace {
 namespace {
@@ -52,21 +46,12 @@ void run_pass(const Manifest& manifest, WeightStream& stream) {
   stream.end_pass();
 }
 
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
-
 int run(int argc, char** argv) {
   const double percent = argc > 1 ? std::atof(argv[1]) : 0;
   const int rounds = std::max(1, argc > 2 ? std::atoi(argv[2]) : 5);
-  SteadyClock clock;
-  Trace trace(clock);
-  ThreadPool pool(available_processors());
-  const auto log = make_stderr_log(LogLevel::kInfo);
-  const auto progress = make_null_progress();
-  Context context{posix_file_system(), pool, *log, *progress, clock, trace};
-  const Engine engine = Engine::synthetic(llama_7b(*log));
+  bench::Surroundings surroundings;
+  Context& context = surroundings.context;
+  const Engine engine = Engine::synthetic(llama_7b(context.log));
   const auto backend = make_cuda_backend(0);
   PlanOptions plan_options;
   plan_options.budget.percent = percent;
@@ -79,16 +64,16 @@ int run(int argc, char** argv) {
   std::vector<double> ring;
   for (int round = 0; round < rounds; ++round) {
     stream.wait_idle();
-    bare.push_back(measure_copy_gbps(*backend, clock));
-    const int64_t begin_ns = clock.now_ns();
+    bare.push_back(measure_copy_gbps(*backend, context.clock));
+    const int64_t begin_ns = context.clock.now_ns();
     run_pass(engine.manifest(), stream);
     stream.wait_idle();  // with the ring filled once more
-    const auto elapsed_ns = static_cast<double>(clock.now_ns() - begin_ns);
+    const auto elapsed_ns = static_cast<double>(context.clock.now_ns() - begin_ns);
     ring.push_back(static_cast<double>(plan.streamed_bytes) / elapsed_ns);
     std::printf("bare %.2f GB/s, ring %.2f GB/s\n", bare.back(), ring.back());
   }
-  std::printf("medians: bare %.2f GB/s, ring %.2f GB/s (%.3f of it)\n", median(bare), median(ring),
-              median(ring) / median(bare));
+  std::printf("medians: bare %.2f GB/s, ring %.2f GB/s (%.3f of it)\n", bench::median(bare),
+              bench::median(ring), bench::median(ring) / bench::median(bare));
   return 0;
 }
 

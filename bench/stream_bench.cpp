@@ -9,26 +9,15 @@
 #include <exception>
 #include <vector>
 
-#include "base/clock.h"
-#include "base/context.h"
-#include "base/file.h"
-#include "base/log.h"
-#include "base/progress.h"
-#include "base/thread_pool.h"
-#include "base/trace.h"
 #include "engine/engine_reader.h"
 #include "kernels/backend.h"
 #include "plan/plan.h"
 #include "profile/measure.h"
 #include "stream/weight_stream.h"
+#include "stream_support.h"
 
 namespace headrace {
 namespace {
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
 
 /// One pass of one token row through every matrix.
 class Pass {
@@ -84,14 +73,10 @@ int run(int argc, char** argv) {
   const int rounds = argc > 3 ? std::atoi(argv[3]) : 5;
   const int passes = argc > 4 ? std::atoi(argv[4]) : 2;
 
-  SteadyClock clock;
-  Trace trace(clock);
-  ThreadPool pool(available_processors());
-  const auto log = make_stderr_log(LogLevel::kInfo);
-  const auto progress = make_null_progress();
-  Context context{posix_file_system(), pool, *log, *progress, clock, trace};
+  bench::Surroundings surroundings;
+  Context& context = surroundings.context;
   const Engine engine = Engine::open(context.fs, argv[1]);
-  const auto backend = make_cpu_backend(pool, detect_cpu_isa());
+  const auto backend = make_cpu_backend(context.pool, detect_cpu_isa());
   const Plan plan = make_plan(engine.manifest(), {}, {.budget = {.percent = percent}});
 
   std::vector<double> bare;
@@ -107,9 +92,9 @@ int run(int argc, char** argv) {
           measure_read_gbps(engine.weights_path(), {}, {.depth = 16, .seconds = 1.0}, context));
       pass.run(stream);  // the ring was full: begins in a steady state
       const StreamCounters before = stream.counters();
-      const int64_t begin_ns = clock.now_ns();
+      const int64_t begin_ns = context.clock.now_ns();
       for (int p = 0; p < passes; ++p) pass.run(stream);
-      const auto elapsed_ns = static_cast<double>(clock.now_ns() - begin_ns);
+      const auto elapsed_ns = static_cast<double>(context.clock.now_ns() - begin_ns);
       const StreamCounters moved = stream.counters() - before;
       streamed.push_back(static_cast<double>(moved.leased_bytes) / elapsed_ns);
       starved.push_back(100 * static_cast<double>(moved.starved_ns) / elapsed_ns);
@@ -119,7 +104,8 @@ int run(int argc, char** argv) {
     }
   }
   std::printf("medians: bare %.2f GB/s, streamed %.2f GB/s (%.3f of it), starved %.3f %%\n",
-              median(bare), median(streamed), median(streamed) / median(bare), median(starved));
+              bench::median(bare), bench::median(streamed),
+              bench::median(streamed) / bench::median(bare), bench::median(starved));
   return 0;
 }
 

@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention.cuh"
-#include "kernels/cuda/prefetch.cuh"
 #include "kernels/cuda/row_rotation.cuh"
 
 namespace headrace::cuda {
@@ -14,8 +13,8 @@ namespace {
 constexpr int kThreads = kSplit / 2;
 constexpr int kWarps = kThreads / 32;
 constexpr int kChunkBytes = 16384;
-constexpr int kStages = 4;       // chunks in shared memory where blocks share a multiprocessor,
-constexpr int kMoreStages = 8;   // and where each has one for itself
+constexpr int kStages = 4;      // chunks in shared memory where blocks share a multiprocessor,
+constexpr int kMoreStages = 8;  // and where each has one for itself
 
 template <typename T, int kHeadDim>
 struct Chunks {
@@ -27,6 +26,14 @@ struct Chunks {
   static constexpr int kOfSplit = kOfK + kOfV;
   static_assert(kOfK >= 2 && kOfV >= 2, "what one chunk leaves is read after the next begins");
 };
+
+/// Asks for `bytes` bytes, whole 16-byte vectors, to be brought to the L2 cache; returns at once. L2
+/// is where all writes end, so what is written later is not missed. Does nothing before sm_90.
+__device__ __forceinline__ void prefetch(const void* address, int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes));
+#endif
+}
 
 __device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
 

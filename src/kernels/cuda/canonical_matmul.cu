@@ -292,12 +292,7 @@ void launch_tokens(Launch launch, Queue& queue) {
   launch.tile_k = std::min(padded_k, most_k);
   const int shared = launch.tile_k * kTokens * static_cast<int>(sizeof(float));
 
-  launch.first_group[0] = 0;
-  for (int i = 0; i < launch.run_count; ++i) {
-    launch.first_group[i + 1] =
-        launch.first_group[i] + (launch.runs[i].rows + kRows - 1) / kRows;
-  }
-  const int groups = launch.first_group[launch.run_count];
+  const int groups = number_groups(launch, kRows);
   static std::unordered_map<int, int> blocks_by_shared;  // asking costs more than a launch
   int& per_multiprocessor = blocks_by_shared[shared];
   if (per_multiprocessor == 0) {
@@ -329,12 +324,7 @@ void canonical_matmul(const CanonicalMatmul& matmul, const NormRows* norm, Queue
     if (canonical_matmul_bulk(matmul, norm, device_limits(), queue)) return;
     rms_norm(*norm, queue);
   }
-  Launch launch = {};
-  std::copy(matmul.runs, matmul.runs + matmul.run_count, launch.runs);
-  launch.run_count = matmul.run_count;
-  launch.x = matmul.x;
-  launch.x_stride_bytes = static_cast<int64_t>(matmul.x_stride_bytes);
-  launch.k = static_cast<int32_t>(matmul.k);
+  auto launch = launch_of<Launch>(matmul);
   launch.x_aligned =
       matmul.k % kLaneColumns == 0 && matmul.x_stride_bytes % sizeof(uint4) == 0 ? 1 : 0;
   for (int64_t left = matmul.tokens; left > 0; left -= kMostLaunchTokens) {

@@ -286,12 +286,7 @@ bool launch_bulk(BulkLaunch launch, const DeviceLimits& limits, Queue& queue) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            limits.shared_bytes - kStaticBytes);
   static_cast<void>(ready);  // a launch would fail too, and is checked
-  launch.first_group[0] = 0;
-  for (int i = 0; i < launch.run_count; ++i) {
-    launch.first_group[i + 1] = launch.first_group[i] + (launch.runs[i].rows + kRows - 1) / kRows;
-  }
-  const int groups = launch.first_group[launch.run_count];
-  const int blocks = std::min(limits.multiprocessors, groups);
+  const int blocks = std::min(limits.multiprocessors, number_groups(launch, kRows));
   const auto shared = static_cast<size_t>(launch.stages * kStageBytes + x_bytes);
   headrace::cuda::launch(queue, kernel, blocks, kWarps * 32, shared, launch);
   return true;
@@ -338,13 +333,7 @@ bool canonical_matmul_bulk(const CanonicalMatmul& matmul, const NormRows* norm,
       matmul.x_stride_bytes % sizeof(uint4) != 0 || matmul.tokens > kMostLaunchTokens) {
     return false;
   }
-  BulkLaunch launch = {};
-  std::copy(matmul.runs, matmul.runs + matmul.run_count, launch.runs);
-  launch.run_count = matmul.run_count;
-  launch.x = matmul.x;
-  launch.x_stride_bytes = static_cast<int64_t>(matmul.x_stride_bytes);
-  launch.tokens = static_cast<int32_t>(matmul.tokens);
-  launch.k = static_cast<int32_t>(matmul.k);
+  auto launch = launch_of<BulkLaunch>(matmul);
   bool launched = false;
   if (norm == nullptr) {
     HR_DISPATCH_DTYPE(matmul.dtype, T, launched = launch_tokens<T>(launch, limits, queue))

@@ -64,7 +64,7 @@ class Planner {
     if (!streams()) return {};  // everything has to be resident
     const uint64_t others = memory(Plan(), options_.limits).total_bytes();
     const uint64_t available = report_.available_bytes;
-    const uint64_t ring = ring_limit_bytes({.streamed_home = streamed_home(*backend_)});
+    const uint64_t ring = ring_limit_bytes({.streamed_home = report_.streamed_home});
     return automatic_budget(available > others ? available - others : 0, ring,
                             engine_.manifest().streamable_bytes());
   }
@@ -74,7 +74,7 @@ class Planner {
     PlannedSession session;
     session.plan = make_plan(engine_.manifest(), report_.profile,
                              {.budget = budget,
-                              .streamed_home = streamed_home(*backend_),
+                              .streamed_home = report_.streamed_home,
                               .batch_size = report_.batch_size,
                               .ring_requests = options_.ring_requests});
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /

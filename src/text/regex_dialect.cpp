@@ -149,7 +149,8 @@ class Translator {
     const std::string_view more = name == "L" ? kNewLetters : name == "N" ? kNewNumbers : "";
     if (more.empty()) return copy(bytes);
     if (!in_class_) {
-      return replace(bytes, fmt::format("[{}\\p{{{}}}{}]", peek(1) == 'P' ? "^" : "", name, more));
+      return replace(bytes,
+                     fmt::format("[{}\\p{{{}}}{}]", written[1] == 'P' ? "^" : "", name, more));
     }
     copy(bytes);
     if (written[1] == 'p') out_ += more;

@@ -29,6 +29,13 @@ Manifest any_manifest() {
 
 double any_percent() { return static_cast<double>(*rc::gen::inRange(0, 1001)) / 1000.0; }
 
+/// lm_head has 512 rows of 128 bytes: 16 tiles of exactly one page each.
+Manifest one_page_tiles() {
+  return make_weights(
+             {.layers = 1, .hidden = 64, .intermediate = 64, .vocab = 512, .tile_rows = 32})
+      .manifest;
+}
+
 PlanOptions at_percent(double percent) { return {.budget = {.percent = percent}}; }
 
 TEST(BudgetTest, PercentIsFlooredAndBytesAreClipped) {
@@ -219,10 +226,7 @@ TEST(PlanTest, SingleTileMatricesAreSpreadOverLayers) {
 }
 
 TEST(PlanTest, NeighboursTravelTogetherUpToTheLimit) {
-  // 512 rows of 128 bytes: 16 tiles of exactly one page each.
-  const Manifest manifest =
-      make_weights({.layers = 1, .hidden = 64, .intermediate = 64, .vocab = 512, .tile_rows = 32})
-          .manifest;
+  const Manifest manifest = one_page_tiles();
   PlanOptions options = at_percent(0);
   options.request_bytes = 3 * 4096;
   const Plan plan = make_plan(manifest, {}, options);
@@ -238,9 +242,7 @@ TEST(PlanTest, NeighboursTravelTogetherUpToTheLimit) {
 
 /// Copies from host memory run one by one: few large slots, where a disk gets many small ones.
 TEST(PlanTest, RingsOfHostMemoryHaveFewerAndLargerSlots) {
-  const Manifest manifest =
-      make_weights({.layers = 1, .hidden = 64, .intermediate = 64, .vocab = 512, .tile_rows = 32})
-          .manifest;
+  const Manifest manifest = one_page_tiles();
   PlanOptions options = at_percent(0);
   options.ring_limit_bytes = 32 * 8192;
   const Plan disk = make_plan(manifest, {}, options);
@@ -270,9 +272,7 @@ TEST(PlanTest, RingIsAskedForOrChosenWithinItsLimit) {
 /// Link time is read bytes over the disk's rate, memory time all payload over the memory's, compute
 /// 2 flops a weight and row.
 TEST(PlanTest, PredictsTheSlowestOfLinkMemoryAndCompute) {
-  const Manifest manifest =
-      make_weights({.layers = 1, .hidden = 64, .intermediate = 64, .vocab = 512, .tile_rows = 32})
-          .manifest;
+  const Manifest manifest = one_page_tiles();
   // Weights: qkv 128, dense, fc, gate, proj 64 each and the head 512 rows of 64: 57,344 elements.
   const double elements = (128 + 4 * 64 + 512) * 64;
   MachineProfile profile{.disk_gbps = 0.001, .memory_gbps = 1, .matmul_gflops = 1};

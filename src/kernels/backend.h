@@ -32,6 +32,7 @@ struct MatrixOutput {
 struct MatmulArgs {
   DType dtype = DType::kFloat16;
   int64_t tokens = 0;
+  int64_t pass_tokens = 0;  // token rows of the whole pass, if more: they choose the row class
   int64_t k = 0;
   const std::byte* x = nullptr;
   size_t x_stride_bytes = 0;

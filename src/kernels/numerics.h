@@ -13,6 +13,9 @@ inline constexpr int64_t kPartials = 256;
 /// Attention cuts a context into splits of this many positions, counted from position 0.
 inline constexpr int64_t kAttentionSplit = 256;
 
+/// Positions that attention of the matrix class takes at a time, counted from position 0.
+inline constexpr int64_t kAttentionStep = 64;
+
 /// Lanes in which a split's probabilities are summed; lane j takes positions j, j + 16, ...
 inline constexpr int64_t kSumLanes = 16;
 

@@ -123,6 +123,7 @@ void Forward::multiply(int32_t layer, const std::byte* x, int64_t rows,
   span.set_bytes(static_cast<uint64_t>(weight_rows) * row_bytes);
   model_.backend_.matmul({.dtype = config().dtype,
                           .tokens = rows,
+                          .pass_tokens = tokens(),
                           .k = k,
                           .x = x,
                           .x_stride_bytes = row_bytes,

@@ -115,6 +115,7 @@ TEST(CudaMatmul, MatrixClassIsBatchInvariantAndClose) {
 }
 
 void expect_reference_bits(const AttentionProblem& problem, int64_t block_tokens, int64_t chunk) {
+  cuda().reserve({.max_tokens = 1, .dtype = problem.out_dtype()});  // every pass canonical
   const auto expected = problem.run(*make_reference_backend(), 16, 1000);
   EXPECT_TRUE(
       equal_elements(problem.out_dtype(), expected, problem.run(cuda(), block_tokens, chunk)))
@@ -191,6 +192,36 @@ TEST(CudaDecode, StrangeValuesGiveTheReferenceBits) {
     const AttentionProblem problem({.heads = 4, .kv_heads = 2, .head_dim = 64}, DType::kFloat16,
                                    {280, 40}, Numbers(4, data), DType::kFloat16);
     expect_reference_bits(problem, 16, 1);
+  }
+}
+
+// In passes of more than 8 rows: decode rows, chunks of prompts and whole ones give a token the same
+// bits, close to the reference's.
+TEST(CudaAttention, MatrixClassDoesNotDependOnCutsAndIsClose) {
+  std::vector<int64_t> lengths(9, 330);  // so that no pass has fewer than 9 rows
+  lengths.insert(lengths.begin() + 4, {70, 1, 33});
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const int64_t head_dim : {64, 128}) {
+      const AttentionProblem problem({.heads = 4, .kv_heads = 2, .head_dim = head_dim}, dtype,
+                                     lengths, Numbers(7), dtype);
+      cuda().reserve({.max_tokens = 4096, .dtype = dtype, .canonical_rows = 8});
+      const auto whole = problem.run(cuda(), 64, 512);
+      for (const int64_t chunk : {1, 7, 64, 100}) {
+        EXPECT_TRUE(equal_elements(dtype, whole, problem.run(cuda(), 16, chunk))) << chunk;
+      }
+      const auto exact = problem.run(*make_reference_backend(), 16, 1000);
+      EXPECT_FALSE(equal_elements(dtype, exact, whole)) << "not the matrix class";
+      // One unit in the last place where the exact result lies near the middle between two.
+      const double unit = dtype == DType::kFloat16 ? 0x1p-10 : 0x1p-7;
+      size_t different = 0;
+      for (size_t i = 0; i < exact.size() / 2; ++i) {
+        const double expected = element(dtype, exact.data(), i);
+        const double off = std::abs(element(dtype, whole.data(), i) - expected);
+        different += off == 0 ? 0 : 1;
+        ASSERT_LE(off, unit * (std::abs(expected) + 0.01)) << i;
+      }
+      EXPECT_LT(different, exact.size() / 2 / 100);
+    }
   }
 }
 

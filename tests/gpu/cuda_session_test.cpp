@@ -166,6 +166,34 @@ TEST_F(CudaSessionTest, LogitsDoNotDependOnTheOtherRowsOfAPass) {
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(more.at(i), ten.at(i)) << i;
 }
 
+// The rows of a pass make its class, not those of them that give logits; nor does the way that
+// attention takes the rows: one of each sequence, or many.
+TEST_F(CudaSessionTest, TheRowsOfAPassMakeItsClass) {
+  for (const int64_t head_size : {20, 64, 128}) {
+    TinyModel shape;
+    shape.hidden_size = 80;
+    shape.head_size = head_size;
+    shape.canonical_rows = 8;
+    shape.max_batch_size = 16;
+    const std::string engine = make_tiny_engine(shape, directory_ / std::to_string(head_size));
+    const auto all = prompts(12, 20, 2);
+    const auto first = [&](size_t count, int64_t chunk) {
+      SessionOptions some = options(engine);
+      some.limits.max_sequences = static_cast<int64_t>(count);
+      some.limits.context_logits = false;
+      some.prefill_chunk = chunk;
+      return generate(some, {all.begin(), all.begin() + static_cast<int64_t>(count)}).logits;
+    };
+    const auto many = first(12, 512);  // logits of twelve rows of a pass of many
+    const auto alone = first(1, 512);  // of one row
+    const auto vocabulary = static_cast<std::ptrdiff_t>(shape.vocab_size);
+    EXPECT_TRUE(std::equal(alone.at(0).begin(), alone.at(0).begin() + vocabulary,
+                           many.at(0).begin()));
+    const auto one_by_one = first(12, 12);  // a row of each in a pass
+    for (size_t i = 0; i < 9; ++i) EXPECT_EQ(one_by_one.at(i), many.at(i)) << head_size << " " << i;
+  }
+}
+
 // The canonical order is the CPU backend's too: with it everywhere, the devices agree by bits.
 TEST_F(CudaSessionTest, CanonicalLogitsAreThoseOfTheCpu) {
   TinyModel shape;

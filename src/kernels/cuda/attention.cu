@@ -269,6 +269,7 @@ int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, i
 }
 
 void attention_one_row(const AttentionParams& params, Queue& queue) {
+  if (params.matrix_class) return attention_decode_matrix(params, queue);
   if (attention_decode(params, queue)) return;
   const dim3 grid(static_cast<unsigned>(params.max_splits), static_cast<unsigned>(params.heads),
                   static_cast<unsigned>(params.tile_count));
@@ -282,6 +283,7 @@ void attention_one_row(const AttentionParams& params, Queue& queue) {
 }
 
 void attention_many_rows(const AttentionParams& params, Queue& queue) {
+  if (params.matrix_class) return attention_tiles_matrix(params, queue);
   if (attention_tiles(params, queue)) return;
   const dim3 grid(static_cast<unsigned>(kPrefillTileRows), static_cast<unsigned>(params.heads),
                   static_cast<unsigned>(params.tile_count));

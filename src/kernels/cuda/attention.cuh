@@ -8,8 +8,11 @@
 namespace headrace::cuda {
 
 inline constexpr int kSplit = static_cast<int>(numerics::kAttentionSplit);
+inline constexpr int kStep = static_cast<int>(numerics::kAttentionStep);
 inline constexpr int kSumLanes = static_cast<int>(numerics::kSumLanes);
 inline constexpr int kVectorBytes = static_cast<int>(sizeof(uint4));
+
+__device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
 
 /// What the splits so far came to, for kDims output dimensions of a row.
 template <int kDims>
@@ -53,10 +56,48 @@ __device__ __forceinline__ bool last_to_arrive(int32_t* counter, int blocks, int
   return true;
 }
 
+/// Begins to copy 16 bytes to shared memory, or zeros if `present` is false.
+__device__ __forceinline__ void copy_vector(void* to, const void* from, bool present = true) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+               "r"(present ? kVectorBytes : 0)
+               : "memory");
+}
+__device__ __forceinline__ void end_copies_of_stage() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// Waits until all but the last `kLeft` groups of the thread's copies have arrived.
+template <int kLeft>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
 /// Attention of whole tiles, for the shapes that have such a kernel; false for others.
 bool attention_tiles(const AttentionParams& params, Queue& queue);
 
 /// Attention of tiles of one row, for the shapes that have such a kernel; false for others.
 bool attention_decode(const AttentionParams& params, Queue& queue);
+
+/// Attention of the matrix class. REQUIRES: attention_is_specialized().
+void attention_tiles_matrix(const AttentionParams& params, Queue& queue);
+void attention_decode_matrix(const AttentionParams& params, Queue& queue);
+
+/// Calls the statement with the type T and the head size of a cache that attention_is_specialized() for.
+#define HR_DISPATCH_SPECIALIZED(kv, T, kHeadDim, ...)      \
+  if ((kv).dtype == ::headrace::DType::kFloat16) {         \
+    using T = __half;                                      \
+    HR_DISPATCH_HEAD_DIM((kv).head_dim, kHeadDim, __VA_ARGS__) \
+  } else {                                                 \
+    using T = __nv_bfloat16;                               \
+    HR_DISPATCH_HEAD_DIM((kv).head_dim, kHeadDim, __VA_ARGS__) \
+  }
+#define HR_DISPATCH_HEAD_DIM(head_dim, kHeadDim, ...) \
+  if ((head_dim) == 64) {                             \
+    constexpr int kHeadDim = 64;                      \
+    __VA_ARGS__;                                      \
+  } else {                                            \
+    constexpr int kHeadDim = 128;                     \
+    __VA_ARGS__;                                      \
+  }
 
 }  // namespace headrace::cuda

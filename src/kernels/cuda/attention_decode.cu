@@ -1,157 +1,21 @@
 #include <algorithm>
 
-#include "kernels/cuda/attention.cuh"
-#include "kernels/cuda/row_rotation.cuh"
+#include "kernels/cuda/attention_decode.cuh"
 
 namespace headrace::cuda {
 namespace {
 
-// A block attends for one row and head over consecutive splits. K and V of a split pass through
-// shared memory as chunks of 16 KiB in a queue that does not drain between splits: first K, some
-// dimensions of all positions at a time, of which a thread scores two; then V, some positions of all
-// dimensions at a time, of which a thread owns one.
-constexpr int kThreads = kSplit / 2;
-constexpr int kWarps = kThreads / 32;
-constexpr int kChunkBytes = 16384;
-constexpr int kStages = 4;      // chunks in shared memory where blocks share a multiprocessor,
-constexpr int kMoreStages = 8;  // and where each has one for itself
+using namespace decode;
 
+// Of a chunk of K a thread scores two positions; of one of V it owns a dimension.
 template <typename T, int kHeadDim>
-struct Chunks {
-  static constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));  // elements
-  static constexpr int kKDims = kChunkBytes / (kSplit * static_cast<int>(sizeof(T)));
-  static constexpr int kOfK = kHeadDim / kKDims;
-  static constexpr int kVPositions = kChunkBytes / (kHeadDim * static_cast<int>(sizeof(T)));
-  static constexpr int kOfV = kSplit / kVPositions;
-  static constexpr int kOfSplit = kOfK + kOfV;
-  static_assert(kOfK >= 2 && kOfV >= 2, "what one chunk leaves is read after the next begins");
-};
-
-/// Asks for `bytes` bytes, whole 16-byte vectors, to be brought to the L2 cache; returns at once. L2
-/// is where all writes end, so what is written later is not missed. Does nothing before sm_90.
-__device__ __forceinline__ void prefetch(const void* address, int bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes));
-#endif
-}
-
-__device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
-
-template <typename T, int kHeadDim>
-struct DecodeShared {
-  float q[kHeadDim];
-  T new_k[kHeadDim];  // of the row's own position, where the kernel rotates and stores
-  T new_v[kHeadDim];
+struct Shared {
+  OwnRow<T, kHeadDim> own;
   float p[kSplit];
   float warp_max[kWarps];
   float sum;
   int is_last;
 };
-
-/// One row and head, its positions, and where K and V of its blocks are.
-template <typename T, int kHeadDim>
-struct DecodeQuery {
-  using C = Chunks<T, kHeadDim>;
-  int64_t row;
-  int head;
-  int context;
-  int block_shift;  // log2(tokens of a block)
-  const int32_t* table;
-  const T* k;  // of the head in block 0
-  const T* v;
-  int64_t block_elements;
-
-  __device__ DecodeQuery(const AttentionParams& params, const RowTile& tile, int head_index)
-      : row(tile.row_begin),
-        head(head_index),
-        context(tile.position + 1),
-        block_shift(log2_of(static_cast<int>(params.kv.block_tokens))),
-        table(params.blocks + tile.table_begin) {
-    const int64_t kv_head = head / (params.heads / params.kv.kv_heads);
-    const int64_t head_elements = kHeadDim * params.kv.block_tokens;
-    block_elements = params.kv.kv_heads * head_elements;
-    k = reinterpret_cast<const T*>(params.kv.k) + kv_head * head_elements;
-    v = reinterpret_cast<const T*>(params.kv.v) + kv_head * head_elements;
-  }
-  __device__ __forceinline__ int64_t block_at(int position) const {
-    return table[position >> block_shift] * block_elements;
-  }
-  __device__ __forceinline__ int in_block(int position) const {
-    return position & ((1 << block_shift) - 1);
-  }
-
-  /// Begins to copy a chunk of the split that begins at `begin` to `stage`; positions that the row
-  /// does not see are left out.
-  __device__ __forceinline__ void copy(int begin, int chunk, T* stage) const {
-    const int thread = static_cast<int>(threadIdx.x);
-    if (chunk < C::kOfK) {
-      constexpr int kRowVectors = kSplit / C::kVector;
-      const int column = thread % kRowVectors * C::kVector;
-      if (begin + column >= context) return;
-      const T* const from = k + block_at(begin + column) + in_block(begin + column);
-#pragma unroll
-      for (int d = thread / kRowVectors; d < C::kKDims; d += kThreads / kRowVectors) {
-        copy_vector(stage + d * kSplit + column,
-                    from + (static_cast<int64_t>(chunk * C::kKDims + d) << block_shift));
-      }
-      return;
-    }
-    constexpr int kRowVectors = kHeadDim / C::kVector;
-    const int first = begin + (chunk - C::kOfK) * C::kVPositions;
-    const int column = thread % kRowVectors * C::kVector;
-#pragma unroll
-    for (int t = thread / kRowVectors; t < C::kVPositions; t += kThreads / kRowVectors) {
-      const int position = first + t;
-      if (position >= context) return;
-      copy_vector(stage + t * kHeadDim + column,
-                  v + block_at(position) + in_block(position) * kHeadDim + column);
-    }
-  }
-
- private:
-  __device__ static __forceinline__ void copy_vector(T* to, const T* from) {
-    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
-  }
-};
-
-/// Rotates the thread's pair of Q; if the row's own position is this block's, that of K too, and takes
-/// V. One head of each group writes both to the cache.
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void rotate_and_store(const AttentionParams& params,
-                                                 const DecodeQuery<T, kHeadDim>& query, bool owns,
-                                                 DecodeShared<T, kHeadDim>& shared) {
-  constexpr int kHalf = kHeadDim / 2;
-  const int d = static_cast<int>(threadIdx.x);
-  const RowRotation rotation = {.cos = params.rope.cos[query.row * kHalf + d],
-                                .sin = params.rope.sin[query.row * kHalf + d]};
-  const float* const row = params.qkv + query.row * params.qkv_stride;
-  const auto pair_of = [&](int64_t head) {
-    return make_float2(row[head * kHeadDim + d], row[head * kHeadDim + d + kHalf]);
-  };
-  const float2 q = rotation.of(pair_of(query.head));
-  shared.q[d] = q.x;
-  shared.q[d + kHalf] = q.y;
-  if (!owns) return;
-  const int64_t group = params.heads / params.kv.kv_heads;
-  const int64_t kv_head = query.head / group;
-  const float2 k = rotation.of(pair_of(params.heads + kv_head));
-  const float2 v = pair_of(params.heads + params.kv.kv_heads + kv_head);
-  shared.new_k[d] = round_to<T>(k.x);
-  shared.new_k[d + kHalf] = round_to<T>(k.y);
-  shared.new_v[d] = round_to<T>(v.x);
-  shared.new_v[d + kHalf] = round_to<T>(v.y);
-  if (query.head % group != 0) return;
-  const int position = query.context - 1;
-  const int64_t block = query.block_at(position);
-  const int in_block = query.in_block(position);
-  T* const k_out = const_cast<T*>(query.k) + block + in_block;
-  T* const v_out = const_cast<T*>(query.v) + block + in_block * kHeadDim;
-  k_out[static_cast<int64_t>(d) << query.block_shift] = shared.new_k[d];
-  k_out[static_cast<int64_t>(d + kHalf) << query.block_shift] = shared.new_k[d + kHalf];
-  v_out[d] = shared.new_v[d];
-  v_out[d + kHalf] = shared.new_v[d + kHalf];
-}
 
 /// Adds a chunk of K to the dot products of positions 2 * thread and 2 * thread + 1.
 template <typename T, int kHeadDim>
@@ -172,7 +36,7 @@ __device__ __forceinline__ void add_scores(const T* stage, const float* q, float
 /// after the next barrier.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ float softmax_terms(const float (&dots)[2], float scale, int count,
-                                               DecodeShared<T, kHeadDim>& shared) {
+                                               Shared<T, kHeadDim>& shared) {
   const int first = 2 * static_cast<int>(threadIdx.x);
   float scores[2];
   float most = -INFINITY;
@@ -194,7 +58,7 @@ __device__ __forceinline__ float softmax_terms(const float (&dots)[2], float sca
 
 /// Sums p in 16 lanes, each in order, then as a tree. Called by the first warp.
 template <typename T, int kHeadDim>
-__device__ __forceinline__ void sum_terms(int count, DecodeShared<T, kHeadDim>& shared) {
+__device__ __forceinline__ void sum_terms(int count, Shared<T, kHeadDim>& shared) {
   float sum = 0.0f;
 #pragma unroll
   for (int t = threadIdx.x % kSumLanes; t < kSplit; t += kSumLanes) {
@@ -225,11 +89,11 @@ template <typename T, int kHeadDim, int kStages>
 __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(AttentionParams params) {
   using C = Chunks<T, kHeadDim>;
   extern __shared__ uint4 stage_vectors[];
-  __shared__ DecodeShared<T, kHeadDim> shared;
+  __shared__ Shared<T, kHeadDim> shared;
   allow_next();
   const int thread = static_cast<int>(threadIdx.x);
   const int tile_index = static_cast<int>(blockIdx.z);
-  const DecodeQuery<T, kHeadDim> query(params, params.tiles[tile_index],
+  const Query<T, kHeadDim, false> query(params, params.tiles[tile_index],
                                        static_cast<int>(blockIdx.y));
   const int splits = (query.context + kSplit - 1) / kSplit;
   const int parts = (splits + params.part_splits - 1) / params.part_splits;
@@ -246,12 +110,11 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
 
   const int chunks = (last - first) * C::kOfSplit;
   const auto stage = [&](int n) {
-    return reinterpret_cast<T*>(stage_vectors) +
-           n % kStages * (kChunkBytes / static_cast<int>(sizeof(T)));
+    return reinterpret_cast<T*>(stage_vectors) + n % kStages * C::kElements;
   };
   const auto copy = [&](int n) {
     if (n < chunks) query.copy((first + n / C::kOfSplit) * kSplit, n % C::kOfSplit, stage(n));
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    end_copies_of_stage();
   };
 #pragma unroll
   for (int n = 0; n < kStages - 1; ++n) copy(n);
@@ -260,10 +123,10 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
   const int own_position = fused && last == splits ? query.context - 1 : -1;
   if (!fused) {
     if (thread < kHeadDim) {
-      shared.q[thread] = params.qkv[query.row * params.qkv_stride + query.head * kHeadDim + thread];
+      shared.own.q[thread] = params.qkv[query.row * params.qkv_stride + query.head * kHeadDim + thread];
     }
   } else if (thread < kHeadDim / 2) {
-    rotate_and_store(params, query, own_position >= 0, shared);
+    rotate_and_store(params, query, own_position >= 0, shared.own);
   }
   const int64_t unit = static_cast<int64_t>(tile_index) * params.heads + query.head;
   float* const partials = params.partials + unit * params.max_splits * (kHeadDim + 2);
@@ -277,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
     float weighted[1] = {};
 #pragma unroll
     for (int chunk = 0; chunk < C::kOfSplit; ++chunk, ++n) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+      wait_for_copies<kStages - 2>();
       __syncthreads();  // all have the chunk, and have left the one before
       copy(n + kStages - 1);
       const int own = own_position - split * kSplit;  // negative, or past the split: not here
@@ -285,17 +148,17 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
         if (own >= 0 && own / 2 == thread) {
 #pragma unroll 4
           for (int d = 0; d < C::kKDims; ++d) {
-            stage(n)[d * kSplit + own] = shared.new_k[chunk * C::kKDims + d];
+            stage(n)[d * kSplit + own] = shared.own.k[chunk * C::kKDims + d];
           }
         }
-        add_scores<T, kHeadDim>(stage(n), shared.q + chunk * C::kKDims, dots);
+        add_scores<T, kHeadDim>(stage(n), shared.own.q + chunk * C::kKDims, dots);
         if (chunk == C::kOfK - 1) most = softmax_terms(dots, params.scale, count, shared);
         continue;
       }
       const int begin = (chunk - C::kOfK) * C::kVPositions;
       if (thread < kHeadDim) {
         if (own >= begin && own < begin + C::kVPositions) {
-          stage(n)[(own - begin) * kHeadDim + thread] = shared.new_v[thread];
+          stage(n)[(own - begin) * kHeadDim + thread] = shared.own.v[thread];
         }
         add_values<T, kHeadDim>(stage(n), shared.p + begin, min(C::kVPositions, count - begin),
                                 weighted[0]);
@@ -360,18 +223,9 @@ void launch_decode(AttentionParams params, Queue& queue) {
   launch_stages<T, kHeadDim, kStages>(grid, params, queue);  // fits every device
 }
 
-template <typename T>
-void decode_as(const AttentionParams& params, Queue& queue) {
-  if (params.kv.head_dim == 64) {
-    launch_decode<T, 64>(params, queue);
-  } else {
-    launch_decode<T, 128>(params, queue);
-  }
-}
-
 }  // namespace
 
-bool attention_takes_rope(const KvView& kv, DType out_dtype) {
+bool attention_is_specialized(const KvView& kv, DType out_dtype) {
   constexpr int64_t kVector = kVectorBytes / 2;
   const bool whole_vectors = kv.block_tokens % kVector == 0 && kv.block_tokens <= 1 << 20 &&
                              (kv.block_tokens & (kv.block_tokens - 1)) == 0;
@@ -380,12 +234,8 @@ bool attention_takes_rope(const KvView& kv, DType out_dtype) {
 }
 
 bool attention_decode(const AttentionParams& params, Queue& queue) {
-  if (!attention_takes_rope(params.kv, params.out_dtype)) return false;
-  if (params.kv.dtype == DType::kFloat16) {
-    decode_as<__half>(params, queue);
-  } else {
-    decode_as<__nv_bfloat16>(params, queue);
-  }
+  if (!attention_is_specialized(params.kv, params.out_dtype)) return false;
+  HR_DISPATCH_SPECIALIZED(params.kv, T, kHeadDim, (launch_decode<T, kHeadDim>(params, queue)))
   return true;
 }
 

@@ -145,9 +145,13 @@ void CudaBackend::silu_multiply(const float* a, const float* b, int64_t tokens, 
   cuda::silu_multiply(a, b, tokens * width, out_dtype, out, ops());
 }
 
+bool CudaBackend::canonical(int64_t pass_tokens) const {
+  return canonical_rows_ == 0 || pass_tokens <= canonical_rows_;
+}
+
 bool CudaBackend::canonical(const MatmulArgs& args, uint32_t matrix) const {
   HR_CHECK(matrix < args.outputs.size());
-  return canonical_rows_ == 0 || args.tokens <= canonical_rows_ ||
+  return canonical(std::max(args.tokens, args.pass_tokens)) ||
          !Gemm::supports(args, args.outputs[matrix]);
 }
 
@@ -212,7 +216,24 @@ void CudaBackend::rope_and_store(const RopeStoreArgs& args) {
                      .cos = args.cos,
                      .sin = args.sin,
                      .kv = view(args.kv)};
-  if (pass_.most_rows > 1) ops();
+}
+
+/// The part of a rotation that waits which attention can do on its way; the rest is enqueued.
+FusedRope CudaBackend::take_rope(const AttentionParams& params) {
+  if (!rope_ || rope_->qkv != params.qkv || rope_->kv.k != params.kv.k ||
+      !attention_is_specialized(params.kv, params.out_dtype)) {
+    return {};
+  }
+  const bool stores = pass_.most_rows == 1;
+  if (!stores && !params.matrix_class) return {};
+  const FusedRope fused = {.cos = rope_->cos, .sin = rope_->sin, .stores = stores};
+  if (stores) {
+    rope_.reset();
+  } else {
+    rope_->keep_q = true;
+    ops();
+  }
+  return fused;
 }
 
 void CudaBackend::attention(const AttentionArgs& args) {
@@ -225,11 +246,9 @@ void CudaBackend::attention(const AttentionArgs& args) {
                             .kv = view(args.kv),
                             .out_dtype = args.out_dtype,
                             .out = args.out};
-  if (rope_ && rope_->qkv == args.qkv && rope_->kv.k == params.kv.k &&
-      attention_takes_rope(params.kv, args.out_dtype)) {
-    params.rope = {.cos = rope_->cos, .sin = rope_->sin};
-    rope_.reset();
-  }
+  params.matrix_class =
+      !canonical(args.tokens) && attention_is_specialized(params.kv, args.out_dtype);
+  params.rope = take_rope(params);
   if (pass_.tile_count > 0) {
     params.tiles = pass_.tiles;
     params.tile_count = pass_.tile_count;

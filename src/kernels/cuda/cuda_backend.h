@@ -70,6 +70,8 @@ class CudaBackend : public Backend {
   /// Enqueues the op that waits, if there is one; returns the queue.
   Queue& ops();
   bool writes_x(const MatmulArgs& args) const;
+  FusedRope take_rope(const AttentionParams& params);
+  bool canonical(int64_t pass_tokens) const;
   bool canonical(const MatmulArgs& args, uint32_t matrix) const;
   void multiply(const MatmulArgs& args, std::span<const WeightRun> runs);
   Buffer& grown(Buffer& buffer, size_t size_bytes, const char* purpose);

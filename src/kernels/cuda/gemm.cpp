@@ -10,8 +10,8 @@
 namespace headrace::cuda {
 namespace {
 
-constexpr int kAsked = 64;                              // algorithms that cuBLASLt may propose
-constexpr size_t kTried = 6;                            // of them are timed for few token rows
+constexpr int kAsked = 64;                              // algorithms that cuBLASLt may propose;
+                                                        // for few token rows all are timed
 constexpr int64_t kMostTrialFloats = int64_t{8} << 20;  // outputs of a timed product
 constexpr size_t kVectorBytes = 16;                     // alignment that tensor cores ask for
 
@@ -169,13 +169,13 @@ const Gemm::Choice& Gemm::choose(const Shape& shape, const MatmulRun& run, const
                   "allocating scratch");
     }
     float best = std::numeric_limits<float>::infinity();
-    for (size_t i = 0; i < std::min(usable.size(), kTried); ++i) {
+    for (const cublasLtMatmulAlgo_t& algorithm : usable) {
       Choice tried = choice;
-      tried.algorithm = usable[i];
+      tried.algorithm = algorithm;
       const float elapsed = time_ms(tried, run, x, trial_);
       if (elapsed < best) {
         best = elapsed;
-        choice.algorithm = usable[i];
+        choice.algorithm = algorithm;
       }
     }
   }
@@ -240,7 +240,8 @@ void Gemm::check_family(DType dtype) {
   const std::vector<float> whole = product(kRows, kTokens);
   bool same = true;
   for (const auto& [rows, tokens] :
-       std::array<std::pair<int64_t, int64_t>, 3>{{{512, kTokens}, {kRows, 9}, {128, 40}}}) {
+       std::array<std::pair<int64_t, int64_t>, 4>{
+           {{512, kTokens}, {kRows, 9}, {128, 40}, {kRows, 1}}}) {
     const std::vector<float> part = product(rows, tokens);
     same = same && std::memcmp(part.data(), whole.data(), part.size() * sizeof(float)) == 0;
   }

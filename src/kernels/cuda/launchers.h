@@ -85,16 +85,18 @@ struct RopeParams {
   float* qkv = nullptr;        // [tokens, (heads + 2 kv_heads) * head_dim]
   const float* cos = nullptr;  // [tokens, head_dim / 2]
   const float* sin = nullptr;
+  bool keep_q = false;  // Q stays as it is: attention rotates it
   KvView kv;
 };
 
 /// Backend::rope_and_store.
 void rope_and_store(const RopeParams& params, Queue& queue);
 
-/// Rotation and storing of K and V, on the way of attention_one_row; null pointers: done before.
+/// Rotation of Q on the way of attention; null pointers: done before.
 struct FusedRope {
   const float* cos = nullptr;  // [tokens, head_dim / 2]
   const float* sin = nullptr;
+  bool stores = false;  // K is rotated and K and V are stored too; only in attention_one_row
 };
 
 struct AttentionParams {
@@ -107,7 +109,8 @@ struct AttentionParams {
   float scale = 1.0f;
   const float* qkv = nullptr;
   int64_t qkv_stride = 0;
-  FusedRope rope = {};  // only where attention_takes_rope()
+  FusedRope rope = {};        // only where attention_is_specialized()
+  bool matrix_class = false;  // likewise
   KvView kv;
   DType out_dtype = DType::kFloat16;
   std::byte* out = nullptr;     // [tokens, heads * head_dim]
@@ -119,8 +122,9 @@ struct AttentionParams {
 /// Attention for tiles of exactly one row (decode): a block per (tile, head, part of the splits);
 /// the block that finishes a (tile, head) last folds its splits in order.
 void attention_one_row(const AttentionParams& params, Queue& queue);
-/// Whether attention_one_row can rotate and store on its way.
-bool attention_takes_rope(const KvView& kv, DType out_dtype);
+/// Whether there are kernels for this head size and 16-bit caches and outputs: those rotate on their
+/// way, and only they know the matrix class.
+bool attention_is_specialized(const KvView& kv, DType out_dtype);
 /// Floats of scratch that attention_one_row needs.
 int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, int64_t head_dim);
 

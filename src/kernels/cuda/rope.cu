@@ -24,19 +24,32 @@ __device__ __forceinline__ Place place_of(const RopeParams& params, const RowTil
           .offset = position % block_tokens};
 }
 
-/// V of rows [begin, end) of the tile.
-template <typename T>
+template <typename T, int kCount>
+struct alignas(kCount * sizeof(T)) Packed {
+  T values[kCount];
+};
+
+/// V of rows [begin, end) of the tile, kCount elements of a row at a time.
+template <typename T, int kCount>
 __device__ void store_v(const RopeParams& params, const RowTile& tile, const float* heads,
                         int64_t width, int kv_head, int begin, int end) {
   const int head_dim = static_cast<int>(params.kv.head_dim);
-  for (int row = begin + static_cast<int>(threadIdx.y); row < end; row += kThreadRows) {
-    const Place place = place_of(params, tile, row);
-    T* v = reinterpret_cast<T*>(params.kv.v) +
-           ((place.block * params.kv.kv_heads + kv_head) * params.kv.block_tokens + place.offset) *
-               head_dim;
-    const float* x = heads + (tile.row_begin + row) * width;
-    for (int d = static_cast<int>(threadIdx.x); d < head_dim; d += kTileDims) {
-      v[d] = round_to<T>(x[d]);
+  for (int d = static_cast<int>(threadIdx.x) * kCount; d < head_dim; d += kTileDims * kCount) {
+#pragma unroll
+    for (int i = 0; i < kTileRows / kThreadRows; ++i) {
+      const int row = begin + static_cast<int>(threadIdx.y) + i * kThreadRows;
+      if (row >= end) break;
+      const Place place = place_of(params, tile, row);
+      T* const v = reinterpret_cast<T*>(params.kv.v) +
+                   ((place.block * params.kv.kv_heads + kv_head) * params.kv.block_tokens +
+                    place.offset) *
+                       head_dim;
+      const auto x = *reinterpret_cast<const Packed<float, kCount>*>(
+          heads + (tile.row_begin + row) * width + d);
+      Packed<T, kCount> rounded;
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) rounded.values[e] = round_to<T>(x.values[e]);
+      *reinterpret_cast<Packed<T, kCount>*>(v + d) = rounded;
     }
   }
 }
@@ -57,17 +70,21 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims)
   const int half = head_dim / 2;
   const int kv_heads = static_cast<int>(params.kv.kv_heads);
   const int heads = static_cast<int>(params.heads);
-  const int head = static_cast<int>(blockIdx.y);
+  const int head = static_cast<int>(blockIdx.y) + (params.keep_q ? heads : 0);
   const int64_t width = static_cast<int64_t>(heads + 2 * kv_heads) * head_dim;
   float* const x = params.qkv + static_cast<int64_t>(head) * head_dim;
   if (head >= heads + kv_heads) {
-    return store_v<T>(params, tile, x, width, head - heads - kv_heads, begin, end);
+    const int kv_head = head - heads - kv_heads;
+    if (head_dim % 4 == 0) return store_v<T, 4>(params, tile, x, width, kv_head, begin, end);
+    return store_v<T, 1>(params, tile, x, width, kv_head, begin, end);
   }
   const int column = static_cast<int>(threadIdx.x);
   for (int first = 0; first < half; first += kTileDims) {
     const int d = first + column;
-    for (int row = begin + static_cast<int>(threadIdx.y); row < end; row += kThreadRows) {
-      if (d >= half) continue;
+#pragma unroll
+    for (int i = 0; i < kTileRows / kThreadRows; ++i) {
+      const int row = begin + static_cast<int>(threadIdx.y) + i * kThreadRows;
+      if (d >= half || row >= end) break;
       const int64_t at = tile.row_begin + row;
       float* const pair = x + at * width + d;
       const RowRotation rotation = {.cos = params.cos[at * half + d],
@@ -154,7 +171,7 @@ void rope_and_store(const RopeParams& params, Queue& queue) {
     return;
   }
   const dim3 grid(static_cast<unsigned>((params.most_rows + kTileRows - 1) / kTileRows),
-                  static_cast<unsigned>(all_heads), tiles);
+                  static_cast<unsigned>(all_heads - (params.keep_q ? params.heads : 0)), tiles);
   const dim3 block(kTileDims, kThreadRows);
   HR_DISPATCH_DTYPE(params.kv.dtype, T,
                     launch(queue, rope_and_store_kernel<T>, grid, block, 0, params))

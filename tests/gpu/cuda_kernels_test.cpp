@@ -195,8 +195,8 @@ TEST(CudaDecode, StrangeValuesGiveTheReferenceBits) {
   }
 }
 
-// In passes of more than 8 rows: decode rows, chunks of prompts and whole ones give a token the same
-// bits, close to the reference's.
+// In passes of more than 8 rows: decode rows, chunks of prompts and whole ones give a token the
+// same bits, close to the reference's.
 TEST(CudaAttention, MatrixClassDoesNotDependOnCutsAndIsClose) {
   std::vector<int64_t> lengths(9, 330);  // so that no pass has fewer than 9 rows
   lengths.insert(lengths.begin() + 4, {70, 1, 33});

@@ -187,8 +187,8 @@ TEST_F(CudaSessionTest, TheRowsOfAPassMakeItsClass) {
     const auto many = first(12, 512);  // logits of twelve rows of a pass of many
     const auto alone = first(1, 512);  // of one row
     const auto vocabulary = static_cast<std::ptrdiff_t>(shape.vocab_size);
-    EXPECT_TRUE(std::equal(alone.at(0).begin(), alone.at(0).begin() + vocabulary,
-                           many.at(0).begin()));
+    EXPECT_TRUE(
+        std::equal(alone.at(0).begin(), alone.at(0).begin() + vocabulary, many.at(0).begin()));
     const auto one_by_one = first(12, 12);  // a row of each in a pass
     for (size_t i = 0; i < 9; ++i) EXPECT_EQ(one_by_one.at(i), many.at(i)) << head_size << " " << i;
   }

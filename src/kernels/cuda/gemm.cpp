@@ -239,8 +239,7 @@ void Gemm::check_family(DType dtype) {
   };
   const std::vector<float> whole = product(kRows, kTokens);
   bool same = true;
-  for (const auto& [rows, tokens] :
-       std::array<std::pair<int64_t, int64_t>, 4>{
+  for (const auto& [rows, tokens] : std::array<std::pair<int64_t, int64_t>, 4>{
            {{512, kTokens}, {kRows, 9}, {128, 40}, {kRows, 1}}}) {
     const std::vector<float> part = product(rows, tokens);
     same = same && std::memcmp(part.data(), whole.data(), part.size() * sizeof(float)) == 0;

@@ -122,8 +122,8 @@ struct AttentionParams {
 /// Attention for tiles of exactly one row (decode): a block per (tile, head, part of the splits);
 /// the block that finishes a (tile, head) last folds its splits in order.
 void attention_one_row(const AttentionParams& params, Queue& queue);
-/// Whether there are kernels for this head size and 16-bit caches and outputs: those rotate on their
-/// way, and only they know the matrix class.
+/// Whether there are kernels for this head size and 16-bit caches and outputs: those rotate on
+/// their way, and only they know the matrix class.
 bool attention_is_specialized(const KvView& kv, DType out_dtype);
 /// Floats of scratch that attention_one_row needs.
 int64_t attention_partial_floats(int64_t tiles, int64_t heads, int64_t splits, int64_t head_dim);

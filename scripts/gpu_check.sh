@@ -48,11 +48,11 @@ sanitize() {
 }
 
 stage_sanitizer() {
-  local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaAttention.MatrixClass*:CudaElementwise*:CudaSession*.Canonical*'
+  local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaElementwise*:CudaSession*.Canonical*'
   local failed=0
-  sanitize memcheck "$small:CudaDecode*:CudaSampling*" || failed=1
+  sanitize memcheck "$small:CudaAttention.MatrixClass*:CudaDecode*:CudaSampling*" || failed=1
   sanitize racecheck "$small:CudaDecode.Strange*" || failed=1  # the slowest of the tools by far
-  sanitize initcheck "$small:CudaDecode*:CudaSampling*" || failed=1
+  sanitize initcheck "$small:CudaAttention.MatrixClass*:CudaDecode*:CudaSampling*" || failed=1
   return "$failed"
 }
 

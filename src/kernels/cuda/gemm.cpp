@@ -10,8 +10,8 @@
 namespace headrace::cuda {
 namespace {
 
-constexpr int kAsked = 64;                              // algorithms that cuBLASLt may propose;
-                                                        // for few token rows all are timed
+constexpr int kAsked = 64;                              // algorithms that cuBLASLt may propose
+constexpr size_t kTried = 6;                            // of them are timed for few token rows
 constexpr int64_t kMostTrialFloats = int64_t{8} << 20;  // outputs of a timed product
 constexpr size_t kVectorBytes = 16;                     // alignment that tensor cores ask for
 
@@ -169,13 +169,13 @@ const Gemm::Choice& Gemm::choose(const Shape& shape, const MatmulRun& run, const
                   "allocating scratch");
     }
     float best = std::numeric_limits<float>::infinity();
-    for (const cublasLtMatmulAlgo_t& algorithm : usable) {
+    for (size_t i = 0; i < std::min(usable.size(), kTried); ++i) {
       Choice tried = choice;
-      tried.algorithm = algorithm;
+      tried.algorithm = usable[i];
       const float elapsed = time_ms(tried, run, x, trial_);
       if (elapsed < best) {
         best = elapsed;
-        choice.algorithm = algorithm;
+        choice.algorithm = usable[i];
       }
     }
   }

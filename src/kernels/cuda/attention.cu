@@ -88,8 +88,7 @@ __device__ void stage_v(const AttentionParams& params, const Query& query, int b
     const std::byte* from =
         reinterpret_cast<const std::byte*>(v_row<T>(params, query, begin + position)) +
         vector * kVectorBytes;
-    const auto to = static_cast<unsigned>(__cvta_generic_to_shared(staged + i * kVectorBytes));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    copy_vector(staged + i * kVectorBytes, from);
   }
 }
 

@@ -14,6 +14,44 @@ inline constexpr int kVectorBytes = static_cast<int>(sizeof(uint4));
 
 __device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
 
+/// Where K and V of one head are in the cache, for the sequence of a tile. REQUIRES: blocks of a power
+/// of two of positions.
+template <typename T, int kHeadDim>
+struct HeadCache {
+  int block_shift;  // log2(positions of a block)
+  const int32_t* table;
+  const T* k;  // of the head in block 0
+  const T* v;
+  int64_t block_elements;
+
+  __device__ HeadCache(const AttentionParams& params, const RowTile& tile, int head)
+      : block_shift(log2_of(static_cast<int>(params.kv.block_tokens))),
+        table(params.blocks + tile.table_begin) {
+    const int64_t kv_head = head / (params.heads / params.kv.kv_heads);
+    const int64_t head_elements = kHeadDim * params.kv.block_tokens;
+    block_elements = params.kv.kv_heads * head_elements;
+    k = reinterpret_cast<const T*>(params.kv.k) + kv_head * head_elements;
+    v = reinterpret_cast<const T*>(params.kv.v) + kv_head * head_elements;
+  }
+  __device__ __forceinline__ int64_t block_at(int position) const {
+    return table[position >> block_shift] * block_elements;
+  }
+  __device__ __forceinline__ int in_block(int position) const {
+    return position & ((1 << block_shift) - 1);
+  }
+  /// Dimension 0 of K at a position; dimension d is k_dim(d) after it.
+  __device__ __forceinline__ const T* k_at(int position) const {
+    return k + block_at(position) + in_block(position);
+  }
+  __device__ __forceinline__ int64_t k_dim(int d) const {
+    return static_cast<int64_t>(d) << block_shift;
+  }
+  /// The row of V at a position.
+  __device__ __forceinline__ const T* v_at(int position) const {
+    return v + block_at(position) + in_block(position) * kHeadDim;
+  }
+};
+
 /// What the splits so far came to, for kDims output dimensions of a row.
 template <int kDims>
 struct Folded {
@@ -70,6 +108,22 @@ __device__ __forceinline__ void end_copies_of_stage() {
 template <int kLeft>
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
+/// Launches with that much shared memory a block; false, and nothing is launched, if the device has
+/// less.
+template <auto kKernel>
+bool launch_attention(dim3 grid, int threads, size_t shared_bytes, const AttentionParams& params,
+                      Queue& queue) {
+  static const bool fits =
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(shared_bytes)) == cudaSuccess;
+  if (!fits) {
+    cudaGetLastError();
+    return false;
+  }
+  launch(queue, kKernel, grid, dim3(static_cast<unsigned>(threads)), shared_bytes, params);
+  return true;
 }
 
 /// Attention of whole tiles, for the shapes that have such a kernel; false for others.

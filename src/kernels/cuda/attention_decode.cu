@@ -20,13 +20,10 @@ struct Shared {
 /// Adds a chunk of K to the dot products of positions 2 * thread and 2 * thread + 1.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void add_scores(const T* stage, const float* q, float (&dots)[2]) {
-  struct alignas(2 * sizeof(T)) Pair {
-    T values[2];
-  };
-  const Pair* const k = reinterpret_cast<const Pair*>(stage) + threadIdx.x;
+  const auto* const k = reinterpret_cast<const Packed<T, 2>*>(stage) + threadIdx.x;
 #pragma unroll
   for (int d = 0; d < Chunks<T, kHeadDim>::kKDims; ++d) {
-    const Pair pair = k[d * (kSplit / 2)];
+    const Packed<T, 2> pair = k[d * (kSplit / 2)];
     dots[0] = __fmaf_rn(q[d], to_float(pair.values[0]), dots[0]);
     dots[1] = __fmaf_rn(q[d], to_float(pair.values[1]), dots[1]);
   }
@@ -94,16 +91,16 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
   const int thread = static_cast<int>(threadIdx.x);
   const int tile_index = static_cast<int>(blockIdx.z);
   const Query<T, kHeadDim, false> query(params, params.tiles[tile_index],
-                                       static_cast<int>(blockIdx.y));
+                                        static_cast<int>(blockIdx.y));
   const int splits = (query.context + kSplit - 1) / kSplit;
   const int parts = (splits + params.part_splits - 1) / params.part_splits;
   const int first = static_cast<int>(blockIdx.x) * params.part_splits;
   const int last = min(splits, first + params.part_splits);
   // What is in the cache can come to L2 while the kernel before runs.
-  if (const int position = first * kSplit + thread / 2 * (1 << query.block_shift);
+  if (const int position = first * kSplit + thread / 2 * (1 << query.cache.block_shift);
       position < min(query.context, last * kSplit)) {
-    prefetch((thread % 2 == 0 ? query.k : query.v) + query.block_at(position),
-             static_cast<int>(sizeof(T)) * kHeadDim << query.block_shift);
+    prefetch((thread % 2 == 0 ? query.cache.k : query.cache.v) + query.cache.block_at(position),
+             static_cast<int>(sizeof(T)) * kHeadDim << query.cache.block_shift);
   }
   wait_for_previous();
   if (first >= last) return;
@@ -190,22 +187,6 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
       round_to<T>(__fdiv_rn(folded.weighted[0], folded.sum));
 }
 
-/// False if the device has less shared memory for a block.
-template <typename T, int kHeadDim, int kStages>
-bool launch_stages(dim3 grid, const AttentionParams& params, Queue& queue) {
-  constexpr int kSharedBytes = kStages * kChunkBytes;
-  const auto kernel = attention_decode_kernel<T, kHeadDim, kStages>;
-  static const bool fits =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes) ==
-      cudaSuccess;
-  if (!fits) {
-    cudaGetLastError();
-    return false;
-  }
-  launch(queue, kernel, grid, dim3(kThreads), static_cast<size_t>(kSharedBytes), params);
-  return true;
-}
-
 template <typename T, int kHeadDim>
 void launch_decode(AttentionParams params, Queue& queue) {
   // With some blocks more than run together, the last ones end nearly together; with many more, a
@@ -219,8 +200,12 @@ void launch_decode(AttentionParams params, Queue& queue) {
   const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(params.heads),
                   static_cast<unsigned>(params.tile_count));
   const bool few = parts * units <= kFewBlocks;
-  if (few && launch_stages<T, kHeadDim, kMoreStages>(grid, params, queue)) return;
-  launch_stages<T, kHeadDim, kStages>(grid, params, queue);  // fits every device
+  if (few && launch_attention<attention_decode_kernel<T, kHeadDim, kMoreStages>>(
+                 grid, kThreads, kMoreStages * kChunkBytes, params, queue)) {
+    return;
+  }
+  launch_attention<attention_decode_kernel<T, kHeadDim, kStages>>(
+      grid, kThreads, kStages * kChunkBytes, params, queue);  // fits every device
 }
 
 }  // namespace

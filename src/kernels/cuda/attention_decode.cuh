@@ -44,7 +44,7 @@ struct OwnRow {
   T v[kHeadDim];
 };
 
-/// One row and head, its positions, and where K and V of its blocks are. For tensor cores
+/// One row and head. For tensor cores
 /// (`kSwizzled`) chunks lie swizzled in shared memory, and V is zero at positions that the row does not
 /// see; otherwise those are left out.
 template <typename T, int kHeadDim, bool kSwizzled>
@@ -53,30 +53,13 @@ struct Query {
   int64_t row;
   int head;
   int context;
-  int block_shift;  // log2(tokens of a block)
-  const int32_t* table;
-  const T* k;  // of the head in block 0
-  const T* v;
-  int64_t block_elements;
+  HeadCache<T, kHeadDim> cache;
 
   __device__ Query(const AttentionParams& params, const RowTile& tile, int head_index)
       : row(tile.row_begin),
         head(head_index),
         context(tile.position + 1),
-        block_shift(log2_of(static_cast<int>(params.kv.block_tokens))),
-        table(params.blocks + tile.table_begin) {
-    const int64_t kv_head = head / (params.heads / params.kv.kv_heads);
-    const int64_t head_elements = kHeadDim * params.kv.block_tokens;
-    block_elements = params.kv.kv_heads * head_elements;
-    k = reinterpret_cast<const T*>(params.kv.k) + kv_head * head_elements;
-    v = reinterpret_cast<const T*>(params.kv.v) + kv_head * head_elements;
-  }
-  __device__ __forceinline__ int64_t block_at(int position) const {
-    return table[position >> block_shift] * block_elements;
-  }
-  __device__ __forceinline__ int in_block(int position) const {
-    return position & ((1 << block_shift) - 1);
-  }
+        cache(params, tile, head_index) {}
 
   /// Where element `column` of line `line` is in a line of a chunk.
   __device__ static __forceinline__ int place(int line, int column) {
@@ -90,11 +73,11 @@ struct Query {
       constexpr int kRowVectors = kSplit / C::kVector;
       const int column = thread % kRowVectors * C::kVector;
       if (begin + column >= context) return;
-      const T* const from = k + block_at(begin + column) + in_block(begin + column);
+      const T* const from = cache.k_at(begin + column);
 #pragma unroll
       for (int d = thread / kRowVectors; d < C::kKDims; d += kThreads / kRowVectors) {
         copy_vector(stage + d * kSplit + place(d, column),
-                    from + (static_cast<int64_t>(chunk * C::kKDims + d) << block_shift));
+                    from + cache.k_dim(chunk * C::kKDims + d));
       }
       return;
     }
@@ -107,7 +90,7 @@ struct Query {
       const bool seen = position < context;
       if (!kSwizzled && !seen) return;
       copy_vector(stage + t * kHeadDim + place(t, column),
-                  seen ? v + block_at(position) + in_block(position) * kHeadDim + column : v, seen);
+                  seen ? cache.v_at(position) + column : cache.v, seen);
     }
   }
 };
@@ -140,12 +123,10 @@ __device__ __forceinline__ void rotate_and_store(const AttentionParams& params,
   own.v[d + kHalf] = round_to<T>(v.y);
   if (query.head % group != 0) return;
   const int position = query.context - 1;
-  const int64_t block = query.block_at(position);
-  const int in_block = query.in_block(position);
-  T* const k_out = const_cast<T*>(query.k) + block + in_block;
-  T* const v_out = const_cast<T*>(query.v) + block + in_block * kHeadDim;
-  k_out[static_cast<int64_t>(d) << query.block_shift] = own.k[d];
-  k_out[static_cast<int64_t>(d + kHalf) << query.block_shift] = own.k[d + kHalf];
+  T* const k_out = const_cast<T*>(query.cache.k_at(position));
+  T* const v_out = const_cast<T*>(query.cache.v_at(position));
+  k_out[query.cache.k_dim(d)] = own.k[d];
+  k_out[query.cache.k_dim(d + kHalf)] = own.k[d + kHalf];
   v_out[d] = own.v[d];
   v_out[d + kHalf] = own.v[d + kHalf];
 }

@@ -1,4 +1,5 @@
 #include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_matrix.cuh"
 
 namespace headrace::cuda {
 namespace {
@@ -27,20 +28,14 @@ __device__ __forceinline__ SplitFragment row_fragment(const T* high, const T* lo
   SplitFragment fragment = {};
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (lane < 4) {
-    const int at = column + 2 * lane;
-    fragment.high.words[0] = packed(high[at], high[at + 1]);
-    fragment.high.words[2] = packed(high[at + 8], high[at + 9]);
-    fragment.low.words[0] = packed(low[at], low[at + 1]);
-    fragment.low.words[2] = packed(low[at + 8], low[at + 9]);
+    const auto* const high_words = reinterpret_cast<const unsigned*>(high + column) + lane;
+    const auto* const low_words = reinterpret_cast<const unsigned*>(low + column) + lane;
+    fragment.high.words[0] = high_words[0];
+    fragment.high.words[2] = high_words[4];
+    fragment.low.words[0] = low_words[0];
+    fragment.low.words[2] = low_words[4];
   }
   return fragment;
-}
-
-/// Two parts whose sum is nearly `value`.
-template <typename T>
-__device__ __forceinline__ void split_value(float value, T& high, T& low) {
-  high = round_to<T>(value);
-  low = round_to<T>(__fsub_rn(value, to_float(high)));
 }
 
 /// Adds a chunk of K to the dot products of the warp's positions.
@@ -81,35 +76,6 @@ __device__ __forceinline__ void finish_scores(const float (&dots)[kWarpScores][4
   if (lane == 0) shared.step_max[warp] = most;
 }
 
-/// Output dimensions of a warp and the sum of weights, over the steps so far.
-template <int kTiles>
-struct RunningSums {
-  float max;
-  float weighted[kTiles][4];
-  float sum[4];
-
-  __device__ __forceinline__ void clear() {
-    max = -INFINITY;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sum[i] = 0.0f;
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) weighted[n][i] = 0.0f;
-    }
-  }
-  __device__ __forceinline__ void raise_max(float next) {
-    const float both = larger(max, next);
-    const float keep = canonical_exp(__fsub_rn(max, both));
-    max = both;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sum[i] = __fmul_rn(keep, sum[i]);
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) weighted[n][i] = __fmul_rn(keep, weighted[n][i]);
-    }
-  }
-};
-
 /// Turns the split's scores into weights, in shared memory; `max` is the largest score before it.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void weights_of(float max, Shared<T, kHeadDim>& shared) {
@@ -141,9 +107,9 @@ __global__ void __launch_bounds__(kThreads, 3)
                                        static_cast<int>(blockIdx.x));
   const int splits = (query.context + kSplit - 1) / kSplit;
   // What is in the cache can come to L2 while the kernel before runs.
-  if (const int position = thread / 2 << query.block_shift; position < query.context) {
-    prefetch((thread % 2 == 0 ? query.k : query.v) + query.block_at(position),
-             static_cast<int>(sizeof(T)) * kHeadDim << query.block_shift);
+  if (const int position = thread / 2 << query.cache.block_shift; position < query.context) {
+    prefetch((thread % 2 == 0 ? query.cache.k : query.cache.v) + query.cache.block_at(position),
+             static_cast<int>(sizeof(T)) * kHeadDim << query.cache.block_shift);
   }
   wait_for_previous();
 
@@ -176,8 +142,6 @@ __global__ void __launch_bounds__(kThreads, 3)
 
   RunningSums<kWarpDims / 8> sums;
   sums.clear();
-  unsigned ones[2];
-  all_ones<T>(ones);
   int n = 0;
   for (int split = 0; split < splits; ++split) {
     const int count = min(kSplit, query.context - split * kSplit);
@@ -200,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     }
     finish_scores(dots, params.scale, count, shared);
     __syncthreads();
-    weights_of(sums.max, shared);
+    weights_of(sums.max[0], shared);
 #pragma unroll
     for (int chunk = 0; chunk < C::kOfV; ++chunk, ++n) {
       if (chunk * C::kVPositions >= count) break;
@@ -217,10 +181,9 @@ __global__ void __launch_bounds__(kThreads, 3)
 #pragma unroll
       for (int t = 0; t < C::kVPositions; t += 16) {
         if (begin + t / kStep * kStep >= count) break;
-        if (t % kStep == 0) sums.raise_max(shared.step_max[(begin + t) / kStep]);
+        if (t % kStep == 0) sums.raise_max(0, shared.step_max[(begin + t) / kStep]);
         const SplitFragment p = row_fragment(shared.p_high, shared.p_low, begin + t);
-        multiply_add<T>(sums.sum, p.high, ones);
-        multiply_add<T>(sums.sum, p.low, ones);
+        sums.template add_weights<T>(p);
         multiply_add_many<T, kHeadDim, kWarpDims / 8>(sums.weighted, p, stage(n), t, first_dim);
       }
     }
@@ -236,29 +199,17 @@ __global__ void __launch_bounds__(kThreads, 3)
   }
 }
 
-/// False if the device has less shared memory for a block.
-template <typename T, int kHeadDim, int kStages>
-bool launch_stages(const AttentionParams& params, Queue& queue) {
-  constexpr int kSharedBytes = kStages * kChunkBytes;
-  const auto kernel = attention_decode_matrix_kernel<T, kHeadDim, kStages>;
-  static const bool fits =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes) ==
-      cudaSuccess;
-  if (!fits) {
-    cudaGetLastError();
-    return false;
-  }
-  const dim3 grid(static_cast<unsigned>(params.heads), static_cast<unsigned>(params.tile_count));
-  launch(queue, kernel, grid, dim3(kThreads), static_cast<size_t>(kSharedBytes), params);
-  return true;
-}
-
 template <typename T, int kHeadDim>
 void launch_decode(const AttentionParams& params, Queue& queue) {
   constexpr int64_t kFewBlocks = 128;
+  const dim3 grid(static_cast<unsigned>(params.heads), static_cast<unsigned>(params.tile_count));
   const bool few = params.heads * params.tile_count <= kFewBlocks;
-  if (few && launch_stages<T, kHeadDim, kMoreStages>(params, queue)) return;
-  launch_stages<T, kHeadDim, kStages>(params, queue);  // fits every device
+  if (few && launch_attention<attention_decode_matrix_kernel<T, kHeadDim, kMoreStages>>(
+                 grid, kThreads, kMoreStages * kChunkBytes, params, queue)) {
+    return;
+  }
+  launch_attention<attention_decode_matrix_kernel<T, kHeadDim, kStages>>(
+      grid, kThreads, kStages * kChunkBytes, params, queue);  // fits every device
 }
 
 }  // namespace

@@ -30,12 +30,9 @@ __device__ __forceinline__ int q_row(int d, int row) { return row ^ ((d & 7) << 
 /// kCount consecutive elements of shared memory, aligned as a whole.
 template <int kCount, typename T>
 __device__ __forceinline__ void load_widened(const T* from, float (&out)[kCount]) {
-  struct alignas(kCount * sizeof(T)) Packed {
-    T elements[kCount];
-  };
-  const Packed packed = *reinterpret_cast<const Packed*>(from);
+  const auto packed = *reinterpret_cast<const Packed<T, kCount>*>(from);
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) out[i] = to_float(packed.elements[i]);
+  for (int i = 0; i < kCount; ++i) out[i] = to_float(packed.values[i]);
 }
 
 /// One tile, head and the positions that its last row sees.
@@ -301,18 +298,9 @@ __global__ void __launch_bounds__(kTileThreads, 2) attention_tile_kernel(Attenti
 
 template <typename T, int kHeadDim>
 bool launch_tiles(const AttentionParams& params, Queue& queue) {
-  constexpr size_t kShared = sizeof(TileShared<T, kHeadDim>);
-  const auto kernel = attention_tile_kernel<T, kHeadDim>;
-  static const bool fits = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                static_cast<int>(kShared)) == cudaSuccess;
-  if (!fits) {
-    cudaGetLastError();
-    return false;
-  }
-  launch(queue, kernel,
-         dim3(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads)),
-         dim3(kTileThreads), kShared, params);
-  return true;
+  const dim3 grid(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads));
+  return launch_attention<attention_tile_kernel<T, kHeadDim>>(
+      grid, kTileThreads, sizeof(TileShared<T, kHeadDim>), params, queue);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_matrix.cuh"
 #include "kernels/cuda/row_rotation.cuh"
-#include "kernels/cuda/tensor_core.cuh"
 
 namespace headrace::cuda {
 namespace {
@@ -26,30 +25,19 @@ struct Shared {
   T q_low[kRows * kHeadDim];
 };
 
-/// One tile and head, and where K and V of its blocks are.
+/// One tile and head.
 template <typename T, int kHeadDim>
 struct Tile {
   RowTile rows;
   int head;
-  int context;      // positions that the last row sees
-  int block_shift;  // log2(tokens of a block)
-  const int32_t* table;
-  const T* k;  // of the head in block 0
-  const T* v;
-  int64_t block_elements;
+  int context;  // positions that the last row sees
+  HeadCache<T, kHeadDim> cache;
 
   __device__ Tile(const AttentionParams& params, const RowTile& tile, int head_index)
       : rows(tile),
         head(head_index),
         context(tile.position + tile.rows),
-        block_shift(log2_of(static_cast<int>(params.kv.block_tokens))),
-        table(params.blocks + tile.table_begin) {
-    const int64_t kv_head = head / (params.heads / params.kv.kv_heads);
-    const int64_t head_elements = kHeadDim * params.kv.block_tokens;
-    block_elements = params.kv.kv_heads * head_elements;
-    k = reinterpret_cast<const T*>(params.kv.k) + kv_head * head_elements;
-    v = reinterpret_cast<const T*>(params.kv.v) + kv_head * head_elements;
-  }
+        cache(params, tile, head_index) {}
 
   /// Begins to copy K and V of positions [begin, begin + kStep), zeros for those that no row sees.
   __device__ __forceinline__ void copy(int begin, typename Shared<T, kHeadDim>::Stage& stage) const {
@@ -57,26 +45,21 @@ struct Tile {
     constexpr int kKVectors = kStep / kVector;
     constexpr int kVVectors = kHeadDim / kVector;
     const int thread = static_cast<int>(threadIdx.x);
-    const int in_block_mask = (1 << block_shift) - 1;
     const int column = thread % kKVectors * kVector;
     const int position = begin + column;
     const bool seen = position < context;
-    const T* const k_from =
-        seen ? k + table[position >> block_shift] * block_elements + (position & in_block_mask)
-             : k;
+    const T* const k_from = seen ? cache.k_at(position) : cache.k;
 #pragma unroll
     for (int d = thread / kKVectors; d < kHeadDim; d += kThreads / kKVectors) {
       copy_vector(stage.k + d * kStep + swizzled(d, column),
-                  k_from + (static_cast<int64_t>(d) << block_shift), seen);
+                  k_from + cache.k_dim(d), seen);
     }
     const int v_column = thread % kVVectors * kVector;
 #pragma unroll
     for (int t = thread / kVVectors; t < kStep; t += kThreads / kVVectors) {
       const int at = begin + t;
-      const T* const from = at < context ? v + table[at >> block_shift] * block_elements +
-                                               (at & in_block_mask) * kHeadDim + v_column
-                                         : v;
-      copy_vector(stage.v + t * kHeadDim + swizzled(t, v_column), from, at < context);
+      copy_vector(stage.v + t * kHeadDim + swizzled(t, v_column),
+                  at < context ? cache.v_at(at) + v_column : cache.v, at < context);
     }
     end_copies_of_stage();
   }
@@ -90,12 +73,9 @@ __device__ __forceinline__ void load_q(const AttentionParams& params,
   constexpr int kHalf = kHeadDim / 2;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const auto store = [&](int line, int d, float2 pair) {
-    const T high[2] = {round_to<T>(pair.x), round_to<T>(pair.y)};
     const int at = line * kHeadDim + swizzled(line, d);
-    *reinterpret_cast<unsigned*>(shared.q_high + at) = packed(high[0], high[1]);
-    *reinterpret_cast<unsigned*>(shared.q_low + at) =
-        packed(round_to<T>(__fsub_rn(pair.x, to_float(high[0]))),
-               round_to<T>(__fsub_rn(pair.y, to_float(high[1]))));
+    split_pair<T>(pair.x, pair.y, *reinterpret_cast<unsigned*>(shared.q_high + at),
+                  *reinterpret_cast<unsigned*>(shared.q_low + at));
   };
 #pragma unroll 4
   for (int i = lane; i < kWarpRows * kHalf / 2; i += 32) {
@@ -121,36 +101,6 @@ __device__ __forceinline__ void load_q(const AttentionParams& params,
   }
   __syncwarp();
 }
-
-/// What the steps so far came to, of the warp's rows: of two in each lane.
-template <int kHeadDim>
-struct RunningSums {
-  float max[2];
-  float weighted[kHeadDim / 8][4];
-  float sum[4];
-
-  __device__ __forceinline__ void clear() {
-    max[0] = max[1] = -INFINITY;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sum[i] = 0.0f;
-#pragma unroll
-      for (int n = 0; n < kHeadDim / 8; ++n) weighted[n][i] = 0.0f;
-    }
-  }
-  /// `next` is the largest score of the next step for row g + 8 * upper.
-  __device__ __forceinline__ void raise_max(int upper, float next) {
-    const float both = larger(max[upper], next);
-    const float keep = canonical_exp(__fsub_rn(max[upper], both));
-    max[upper] = both;
-#pragma unroll
-    for (int i = 2 * upper; i < 2 * upper + 2; ++i) {
-      sum[i] = __fmul_rn(keep, sum[i]);
-#pragma unroll
-      for (int n = 0; n < kHeadDim / 8; ++n) weighted[n][i] = __fmul_rn(keep, weighted[n][i]);
-    }
-  }
-};
 
 /// Scores of the warp's rows at the step's positions; of row g + 8 * upper the first visible[upper].
 template <typename T, int kHeadDim>
@@ -183,9 +133,8 @@ __device__ __forceinline__ void score(const Shared<T, kHeadDim>& shared, const T
 }
 
 /// Turns scores into weights, against the largest score so far, after what that changes in the sums.
-template <int kHeadDim>
-__device__ __forceinline__ void softmax(float (&scores)[kStepTiles][4],
-                                        RunningSums<kHeadDim>& sums) {
+template <int kTiles>
+__device__ __forceinline__ void softmax(float (&scores)[kStepTiles][4], RunningSums<kTiles>& sums) {
 #pragma unroll
   for (int upper = 0; upper < 2; ++upper) {
     float most = -INFINITY;
@@ -209,19 +158,16 @@ __device__ __forceinline__ void softmax(float (&scores)[kStepTiles][4],
 /// Adds the step's weighted V and its weights.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void weigh(const float (&weights)[kStepTiles][4], const T* v,
-                                      RunningSums<kHeadDim>& sums) {
-  unsigned ones[2];
-  all_ones<T>(ones);
+                                      RunningSums<kHeadDim / 8>& sums) {
 #pragma unroll
   for (int step = 0; step < kStep / 16; ++step) {
     SplitFragment p;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float(&from)[4] = weights[2 * step + i / 2];
-      p.set<T>(i, from[i % 2 * 2], from[i % 2 * 2 + 1]);
+      split_pair<T>(from[i % 2 * 2], from[i % 2 * 2 + 1], p.high.words[i], p.low.words[i]);
     }
-    multiply_add<T>(sums.sum, p.high, ones);
-    multiply_add<T>(sums.sum, p.low, ones);
+    sums.template add_weights<T>(p);
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; n += 8) {
       multiply_add_many<T, kHeadDim, 8>(sums.weighted + n, p, v, 16 * step, 8 * n);
@@ -232,7 +178,7 @@ __device__ __forceinline__ void weigh(const float (&weights)[kStepTiles][4], con
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void write_rows(const AttentionParams& params,
                                            const Tile<T, kHeadDim>& tile, int first_row,
-                                           const RunningSums<kHeadDim>& sums) {
+                                           const RunningSums<kHeadDim / 8>& sums) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int upper = 0; upper < 2; ++upper) {
@@ -265,7 +211,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   tile.copy(0, shared.stages[0]);
   load_q(params, tile, first_row, shared);
-  RunningSums<kHeadDim> sums;
+  RunningSums<kHeadDim / 8> sums;
   sums.clear();
   for (int begin = 0, n = 0; begin < tile.context; begin += kStep, ++n) {
     wait_for_copies<0>();
@@ -285,14 +231,9 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <typename T, int kHeadDim>
 void launch_tiles(const AttentionParams& params, Queue& queue) {
-  constexpr size_t kShared = sizeof(Shared<T, kHeadDim>);  // fits every device
-  const auto kernel = attention_tile_matrix_kernel<T, kHeadDim>;
-  static const cudaError_t raised = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kShared));
-  static_cast<void>(raised);  // the launch fails if this did
-  launch(queue, kernel,
-         dim3(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads)),
-         dim3(kThreads), kShared, params);
+  const dim3 grid(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads));
+  launch_attention<attention_tile_matrix_kernel<T, kHeadDim>>(
+      grid, kThreads, sizeof(Shared<T, kHeadDim>), params, queue);  // fits every device
 }
 
 }  // namespace

@@ -16,6 +16,12 @@ __device__ __forceinline__ float to_float(float value) { return value; }
 __device__ __forceinline__ float to_float(__half value) { return __half2float(value); }
 __device__ __forceinline__ float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
 
+/// Elements that are read or written at once, aligned as a whole.
+template <typename T, int kCount>
+struct alignas(kCount * sizeof(T)) Packed {
+  T values[kCount];
+};
+
 /// Rounds to nearest, ties to even.
 template <typename T>
 __device__ __forceinline__ T round_to(float value);

@@ -35,11 +35,6 @@ __device__ __forceinline__ T silu_product(float a, float b) {
   return round_to<T>(__fmul_rn(silu(a), b));
 }
 
-template <typename T>
-struct alignas(4 * sizeof(T)) Four {
-  T values[4];
-};
-
 /// Four elements at a time, then the up to three that are left.
 template <typename T>
 __global__ void silu_multiply_kernel(const float* a, const float* b, int64_t count, T* out) {
@@ -49,8 +44,9 @@ __global__ void silu_multiply_kernel(const float* a, const float* b, int64_t cou
   for (int64_t i = first_index(); i < count / 4; i += index_step()) {
     const float4 x = reinterpret_cast<const float4*>(a)[i];
     const float4 y = reinterpret_cast<const float4*>(b)[i];
-    reinterpret_cast<Four<T>*>(out)[i] = {{silu_product<T>(x.x, y.x), silu_product<T>(x.y, y.y),
-                                           silu_product<T>(x.z, y.z), silu_product<T>(x.w, y.w)}};
+    reinterpret_cast<Packed<T, 4>*>(out)[i] = {
+        {silu_product<T>(x.x, y.x), silu_product<T>(x.y, y.y), silu_product<T>(x.z, y.z),
+         silu_product<T>(x.w, y.w)}};
   }
   const int64_t i = count / 4 * 4 + first_index();
   if (i < count) out[i] = silu_product<T>(a[i], b[i]);

@@ -24,11 +24,6 @@ __device__ __forceinline__ Place place_of(const RopeParams& params, const RowTil
           .offset = position % block_tokens};
 }
 
-template <typename T, int kCount>
-struct alignas(kCount * sizeof(T)) Packed {
-  T values[kCount];
-};
-
 /// V of rows [begin, end) of the tile, kCount elements of a row at a time.
 template <typename T, int kCount>
 __device__ void store_v(const RopeParams& params, const RowTile& tile, const float* heads,

@@ -12,11 +12,26 @@ namespace headrace::cuda {
 /// Two neighbours as one word, the first one low.
 template <typename T>
 __device__ __forceinline__ unsigned packed(T first, T second) {
-  struct alignas(4) Pair {
-    T values[2];
-  };
-  const Pair pair = {{first, second}};
+  const Packed<T, 2> pair = {{first, second}};
   return *reinterpret_cast<const unsigned*>(&pair);
+}
+
+/// Two numbers of 16 bits whose sum is nearly `value`: it rounded, and the rest rounded.
+template <typename T>
+__device__ __forceinline__ void split_value(float value, T& high, T& low) {
+  high = round_to<T>(value);
+  low = round_to<T>(__fsub_rn(value, to_float(high)));
+}
+/// Neighbours, as a word of both.
+template <typename T>
+__device__ __forceinline__ void split_pair(float first, float second, unsigned& high,
+                                           unsigned& low) {
+  Packed<T, 2> highs;
+  Packed<T, 2> lows;
+  split_value(first, highs.values[0], lows.values[0]);
+  split_value(second, highs.values[1], lows.values[1]);
+  high = packed(highs.values[0], highs.values[1]);
+  low = packed(lows.values[0], lows.values[1]);
 }
 
 /// 16 x 16 numbers on the left of a product: columns 2q and 2q + 1 of row g, of row g + 8, then
@@ -29,16 +44,6 @@ struct LeftFragment {
 struct SplitFragment {
   LeftFragment high;
   LeftFragment low;
-
-  /// Word `i` of both becomes (first, second).
-  template <typename T>
-  __device__ __forceinline__ void set(int i, float first, float second) {
-    const T high_first = round_to<T>(first);
-    const T high_second = round_to<T>(second);
-    high.words[i] = packed(high_first, high_second);
-    low.words[i] = packed(round_to<T>(__fsub_rn(first, to_float(high_first))),
-                          round_to<T>(__fsub_rn(second, to_float(high_second))));
-  }
 };
 
 /// sums += left x right; `right` is 16 x 8: rows 2q and 2q + 1 of column g, then 2q + 8 and 2q + 9.
@@ -61,7 +66,6 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const LeftFragmen
           "r"(right[0]), "r"(right[1]));
   }
 }
-
 
 /// Right sides of two neighbouring products from shared memory, where a 16 x 16 matrix lies row by
 /// row: each lane says where the eight numbers begin of row lane % 16, columns lane / 16 * 8.
@@ -107,12 +111,6 @@ __device__ __forceinline__ void multiply_add_many(float (*sums)[4], const SplitF
   for (int n = 0; n < kCount; ++n) multiply_add<T>(sums[n], left.high, sides[n / 2][n % 2]);
 #pragma unroll
   for (int n = 0; n < kCount; ++n) multiply_add<T>(sums[n], left.low, sides[n / 2][n % 2]);
-}
-
-/// The right side of a product that adds up the left one's rows.
-template <typename T>
-__device__ __forceinline__ void all_ones(unsigned (&right)[2]) {
-  right[0] = right[1] = packed(round_to<T>(1.0f), round_to<T>(1.0f));
 }
 
 }  // namespace headrace::cuda

@@ -201,15 +201,17 @@ TEST(CudaAttention, MatrixClassDoesNotDependOnCutsAndIsClose) {
   std::vector<int64_t> lengths(9, 330);  // so that no pass has fewer than 9 rows
   lengths.insert(lengths.begin() + 4, {70, 1, 33});
   for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
-    for (const int64_t head_dim : {64, 128}) {
-      const AttentionProblem problem({.heads = 4, .kv_heads = 2, .head_dim = head_dim}, dtype,
-                                     lengths, Numbers(7), dtype);
+    for (const Heads& heads : {Heads{.heads = 4, .kv_heads = 2, .head_dim = 64},
+                               Heads{.heads = 4, .kv_heads = 2, .head_dim = 128},
+                               Heads{.heads = 11, .kv_heads = 1, .head_dim = 128}}) {
+      const AttentionProblem problem(heads, dtype, lengths, Numbers(7), dtype);
       // No 16-bit matrices: racecheck reports cuBLAS's kernels.
       cuda().reserve({.max_tokens = 4096, .dtype = DType::kFloat32, .canonical_rows = 8});
       const auto whole = problem.run(cuda(), 64, 512);
       for (const int64_t chunk : {1, 7, 64, 100}) {
         EXPECT_TRUE(equal_elements(dtype, whole, problem.run(cuda(), 16, chunk))) << chunk;
       }
+      EXPECT_TRUE(equal_elements(dtype, whole, problem.run(cuda(), 8, 1)));
       const auto exact = problem.run(*make_reference_backend(), 16, 1000);
       EXPECT_FALSE(equal_elements(dtype, exact, whole)) << "not the matrix class";
       // One unit in the last place where the exact result lies near the middle between two.

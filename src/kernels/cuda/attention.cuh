@@ -94,12 +94,14 @@ __device__ __forceinline__ bool last_to_arrive(int32_t* counter, int blocks, int
   return true;
 }
 
-/// Begins to copy 16 bytes to shared memory, or zeros if `present` is false.
-__device__ __forceinline__ void copy_vector(void* to, const void* from, bool present = true) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+/// Begins to copy 16 bytes to an address in shared memory, or zeros if `present` is false.
+__device__ __forceinline__ void copy_vector(unsigned to, const void* from, bool present = true) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(present ? kVectorBytes : 0)
                : "memory");
+}
+__device__ __forceinline__ void copy_vector(void* to, const void* from, bool present = true) {
+  copy_vector(static_cast<unsigned>(__cvta_generic_to_shared(to)), from, present);
 }
 __device__ __forceinline__ void end_copies_of_stage() {
   asm volatile("cp.async.commit_group;" ::: "memory");

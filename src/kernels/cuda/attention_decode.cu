@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
   allow_next();
   const int thread = static_cast<int>(threadIdx.x);
   const int tile_index = static_cast<int>(blockIdx.z);
-  const Query<T, kHeadDim, false> query(params, params.tiles[tile_index],
+  const Query<T, kHeadDim> query(params, params.tiles[tile_index],
                                         static_cast<int>(blockIdx.y));
   const int splits = (query.context + kSplit - 1) / kSplit;
   const int parts = (splits + params.part_splits - 1) / params.part_splits;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -110,6 +111,33 @@ TEST(CudaMatmul, MatrixClassIsBatchInvariantAndClose) {
         }
       }
       EXPECT_TRUE(equal_bits(first, std::span(out).first(kRows))) << tokens;
+    }
+  }
+}
+
+// Few rows of the matrix class have a kernel of their own, with the bits that cuBLASLt gives to many.
+TEST(CudaMatmul, FewRowsOfTheMatrixClassHaveTheBitsOfMany) {
+  constexpr int64_t kMany = 300;
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const auto& [rows, k] : std::array<std::pair<int64_t, int64_t>, 5>{
+             {{72, 200}, {4104, 72}, {8, 8}, {12296, 136}, {8192, 1000}}}) {
+      for (const bool adds : {false, true}) {
+        cuda().reserve({.max_tokens = kMany, .max_k = k, .dtype = dtype, .canonical_rows = 8});
+        const MatmulProblem problem({.dtype = dtype,
+                                     .rows = rows,
+                                     .k = k,
+                                     .tokens = kMany,
+                                     .bias = adds,
+                                     .accumulate = adds},
+                                    Data::kPlain, 13);
+        const std::vector<float> many = problem.run(cuda());
+        for (const int64_t tokens : {9, 31, 32, 33, 64}) {
+          const auto few = problem.run_first(cuda(), tokens, problem.weights().whole());
+          const auto count = static_cast<size_t>(tokens * rows);
+          EXPECT_TRUE(equal_bits(std::span(many).first(count), std::span(few).first(count)))
+              << dtype_name(dtype) << ' ' << rows << " x " << k << ", " << tokens << " rows";
+        }
+      }
     }
   }
 }

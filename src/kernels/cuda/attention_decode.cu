@@ -58,7 +58,8 @@ template <typename T, int kHeadDim>
 __device__ __forceinline__ void sum_terms(int count, Shared<T, kHeadDim>& shared) {
   float sum = 0.0f;
 #pragma unroll
-  for (int t = threadIdx.x % kSumLanes; t < kSplit; t += kSumLanes) {
+  for (int i = 0; i < kSplit / kSumLanes; ++i) {
+    const int t = i * kSumLanes + static_cast<int>(threadIdx.x) % kSumLanes;
     if (t < count) sum = __fadd_rn(sum, shared.p[t]);
   }
   sum = tree_sum<kSumLanes>(sum);

@@ -13,7 +13,7 @@ inline constexpr int kThreads = kSplit / 2;
 inline constexpr int kWarps = kThreads / 32;
 inline constexpr int kChunkBytes = 16384;
 inline constexpr int kStages = 4;      // chunks in shared memory where blocks share a multiprocessor,
-inline constexpr int kMoreStages = 8;  // and where each has one for itself
+inline constexpr int kMoreStages = 7;  // and where each has one for itself, but for a product's
 
 template <typename T, int kHeadDim>
 struct Chunks {

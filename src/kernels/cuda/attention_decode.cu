@@ -103,10 +103,7 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
     prefetch((thread % 2 == 0 ? query.cache.k : query.cache.v) + query.cache.block_at(position),
              static_cast<int>(sizeof(T)) * kHeadDim << query.cache.block_shift);
   }
-  wait_for_previous();
-  if (first >= last) return;
-
-  const int chunks = (last - first) * C::kOfSplit;
+  const int chunks = max(last - first, 0) * C::kOfSplit;
   const auto stage = [&](int n) {
     return reinterpret_cast<T*>(stage_vectors) + n % kStages * C::kElements;
   };
@@ -114,8 +111,14 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
     if (n < chunks) query.copy((first + n / C::kOfSplit) * kSplit, n % C::kOfSplit, stage(n));
     end_copies_of_stage();
   };
+  const auto copy_first = [&] {
 #pragma unroll
-  for (int n = 0; n < kStages - 1; ++n) copy(n);
+    for (int n = 0; n < kStages - 1; ++n) copy(n);
+  };
+  if (params.rope.stores) copy_first();
+  wait_for_previous();
+  if (first >= last) return;
+  if (!params.rope.stores) copy_first();
   const bool fused = params.rope.cos != nullptr;
   // The row's own K and V are not in the cache yet; its split takes them from here.
   const int own_position = fused && last == splits ? query.context - 1 : -1;

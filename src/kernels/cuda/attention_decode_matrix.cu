@@ -310,8 +310,6 @@ __global__ void __launch_bounds__(kWarp) attention_decode_matrix_kernel(Attentio
   const Unit<T, kHeadDim> unit(params, params.tiles[blockIdx.z], params.heads / params.kv.kv_heads,
                                blockIdx.y);
   ChunkCopies<T, kHeadDim> copies(unit.cache, unit.context);
-  wait_for_previous();
-
   const auto stages = static_cast<unsigned>(__cvta_generic_to_shared(stage_vectors));
   int filled = 0;  // the stage that the next chunk goes to
   const auto copy = [&](int step, int chunk) {
@@ -319,8 +317,13 @@ __global__ void __launch_bounds__(kWarp) attention_decode_matrix_kernel(Attentio
     filled = filled + 1 == kStages ? 0 : filled + 1;
     end_copies_of_stage();
   };
+  const auto copy_first = [&] {
 #pragma unroll
-  for (int n = 0; n < kStages - 1; ++n) copy(n / C::kOfStep, n % C::kOfStep);
+    for (int n = 0; n < kStages - 1; ++n) copy(n / C::kOfStep, n % C::kOfStep);
+  };
+  if (params.rope.stores) copy_first();
+  wait_for_previous();
+  if (!params.rope.stores) copy_first();
   // The step that sees the row's own position takes it from here.
   const int own_position = params.rope.stores ? unit.context - 1 : -1;
   if (params.rope.stores) unit.store_own(params, own);

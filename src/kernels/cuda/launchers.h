@@ -98,7 +98,9 @@ void rope_and_store(const RopeParams& params, Queue& queue);
 struct FusedRope {
   const float* cos = nullptr;  // [tokens, head_dim / 2]
   const float* sin = nullptr;
-  bool stores = false;  // K is rotated and K and V are stored too; only in attention_one_row
+  bool stores = false;  // K is rotated and K and V are stored too; only in attention_one_row, in
+                        // passes of one row a sequence: other positions are of earlier passes, so
+                        // that the kernel may read them before the one before it has ended
 };
 
 struct AttentionParams {

@@ -85,8 +85,8 @@ std::span<const float> BeamSearch::adjust(std::span<const float> logits) {
 
 int64_t BeamSearch::best_needed() const {
   const float temperature = rules_.params().temperature;
-  const bool changes =
-      std::ranges::any_of(beams_, [this](const Beam& beam) { return rules_.changes(beam.history); });
+  const bool changes = std::ranges::any_of(
+      beams_, [this](const Beam& beam) { return rules_.changes(beam.history); });
   if (changes || (temperature != 0 && temperature != 1)) return 0;
   return static_cast<int64_t>(candidates_wanted_);
 }

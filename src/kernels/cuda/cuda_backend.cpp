@@ -114,6 +114,11 @@ void CudaBackend::download(std::span<std::byte> to, const std::byte* from) {
   synchronize();
 }
 
+void CudaBackend::copy(std::byte* to, const std::byte* from, size_t size_bytes) {
+  check(cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToDevice, ops().interrupted()),
+        "copying on the device");
+}
+
 void CudaBackend::synchronize() {
   ops();
   check(cudaGetLastError(), "launching a kernel");

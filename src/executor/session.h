@@ -9,6 +9,7 @@
 
 #include "base/context.h"
 #include "engine/engine_reader.h"
+#include "headrace/response.h"
 #include "kernels/backend.h"
 #include "kv/kv_cache.h"
 #include "model/model.h"
@@ -62,8 +63,6 @@ struct GenerationRequest {
   std::vector<int32_t> end_ids;  // generating one of them ends the sequence; empty: never
   SamplingParams sampling;
 };
-
-enum class FinishReason { kLength, kEndId, kStopped };
 
 struct GenerationResult {
   std::vector<int32_t> tokens;   // generated ones; an end id is the last of them

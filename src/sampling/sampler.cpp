@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
+#include "sampling/likeliest.h"
 #include "sampling/philox.h"
 #include "sampling/softmax.h"
 
@@ -14,36 +15,17 @@ namespace {
 
 constexpr size_t kFirstCandidates = 256;  // top_p looks at so many of the most likely tokens first
 
-/// Orders token ids: the larger logit first, and of equal ones the smaller id.
-class Likelier {
- public:
-  explicit Likelier(std::span<const float> logits) : logits_(logits) {}
-  bool operator()(int32_t a, int32_t b) const {
-    const float logit_a = logits_[static_cast<size_t>(a)];
-    const float logit_b = logits_[static_cast<size_t>(b)];
-    return logit_a != logit_b ? logit_a > logit_b : a < b;
-  }
-
- private:
-  std::span<const float> logits_;
-};
+/// 0 means no limit, as 1 does.
+float initial_top_p(const SamplingParams& params) { return params.top_p > 0 ? params.top_p : 1.0f; }
 
 }  // namespace
 
 Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
-                 std::span<const int32_t> end_ids)
-    : params_((validate_sampling_params(params), params)),
+                 std::span<const int32_t> end_ids, TokenConstraints constraints)
+    : rules_(params, end_ids, std::move(constraints)),
       greedy_(is_greedy(params)),
-      end_ids_(end_ids.begin(), end_ids.end()),
-      position_(prompt.size()) {
-  if (!penalised()) return;
-  for (const int32_t id : prompt) ++counts_[id];
-}
-
-bool Sampler::penalised() const {
-  return params_.repetition_penalty != 1 || params_.presence_penalty != 0 ||
-         params_.frequency_penalty != 0;
-}
+      history_(rules_.start(prompt)),
+      top_p_(initial_top_p(params)) {}
 
 SampledToken Sampler::sample(std::span<const float> logits) {
   const int32_t likeliest = argmax(logits);
@@ -59,8 +41,8 @@ SampledToken Sampler::sample(std::span<const float> logits) {
 }
 
 int64_t Sampler::best_needed() const {
-  if (penalised() || suppresses_end()) return 0;
-  return greedy_ ? 1 : params_.top_k;
+  if (rules_.change(history_)) return 0;
+  return greedy_ ? 1 : params().top_k;
 }
 
 SampledToken Sampler::sample_best(std::span<const int32_t> ids, std::span<const float> logits,
@@ -71,8 +53,7 @@ SampledToken Sampler::sample_best(std::span<const int32_t> ids, std::span<const 
          "[sampling] a logit is not a number or infinite: the model's weights may be damaged "
          "(headrace inspect --verify)");
   }
-  const size_t chosen =
-      greedy_ ? 0 : draw_from_sorted(logits, uniform_at(params_.random_seed, position_));
+  const size_t chosen = greedy_ ? 0 : draw_from_sorted(logits);
   const double log_prob = static_cast<double>(logits[chosen]) - static_cast<double>(logits[0]) -
                           static_cast<double>(log_sum);
   const SampledToken token = {.id = ids[chosen], .log_prob = static_cast<float>(log_prob)};
@@ -82,89 +63,86 @@ SampledToken Sampler::sample_best(std::span<const int32_t> ids, std::span<const 
 
 void Sampler::add(const SampledToken& token) {
   cumulative_log_prob_ += static_cast<double>(token.log_prob);
-  ++position_;
-  ++generated_;
-  if (penalised()) ++counts_[token.id];
+  history_.add(token.id);
+  if (params().top_p_decay == 1) return;
+  top_p_ = token.id == params().top_p_reset_id
+               ? initial_top_p(params())
+               : std::max(top_p_ * params().top_p_decay, params().top_p_min);
 }
 
-/// Applies penalties and min_length to a copy; returns `logits` itself if there is nothing to
-/// apply. The temperature comes later: additive penalties are multiplied by it here instead, which
-/// is the same and spares a pass over the vocabulary.
+/// Applies the rules to a copy; returns `logits` itself if there is nothing to apply.
 std::span<const float> Sampler::adjust(std::span<const float> logits) {
-  const bool suppress_end = suppresses_end();
-  if (counts_.empty() && !suppress_end) return logits;
+  if (!rules_.change(history_)) return logits;
   adjusted_.assign(logits.begin(), logits.end());
-  const float scale = params_.temperature == 0 ? 1.0f : params_.temperature;
-  for (const auto& [id, count] : counts_) {
-    if (id < 0 || static_cast<size_t>(id) >= adjusted_.size()) continue;
-    float& logit = adjusted_[static_cast<size_t>(id)];
-    logit = logit < 0 ? logit * params_.repetition_penalty : logit / params_.repetition_penalty;
-    logit -=
-        scale * (params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count));
-  }
-  for (const int32_t id : suppress_end ? end_ids_ : std::vector<int32_t>{}) {
-    if (id < 0 || static_cast<size_t>(id) >= adjusted_.size()) continue;
-    adjusted_[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
-  }
+  rules_.penalise(history_, adjusted_);
+  rules_.exclude(history_, adjusted_);
+  refuse_if_all_excluded(adjusted_);
   return adjusted_;
 }
 
+double Sampler::random() const {
+  return uniform_at(params().random_seed, static_cast<uint64_t>(history_.length()));
+}
+
+/// Of the same unit as probabilities, the largest logit having 1.
 double Sampler::weight(float logit, float maximum) const {
-  return static_cast<double>(exp_nonpositive((logit - maximum) / params_.temperature));
+  return static_cast<double>(exp_nonpositive((logit - maximum) / params().temperature));
+}
+
+/// The weight with which a token is drawn from those that top_k and top_p left: min_p is last.
+double Sampler::drawn_weight(float logit, float maximum) const {
+  const double full = weight(logit, maximum);
+  return full < static_cast<double>(params().min_p) ? 0 : full;
 }
 
 int32_t Sampler::draw(std::span<const float> logits, float maximum) {
-  const double random = uniform_at(params_.random_seed, position_);
-  const auto k = static_cast<size_t>(params_.top_k);
+  const auto k = static_cast<size_t>(params().top_k);
   if (k == 0 || k >= logits.size()) {
-    return nucleus() ? draw_from_nucleus(logits, maximum, random)
-                     : static_cast<int32_t>(draw_from_all(logits, maximum, random));
+    return nucleus() ? draw_from_nucleus(logits, maximum)
+                     : static_cast<int32_t>(draw_from_all(logits, maximum));
   }
-  order_.resize(logits.size());
-  std::iota(order_.begin(), order_.end(), 0);
-  std::partial_sort(order_.begin(), order_.begin() + static_cast<ptrdiff_t>(k), order_.end(),
-                    Likelier(logits));
+  find_likeliest(logits, k, order_);
   best_.clear();
-  for (size_t i = 0; i < k; ++i) best_.push_back(logits[static_cast<size_t>(order_[i])]);
-  return order_[draw_from_sorted(best_, random)];
+  for (const int32_t id : order_) best_.push_back(logits[static_cast<size_t>(id)]);
+  return order_[draw_from_sorted(best_)];
 }
 
 /// Draws one of `logits`; returns its index.
-size_t Sampler::draw_from_all(std::span<const float> logits, float maximum, double random) const {
+size_t Sampler::draw_from_all(std::span<const float> logits, float maximum) const {
   double total = 0;
-  for (const float logit : logits) total += weight(logit, maximum);
+  for (const float logit : logits) total += drawn_weight(logit, maximum);
   // The same sums in the same order: the last of them is the total, which the threshold stays
   // below.
-  const double threshold = random * total;
+  const double threshold = random() * total;
   double sum = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
-    sum += weight(logits[i], maximum);
+    sum += drawn_weight(logits[i], maximum);
     if (threshold < sum) return i;
   }
   check_failed("threshold < sum", __FILE__, __LINE__);
 }
 
 /// Draws one of `logits`, the largest first, or of their head that holds top_p; returns its index.
-size_t Sampler::draw_from_sorted(std::span<const float> logits, double random) const {
-  if (!nucleus()) return draw_from_all(logits, logits[0], random);
+size_t Sampler::draw_from_sorted(std::span<const float> logits) const {
+  if (!nucleus()) return draw_from_all(logits, logits[0]);
   double total = 0;
   for (const float logit : logits) total += weight(logit, logits[0]);
-  const double wanted = static_cast<double>(params_.top_p) * total;
+  const double wanted = static_cast<double>(top_p_) * total;
   double sum = 0;
   size_t kept = 0;
   while (kept < logits.size() && (kept == 0 || sum < wanted)) {
     sum += weight(logits[kept++], logits[0]);
   }
-  return draw_from_all(logits.first(kept), logits[0], random);
+  return draw_from_all(logits.first(kept), logits[0]);
 }
 
 /// Without top_k: sorts the head of the list, a longer one each time, until it holds top_p.
-int32_t Sampler::draw_from_nucleus(std::span<const float> logits, float maximum, double random) {
+int32_t Sampler::draw_from_nucleus(std::span<const float> logits, float maximum) {
   order_.resize(logits.size());
   std::iota(order_.begin(), order_.end(), 0);
   double total = 0;
   for (const float logit : logits) total += weight(logit, maximum);
-  const double wanted = static_cast<double>(params_.top_p) * total;
+  const double wanted = static_cast<double>(top_p_) * total;
   double sum = 0;
   size_t sorted = 0;
   best_.clear();
@@ -180,7 +158,7 @@ int32_t Sampler::draw_from_nucleus(std::span<const float> logits, float maximum,
     best_.push_back(logits[static_cast<size_t>(order_[best_.size()])]);
     sum += weight(best_.back(), maximum);
   }
-  return order_[draw_from_all(best_, maximum, random)];
+  return order_[draw_from_all(best_, maximum)];
 }
 
 }  // namespace headrace

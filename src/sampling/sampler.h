@@ -2,10 +2,11 @@
 
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
+#include "sampling/logit_rules.h"
 #include "sampling/sampling_params.h"
+#include "sampling/token_constraints.h"
 
 namespace headrace {
 
@@ -21,15 +22,18 @@ struct SampledToken {
 /// one thread.
 class Sampler {
  public:
-  /// `prompt` counts for penalties and as positions of the random draws. `end_ids` are suppressed
-  /// until min_length tokens have been generated. Neither is kept. Error{kInvalidArgument} for
-  /// parameters that cannot be.
+  /// `prompt` counts for penalties, n-grams and bad words, and as positions of the random draws.
+  /// `end_ids` are excluded until min_length tokens have been generated. Spans are not kept.
+  /// Stop words are the caller's to look for (ends_with_word()). Error{kInvalidArgument} for
+  /// parameters that cannot be; what only the size of the vocabulary tells
+  /// (validate_token_constraints()) is for the caller to check.
   explicit Sampler(const SamplingParams& params, std::span<const int32_t> prompt = {},
-                   std::span<const int32_t> end_ids = {});
+                   std::span<const int32_t> end_ids = {}, TokenConstraints constraints = {});
 
   /// Chooses the next token from its logits [vocab_size] and adds it to the sequence. A logit that
   /// is NaN or +infinity is an Error{kInvalidArgument} naming its token; -infinity excludes a
-  /// token.
+  /// token. If nothing is left to choose from, that is an Error{kInvalidArgument} too, and the
+  /// sequence stays as it was: its tokens so far are good.
   SampledToken sample(std::span<const float> logits);
 
   /// How many of the likeliest tokens are enough to choose the next one from; 0 if it takes all
@@ -43,32 +47,31 @@ class Sampler {
                            float log_sum);
 
   /// Tokens chosen so far.
-  int64_t generated() const { return generated_; }
+  int64_t generated() const { return history_.generated(); }
   /// Sum of their log probabilities.
   double cumulative_log_prob() const { return cumulative_log_prob_; }
 
  private:
-  bool penalised() const;
+  const SamplingParams& params() const { return rules_.params(); }
   void add(const SampledToken& token);
-  bool suppresses_end() const { return generated_ < params_.min_length && !end_ids_.empty(); }
   std::span<const float> adjust(std::span<const float> logits);
+  double random() const;
   int32_t draw(std::span<const float> logits, float maximum);
-  size_t draw_from_all(std::span<const float> logits, float maximum, double random) const;
-  int32_t draw_from_nucleus(std::span<const float> logits, float maximum, double random);
-  size_t draw_from_sorted(std::span<const float> logits, double random) const;
-  bool nucleus() const { return params_.top_p > 0 && params_.top_p < 1; }
+  size_t draw_from_all(std::span<const float> logits, float maximum) const;
+  int32_t draw_from_nucleus(std::span<const float> logits, float maximum);
+  size_t draw_from_sorted(std::span<const float> logits) const;
+  bool nucleus() const { return top_p_ < 1; }
   double weight(float logit, float maximum) const;
+  double drawn_weight(float logit, float maximum) const;
 
-  const SamplingParams params_;
+  const LogitRules rules_;
   const bool greedy_;
-  std::vector<int32_t> end_ids_;
-  uint64_t position_ = 0;  // tokens of prompt and output
-  int64_t generated_ = 0;
+  TokenHistory history_;
+  float top_p_;  // as decayed; 1: no limit
   double cumulative_log_prob_ = 0;
-  std::unordered_map<int32_t, int32_t> counts_;  // kept only if there is a penalty
-  std::vector<float> adjusted_;                  // scratch: logits after penalties
-  std::vector<int32_t> order_;                   // scratch: token ids, the most likely first
-  std::vector<float> best_;                      // scratch: logits in that order
+  std::vector<float> adjusted_;  // scratch: logits after penalties and exclusions
+  std::vector<int32_t> order_;   // scratch: token ids, the most likely first
+  std::vector<float> best_;      // scratch: logits in that order
 };
 
 }  // namespace headrace

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -12,82 +11,16 @@
 #include <rapidcheck.h>
 
 #include "sampling/softmax.h"
+#include "tests/sampling/exact_distribution.h"
 #include "tests/support/error_matchers.h"
 
 namespace headrace {
 namespace {
 
+using testing::bumpy_logits;
+using testing::exact_distribution;
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-/// The distribution that the parameters describe, step by step and in double.
-std::vector<double> exact_distribution(const std::vector<float>& logits,
-                                       const SamplingParams& params,
-                                       const std::map<int32_t, int>& counts = {}) {
-  std::vector<double> values(logits.begin(), logits.end());
-  for (double& value : values) value /= static_cast<double>(params.temperature);
-  for (const auto& [id, count] : counts) {
-    double& value = values[static_cast<size_t>(id)];
-    const auto repetition = static_cast<double>(params.repetition_penalty);
-    value = value < 0 ? value * repetition : value / repetition;
-    value -= static_cast<double>(params.presence_penalty) +
-             static_cast<double>(params.frequency_penalty) * count;
-  }
-  std::vector<size_t> order(values.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return values[a] > values[b]; });
-  if (params.top_k > 0 && static_cast<size_t>(params.top_k) < order.size()) {
-    order.resize(static_cast<size_t>(params.top_k));
-  }
-  const double maximum = values[order[0]];
-  double total = 0;
-  for (const size_t id : order) total += std::exp(values[id] - maximum);
-  std::vector<double> result(values.size());
-  double sum = 0;
-  for (const size_t id : order) {
-    result[id] = std::exp(values[id] - maximum) / total;
-    sum += result[id];
-    if (params.top_p > 0 && params.top_p < 1 && sum >= static_cast<double>(params.top_p)) break;
-  }
-  for (double& probability : result) probability /= sum;
-  return result;
-}
-
-/// Draws the first token after `prompt` from many seeds and compares with the exact distribution:
-/// no token outside it, and a chi-square statistic within five standard deviations of its mean.
-void expect_distribution(const std::vector<float>& logits, SamplingParams params,
-                         const std::vector<int32_t>& prompt = {}) {
-  constexpr int kDraws = 40'000;
-  std::map<int32_t, int> counts;
-  for (const int32_t id : prompt) ++counts[id];
-  const std::vector<double> exact = exact_distribution(logits, params, counts);
-  std::vector<int> drawn(logits.size());
-  for (int i = 0; i < kDraws; ++i) {
-    params.random_seed = static_cast<uint64_t>(i);
-    ++drawn[static_cast<size_t>(Sampler(params, prompt).sample(logits).id)];
-  }
-  double chi_square = 0;
-  int cells = 0;
-  for (size_t id = 0; id < exact.size(); ++id) {
-    if (exact[id] == 0) {
-      EXPECT_EQ(drawn[id], 0) << "token " << id;
-      continue;
-    }
-    const double expected = exact[id] * kDraws;
-    chi_square += (drawn[id] - expected) * (drawn[id] - expected) / expected;
-    ++cells;
-  }
-  const double freedom = std::max(cells - 1, 1);
-  EXPECT_LT(chi_square, freedom + 5 * std::sqrt(2 * freedom)) << cells << " tokens";
-}
-
-std::vector<float> bumpy_logits(size_t size) {
-  std::vector<float> logits;
-  for (size_t i = 0; i < size; ++i) {
-    logits.push_back(2 * std::sin(static_cast<float>(i) * 1.7f) - static_cast<float>(i % 5) * 0.3f);
-  }
-  return logits;
-}
 
 TEST(Sampler, GreedyTakesTheLowestIdOfTheLargest) {
   const std::vector<float> logits = {0, 2, 5, 5, -kInfinity};
@@ -110,21 +43,6 @@ TEST(Sampler, LogProbIsThatOfTheModel) {
   EXPECT_EQ(greedy.generated(), 2);
 }
 
-TEST(Sampler, DrawsFromTheWholeDistribution) {
-  expect_distribution(bumpy_logits(30), {.top_k = 0, .top_p = 1});
-  expect_distribution(bumpy_logits(30), {.temperature = 0.5f, .top_k = 0, .top_p = 1});
-  expect_distribution(bumpy_logits(30), {.temperature = 3, .top_k = 30});
-}
-
-TEST(Sampler, DrawsFromTheBest) {
-  expect_distribution(bumpy_logits(30), {.top_k = 5});
-  expect_distribution(bumpy_logits(30), {.temperature = 2, .top_k = 29});
-  expect_distribution(bumpy_logits(30), {.top_k = 0, .top_p = 0.7f});
-  expect_distribution(bumpy_logits(30), {.top_k = 8, .top_p = 0.6f});
-  expect_distribution(bumpy_logits(30), {.top_k = 0, .top_p = 1e-6f});
-  expect_distribution(std::vector<float>(10, 1.0f), {.top_k = 4});  // ties: the lowest ids stay
-}
-
 /// Whoever has the logits may find the likeliest tokens: the choice is the same.
 TEST(Sampler, ChoosesTheSameFromTheBestAlone) {
   std::vector<float> logits = bumpy_logits(300);
@@ -139,7 +57,8 @@ TEST(Sampler, ChoosesTheSameFromTheBestAlone) {
   const auto log_sum = static_cast<float>(log_sum_exp(logits, sorted[0])) - sorted[0];
   for (const SamplingParams& params :
        {SamplingParams{}, SamplingParams{.temperature = 2, .top_k = 50},
-        SamplingParams{.temperature = 2, .top_k = 128, .top_p = 0.8f}}) {
+        SamplingParams{.temperature = 2, .top_k = 128, .top_p = 0.8f},
+        SamplingParams{.temperature = 2, .top_k = 50, .top_p = 0.9f, .min_p = 0.2f}}) {
     for (uint64_t seed = 0; seed < 50; ++seed) {
       SamplingParams seeded = params;
       seeded.random_seed = seed;
@@ -161,6 +80,11 @@ TEST(Sampler, SaysWhenTheBestAreNotEnough) {
   EXPECT_EQ(Sampler({.top_k = 0, .top_p = 0.9f}).best_needed(), 0);
   EXPECT_EQ(Sampler({.presence_penalty = 1}).best_needed(), 0);
   EXPECT_EQ(Sampler({.min_length = 2}, {}, std::vector<int32_t>{3}).best_needed(), 0);
+  EXPECT_EQ(Sampler({.no_repeat_ngram_size = 2}).best_needed(), 0);
+  EXPECT_EQ(Sampler({}, {}, {}, {.bad_words = {{1}}}).best_needed(), 0);
+  EXPECT_EQ(Sampler({}, {}, {}, {.embedding_bias = {1}}).best_needed(), 0);
+  EXPECT_EQ(Sampler({}, {}, {}, {.stop_words = {{1}}}).best_needed(), 1);
+  EXPECT_EQ(Sampler({.top_k = 40, .min_p = 0.1f, .top_p_decay = 0.9f}).best_needed(), 40);
 }
 
 TEST(Sampler, TheNucleusMayBeLong) {
@@ -183,20 +107,6 @@ TEST(Sampler, TheNucleusMayBeLong) {
   EXPECT_GT(drawn[4321], 0);
   const auto different = std::count_if(drawn.begin(), drawn.end(), [](int n) { return n > 0; });
   EXPECT_GT(different, 2000);
-}
-
-TEST(Sampler, PenaltiesChangeTheDistribution) {
-  const std::vector<int32_t> prompt = {3, 3, 3, 7, 11, 3};
-  const SamplingParams all{.temperature = 0.8f, .top_k = 0, .top_p = 1};
-  SamplingParams repetition = all;
-  repetition.repetition_penalty = 1.5f;
-  expect_distribution(bumpy_logits(20), repetition, prompt);
-  SamplingParams presence = all;
-  presence.presence_penalty = 0.7f;
-  expect_distribution(bumpy_logits(20), presence, prompt);
-  SamplingParams frequency = all;
-  frequency.frequency_penalty = -0.3f;
-  expect_distribution(bumpy_logits(20), frequency, prompt);
 }
 
 TEST(Sampler, GeneratedTokensCountForPenalties) {
@@ -267,6 +177,81 @@ TEST(Sampler, ChoosesATokenThatTheLimitsAllow) {
     if (params.top_k > 0) RC_ASSERT(larger < params.top_k);
     if (params.top_k == 1) RC_ASSERT(larger == 0);
   });
+}
+
+TEST(Sampler, ConstraintsDecide) {
+  const std::vector<float> logits = {1, 2, 5, 4};
+  Sampler bad({}, std::vector<int32_t>{0}, {}, {.bad_words = {{0, 2}, {3, 3}}});
+  EXPECT_EQ(bad.sample(logits).id, 3);  // 0 2 would be one
+  EXPECT_EQ(bad.sample(logits).id, 2);
+  Sampler repeats({.no_repeat_ngram_size = 2}, std::vector<int32_t>{0});
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(repeats.sample(logits).id);
+  EXPECT_EQ(ids, (std::vector<int32_t>{2, 2, 3, 2, 1}));
+}
+
+TEST(Sampler, ALargeBiasForcesAToken) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  const std::vector<float> logits = {9, 2, -kInfinity, 4};
+  for (const SamplingParams& params :
+       {SamplingParams{}, SamplingParams{.temperature = 0.1f, .top_k = 0, .top_p = 1},
+        SamplingParams{.top_k = 3, .top_p = 0.9f, .min_p = 0.1f}}) {
+    Sampler sampler(params, {}, {}, {.embedding_bias = {0, kLargest, 0, 0}});
+    for (int i = 0; i < 10; ++i) {
+      const SampledToken token = sampler.sample(logits);
+      EXPECT_EQ(token.id, 1);
+      EXPECT_NEAR(token.log_prob, 2 - (9 + std::log1p(std::exp(-5.0) + std::exp(-7.0))), 1e-5)
+          << "the model's own";
+    }
+  }
+}
+
+TEST(Sampler, NothingLeftIsAnError) {
+  const std::vector<float> logits = {1, 2};
+  Sampler sampler({.no_repeat_ngram_size = 1});
+  EXPECT_EQ(sampler.sample(logits).id, 1);
+  EXPECT_EQ(sampler.sample(logits).id, 0);
+  testing::expect_error(ErrorCode::kInvalidArgument, "all 2 tokens are excluded",
+                        [&] { sampler.sample(logits); });
+  EXPECT_EQ(sampler.generated(), 2);
+  testing::expect_error(ErrorCode::kInvalidArgument, "embedding_bias has 1 values",
+                        [&] { Sampler({}, {}, {}, {.embedding_bias = {1}}).sample(logits); });
+}
+
+/// With two tokens of 0.6 and 0.4, token 0 alone is drawn once top_p is 0.6 or less.
+TEST(Sampler, TopPDecaysAndComesBack) {
+  const std::vector<float> logits = {std::log(0.6f), std::log(0.4f)};
+  const std::vector<float> reset = {-kInfinity, 0};  // token 1 and no other
+  const auto draws_both = [&](const SamplingParams& params, std::vector<int> forced) {
+    bool seen = false;
+    for (uint64_t seed = 0; seed < 40 && !seen; ++seed) {
+      SamplingParams seeded = params;
+      seeded.random_seed = seed;
+      Sampler sampler(seeded);
+      for (const int id : forced) {
+        sampler.sample(id == 1 ? reset : std::vector<float>{0, -kInfinity});
+      }
+      seen = sampler.sample(logits).id == 1;
+    }
+    return seen;
+  };
+  // top_p runs 0.9, 0.72, 0.576.
+  const SamplingParams params{.top_k = 0, .top_p = 0.9f, .top_p_decay = 0.8f};
+  EXPECT_TRUE(draws_both(params, {}));
+  EXPECT_TRUE(draws_both(params, {0}));
+  EXPECT_FALSE(draws_both(params, {0, 0}));
+  SamplingParams floor = params;
+  floor.top_p_min = 0.7f;
+  EXPECT_TRUE(draws_both(floor, {0, 0, 0, 0}));
+  SamplingParams back = params;
+  back.top_p_reset_id = 1;
+  EXPECT_FALSE(draws_both(back, {0, 0, 0}));
+  EXPECT_TRUE(draws_both(back, {0, 0, 0, 1}));
+  SamplingParams unlimited = params;  // no top_p is a top_p of 1
+  unlimited.top_k = 2;
+  unlimited.top_p = 0;
+  EXPECT_TRUE(draws_both(unlimited, {0, 0}));      // 0.64
+  EXPECT_FALSE(draws_both(unlimited, {0, 0, 0}));  // 0.512
 }
 
 TEST(Sampler, BadLogitsAreRefused) {

@@ -36,6 +36,9 @@ TEST(SamplingParams, NamesWhatCannotBe) {
     expect_refused("temperature", {.temperature = bad});
     expect_refused("repetition_penalty", {.repetition_penalty = bad});
     expect_refused("top_p", {.top_p = bad});
+    expect_refused("min_p", {.min_p = bad});
+    expect_refused("top_p_decay", {.top_p_decay = bad});
+    expect_refused("top_p_min", {.top_p_min = bad});
   }
   for (const float bad : {kNan, kInfinity, -kInfinity}) {
     expect_refused("presence_penalty", {.presence_penalty = bad});
@@ -45,6 +48,12 @@ TEST(SamplingParams, NamesWhatCannotBe) {
   expect_refused("top_k", {.top_k = -1});
   expect_refused("repetition_penalty", {.repetition_penalty = 0});
   expect_refused("min_length", {.min_length = -1});
+  expect_refused("no_repeat_ngram_size", {.no_repeat_ngram_size = -1});
+  expect_refused("min_p", {.min_p = 1.01f});
+  expect_refused("top_p_decay", {.top_p_decay = 0});
+  expect_refused("top_p_decay", {.top_p_decay = 1.01f});
+  expect_refused("top_p_min", {.top_p_min = 0});
+  expect_refused("top_p_reset_id", {.top_p_reset_id = -2});
 }
 
 TEST(SamplingParams, WhatIsGreedy) {

@@ -37,7 +37,15 @@ struct KvLayer {
   KvShape shape;
 };
 
-/// Owns the cache's memory and hands out its blocks. Confined to one thread.
+/// A block whose K and V of all layers are to be copied to another.
+struct KvBlockCopy {
+  int32_t from = 0;
+  int32_t to = 0;
+};
+
+/// Owns the cache's memory and hands out its blocks. A block is free, or it has references: one of
+/// each table that names it, and those of add_reference(). It may be written while it has one, so
+/// that sharing ends at the last full block. Confined to one thread.
 class KvCache {
  public:
   /// `memory` must hold blocks * shape.block_bytes() bytes.
@@ -52,14 +60,43 @@ class KvCache {
   /// Extends `table` until it covers `tokens` positions. False, and nothing taken, if too few
   /// blocks are free.
   bool grow(std::vector<int32_t>& table, int64_t tokens);
-  /// Gives all blocks of `table` back and clears it.
+  /// Gives up the references of `table` and clears it; blocks that have no other become free.
   void release(std::vector<int32_t>& table);
 
+  /// Makes `child`, which must be empty, cover the first `tokens` positions of `parent`: full
+  /// blocks are shared, a last one that is partly full gets a block of its own, and a copy is added
+  /// to `copies`, for the caller to make before either sequence goes on. False, and nothing
+  /// changed, if no block is free for that. O(blocks of `child`).
+  bool share(std::span<const int32_t> parent, int64_t tokens, std::vector<int32_t>& child,
+             std::vector<KvBlockCopy>& copies);
+
+  /// Makes `tables` follow a step of beam search: table i becomes that of old table parents[i], of
+  /// which `tokens` positions are filled. One child of a table takes it over as it is, others share
+  /// it; tables without children are released. Copies are added to `copies` as by share(); no
+  /// source of one is a target of another, so that their order does not matter. False, and nothing
+  /// changed, if too few blocks are free, which cannot be unless there are more tables afterwards.
+  /// O(blocks of all tables).
+  bool reorder(std::vector<std::vector<int32_t>>& tables, std::span<const int32_t> parents,
+               int64_t tokens, std::vector<KvBlockCopy>& copies);
+
+  /// Keeps `block`, which must not be free, from becoming free until a remove_reference() more: for
+  /// whoever remembers blocks without a table, such as a prefix cache. O(1).
+  void add_reference(int32_t block);
+  /// Gives one reference up. The last one frees the block. O(1).
+  void remove_reference(int32_t block);
+  /// 0: the block is free.
+  int32_t reference_count(int32_t block) const;
+
  private:
+  int32_t take_block();
+  bool copies_fit(std::span<const std::vector<int32_t>> tables, std::span<const size_t> heirs,
+                  size_t no_heir, size_t children, int64_t tokens) const;
+
   KvShape shape_;
   int64_t blocks_ = 0;
   Buffer memory_;
-  std::vector<int32_t> free_;  // a stack: the block freed last is reused first
+  std::vector<int32_t> free_;        // a stack: the block freed last is reused first
+  std::vector<int32_t> references_;  // of each block
 };
 
 }  // namespace headrace

@@ -1,8 +1,12 @@
 #include "kv/kv_cache.h"
 
+#include <algorithm>
 #include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
+
+#include "base/error.h"
 
 namespace headrace {
 namespace {
@@ -46,6 +50,155 @@ TEST(KvCacheTest, GrowThatDoesNotFitTakesNothing) {
   EXPECT_FALSE(cache.grow(table, 9));
   EXPECT_TRUE(table.empty());
   EXPECT_EQ(cache.free_blocks(), 2);
+}
+
+TEST(KvCacheTest, SharedBlocksAreFreedByTheLast) {
+  KvCache cache = make_cache(6);
+  std::vector<int32_t> parent;
+  std::vector<int32_t> child;
+  std::vector<KvBlockCopy> copies;
+  ASSERT_TRUE(cache.grow(parent, 10));
+  ASSERT_TRUE(cache.share(parent, 10, child, copies));
+  ASSERT_EQ(child.size(), 3U);
+  EXPECT_EQ(child[0], parent[0]);
+  EXPECT_EQ(child[1], parent[1]);
+  EXPECT_NE(child[2], parent[2]) << "positions 8 and 9 are in a block that both will write";
+  ASSERT_EQ(copies.size(), 1U);
+  EXPECT_EQ(copies[0].from, parent[2]);
+  EXPECT_EQ(copies[0].to, child[2]);
+  EXPECT_EQ(cache.free_blocks(), 2);
+  EXPECT_EQ(cache.reference_count(parent[0]), 2);
+  EXPECT_EQ(cache.reference_count(parent[2]), 1);
+  const int32_t first = parent[0];
+  cache.release(parent);
+  EXPECT_EQ(cache.free_blocks(), 3);
+  EXPECT_EQ(cache.reference_count(first), 1);
+  cache.release(child);
+  EXPECT_EQ(cache.free_blocks(), 6);
+  EXPECT_EQ(cache.reference_count(first), 0);
+}
+
+TEST(KvCacheTest, FullBlocksNeedNoCopy) {
+  KvCache cache = make_cache(3);
+  std::vector<int32_t> parent;
+  std::vector<int32_t> child;
+  std::vector<KvBlockCopy> copies;
+  ASSERT_TRUE(cache.grow(parent, 12));
+  ASSERT_TRUE(cache.share(parent, 8, child, copies)) << "though no block is free";
+  EXPECT_EQ(child, (std::vector<int32_t>{parent[0], parent[1]}));
+  EXPECT_TRUE(copies.empty());
+  std::vector<int32_t> other;
+  EXPECT_FALSE(cache.share(parent, 9, other, copies));
+  EXPECT_TRUE(other.empty());
+  EXPECT_TRUE(copies.empty());
+  EXPECT_EQ(cache.reference_count(parent[0]), 2) << "what did not fit took nothing";
+  ASSERT_TRUE(cache.share(parent, 0, other, copies));
+  EXPECT_TRUE(other.empty());
+}
+
+TEST(KvCacheTest, ReferencesWithoutATableKeepABlock) {
+  KvCache cache = make_cache(2);
+  std::vector<int32_t> table;
+  ASSERT_TRUE(cache.grow(table, 4));
+  const int32_t block = table[0];
+  cache.add_reference(block);
+  cache.release(table);
+  EXPECT_EQ(cache.free_blocks(), 1);
+  EXPECT_EQ(cache.reference_count(block), 1);
+  cache.remove_reference(block);
+  EXPECT_EQ(cache.free_blocks(), 2);
+  EXPECT_THROW(cache.remove_reference(block), Error);
+  EXPECT_THROW(cache.add_reference(block), Error);
+  EXPECT_THROW(cache.reference_count(2), Error);
+}
+
+TEST(KvCacheTest, ReorderFollowsBeams) {
+  KvCache cache = make_cache(6);
+  std::vector<std::vector<int32_t>> tables(1);
+  std::vector<KvBlockCopy> copies;
+  ASSERT_TRUE(cache.grow(tables[0], 6));
+  const std::vector<int32_t> prompt = tables[0];
+  ASSERT_TRUE(cache.reorder(tables, std::vector<int32_t>{0, 0, 0}, 6, copies));
+  ASSERT_EQ(tables.size(), 3U);
+  EXPECT_EQ(tables[0], prompt) << "the first child takes it over";
+  EXPECT_EQ(copies.size(), 2U);
+  EXPECT_EQ(cache.reference_count(prompt[0]), 3);
+  EXPECT_EQ(cache.free_blocks(), 2);
+
+  const std::vector<std::vector<int32_t>> before = tables;
+  copies.clear();
+  ASSERT_TRUE(cache.reorder(tables, std::vector<int32_t>{2, 1, 2}, 7, copies));
+  EXPECT_EQ(tables[0], before[2]);
+  EXPECT_EQ(tables[1], before[1]);
+  ASSERT_EQ(copies.size(), 1U);
+  EXPECT_EQ(copies[0].from, before[2][1]);
+  EXPECT_EQ(copies[0].to, tables[2][1]);
+  EXPECT_EQ(tables[2][0], prompt[0]);
+  EXPECT_EQ(cache.free_blocks(), 2) << "the lost beam's block is somebody's";
+
+  copies.clear();
+  ASSERT_TRUE(cache.reorder(tables, std::vector<int32_t>{1}, 8, copies));
+  EXPECT_TRUE(copies.empty());
+  EXPECT_EQ(tables, (std::vector<std::vector<int32_t>>{before[1]}));
+  EXPECT_EQ(cache.free_blocks(), 4);
+}
+
+TEST(KvCacheTest, ReorderThatDoesNotFitChangesNothing) {
+  KvCache cache = make_cache(4);
+  std::vector<std::vector<int32_t>> tables(1);
+  std::vector<KvBlockCopy> copies;
+  ASSERT_TRUE(cache.grow(tables[0], 6));
+  const auto before = tables;
+  EXPECT_FALSE(cache.reorder(tables, std::vector<int32_t>{0, 0, 0, 0}, 6, copies));
+  EXPECT_EQ(tables, before);
+  EXPECT_TRUE(copies.empty());
+  EXPECT_EQ(cache.free_blocks(), 2);
+  EXPECT_EQ(cache.reference_count(before[0][0]), 1);
+  // Without a free block beams still follow one another: who is lost leaves room.
+  ASSERT_TRUE(cache.reorder(tables, std::vector<int32_t>{0, 0, 0}, 6, copies));
+  EXPECT_EQ(cache.free_blocks(), 0);
+  ASSERT_TRUE(cache.reorder(tables, std::vector<int32_t>{1, 1, 1}, 6, copies));
+  EXPECT_EQ(cache.free_blocks(), 0);
+}
+
+/// A stand-in for memory: what a sequence wrote is what it reads, through any steps and copies.
+TEST(KvCacheTest, BeamsReadWhatTheirAncestorsWrote) {
+  KvCache cache = make_cache(40);
+  std::vector<std::vector<int32_t>> tables(1);
+  std::vector<std::vector<int>> written(1);  // of each beam
+  std::vector<int> memory(40 * 4, -1);
+  uint32_t random = 1;
+  const auto next = [&](uint32_t below) {
+    return (random = random * 1664525 + 1013904223) / 65536 % below;
+  };
+  for (int64_t tokens = 0; tokens < 30; ++tokens) {
+    for (size_t beam = 0; beam < tables.size(); ++beam) {
+      ASSERT_TRUE(cache.grow(tables[beam], tokens + 1));
+      const int value = static_cast<int>(1000 * beam) + static_cast<int>(tokens);
+      memory[static_cast<size_t>(tables[beam].back() * 4 + tokens % 4)] = value;
+      written[beam].push_back(value);
+    }
+    std::vector<int32_t> parents(1 + next(4));
+    std::vector<std::vector<int>> inherited;
+    for (int32_t& parent : parents) {
+      parent = static_cast<int32_t>(next(static_cast<uint32_t>(tables.size())));
+      inherited.push_back(written[static_cast<size_t>(parent)]);
+    }
+    std::vector<KvBlockCopy> copies;
+    ASSERT_TRUE(cache.reorder(tables, parents, tokens + 1, copies));
+    for (const KvBlockCopy& copy : copies) {
+      std::copy_n(memory.begin() + copy.from * 4, 4, memory.begin() + copy.to * 4);
+    }
+    written = inherited;
+    for (size_t beam = 0; beam < tables.size(); ++beam) {
+      for (size_t at = 0; at < written[beam].size(); ++at) {
+        ASSERT_EQ(memory[static_cast<size_t>(tables[beam][at / 4]) * 4 + at % 4],
+                  written[beam][at]);
+      }
+    }
+  }
+  for (std::vector<int32_t>& table : tables) cache.release(table);
+  EXPECT_EQ(cache.free_blocks(), 40);
 }
 
 TEST(KvCacheTest, LayersDoNotOverlap) {

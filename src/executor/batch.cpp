@@ -11,10 +11,12 @@ bool Batch::step(const PassResources& resources, BatchEvents& events) {
   if (pass_.empty()) return false;
   const int64_t vocab = resources.model.config().vocab_size;
   pack(std::max<int64_t>(1, std::min(kMostBestTokens, vocab - 1)));
+  const int64_t begin_ns = resources.clock.now_ns();
   const float* logits =
       resources.model.forward({.ids = ids_, .sequences = rows_, .logit_rows = logit_rows_},
                               resources.stream, resources.embedding, resources.kv);
   const bool found_best = find_best(logits, resources);
+  model_ns_ = resources.clock.now_ns() - begin_ns;
   for (const PassRows& rows : pass_) rows.sequence->cached += rows.rows;
   if (found_best) choose_from_best(events);
   choose_from_logits(logits, resources, found_best, events);
@@ -28,9 +30,14 @@ void Batch::pack(int64_t most_best) {
   logit_rows_.clear();
   owners_.clear();
   prompt_rows_ = 0;
+  prompt_sequences_ = 0;
+  model_ns_ = 0;
   for (const PassRows& planned : pass_) {
     Sequence& sequence = *planned.sequence;
-    if (!sequence.decoding()) prompt_rows_ += planned.rows;
+    if (!sequence.decoding()) {
+      prompt_rows_ += planned.rows;
+      ++prompt_sequences_;
+    }
     const auto begin = static_cast<int64_t>(ids_.size());
     const auto first = sequence.ids.begin() + sequence.cached;
     ids_.insert(ids_.end(), first, first + planned.rows);

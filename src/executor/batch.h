@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/clock.h"
 #include "executor/scheduler.h"
 #include "executor/sequence.h"
 #include "kernels/backend.h"
@@ -20,6 +21,7 @@ struct PassResources {
   EmbeddingReader& embedding;
   KvCache& kv;
   Backend& backend;
+  const Clock& clock;
 };
 
 /// Told what becomes of the sequences of a batch, on the thread that runs the pass. Handlers may
@@ -65,8 +67,11 @@ class Batch {
 
   /// What the last step() ran, or tried to.
   std::span<const PassRows> pass() const { return pass_; }
-  /// Rows of it that belong to prompts, or are computed again.
+  /// Rows of it that belong to prompts, or are computed again, and of how many sequences.
   int64_t prompt_rows() const { return prompt_rows_; }
+  int64_t prompt_sequences() const { return prompt_sequences_; }
+  /// How long it was in the hands of model and backend.
+  int64_t model_ns() const { return model_ns_; }
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
@@ -94,6 +99,8 @@ class Batch {
   Scheduler scheduler_;
   std::span<const PassRows> pass_;
   int64_t prompt_rows_ = 0;
+  int64_t prompt_sequences_ = 0;
+  int64_t model_ns_ = 0;
 
   // The pass being run.
   std::vector<int32_t> ids_;

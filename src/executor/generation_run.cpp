@@ -26,15 +26,15 @@ GenerationRun::~GenerationRun() {
   for (const auto& sequence : sequences_) batch_.remove(*sequence);
 }
 
-std::vector<GenerationResult> GenerationRun::run(const PassResources& resources, const Clock& clock,
+std::vector<GenerationResult> GenerationRun::run(const PassResources& resources,
                                                  GenerationStats& stats) {
   for (const auto& sequence : sequences_) stats.prompt_tokens += sequence->prompt_size;
-  int64_t start_ns = clock.now_ns();
+  int64_t start_ns = resources.clock.now_ns();
   StreamCounters before = resources.stream.counters();
   while (batch_.step(resources, *this)) {
     if (error_) std::rethrow_exception(error_);
     const bool prefill = batch_.prompt_rows() > 0;
-    const int64_t end_ns = clock.now_ns();
+    const int64_t end_ns = resources.clock.now_ns();
     ++(prefill ? stats.prefill_passes : stats.decode_passes);
     (prefill ? stats.prefill_ms : stats.decode_ms) += static_cast<double>(end_ns - start_ns) / 1e6;
     start_ns = end_ns;

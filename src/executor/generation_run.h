@@ -6,7 +6,6 @@
 #include <span>
 #include <vector>
 
-#include "base/clock.h"
 #include "executor/batch.h"
 #include "executor/session.h"
 
@@ -23,8 +22,7 @@ class GenerationRun : private BatchEvents {
   GenerationRun(const GenerationRun&) = delete;
   GenerationRun& operator=(const GenerationRun&) = delete;
 
-  std::vector<GenerationResult> run(const PassResources& resources, const Clock& clock,
-                                    GenerationStats& stats);
+  std::vector<GenerationResult> run(const PassResources& resources, GenerationStats& stats);
 
  private:
   void on_context_logits(Sequence& sequence, int64_t position,

@@ -173,7 +173,13 @@ PassResources Session::resources() {
           .stream = *stream_,
           .embedding = *embedding_,
           .kv = *kv_,
-          .backend = *backend_};
+          .backend = *backend_,
+          .clock = context_.clock};
+}
+
+double Session::weights_percent() const {
+  if (options_.budget.percent) return *options_.budget.percent;
+  return static_cast<double>(plan_.budget_bytes) / static_cast<double>(plan_.streamable_bytes);
 }
 
 SchedulerLimits Session::scheduler_limits() const {
@@ -208,7 +214,7 @@ std::vector<GenerationResult> Session::generate(std::span<const GenerationReques
   stats_ = {};
   const StreamCounters before = stream_->counters();
   GenerationRun run(requests, scheduler_limits(), *kv_, options_.limits.context_logits, observer);
-  std::vector<GenerationResult> results = run.run(resources(), context_.clock, stats_);
+  std::vector<GenerationResult> results = run.run(resources(), stats_);
   stats_.stream = stream_->counters() - before;
   return results;
 }

@@ -26,7 +26,8 @@ namespace headrace {
 /// What a session must be able to hold at once. Sizes come from here and from the engine's build
 /// configuration, never from free memory.
 struct SessionLimits {
-  int64_t max_sequences = 1;        // sequences in one batch
+  static constexpr int64_t kEnginesMost = -1;
+  int64_t max_sequences = 1;  // sequences in one batch; kEnginesMost: the engine's max_batch_size
   int64_t max_sequence_tokens = 0;  // prompt + output of one sequence; 0: the engine's max_seq_len
   bool context_logits = false;      // logits of every prompt position are wanted
   int64_t kv_tokens = 0;            // positions of the KV cache; 0: enough for all sequences
@@ -113,6 +114,8 @@ class Session {
   const Engine& engine() const { return engine_; }
   const Plan& plan() const { return plan_; }
   const WeightBudget& budget() const { return options_.budget; }
+  /// The budget as a share of the weights.
+  double weights_percent() const;
   const MachineProfile& profile() const { return profile_; }
   const Backend& backend() const { return *backend_; }
   WeightStream& stream() const { return *stream_; }
@@ -125,6 +128,8 @@ class Session {
   void set_budget(const WeightBudget& budget);
   /// Loads the weights again: after a pass has thrown, before the next one.
   void reload() { load_weights(); }
+  /// False after a load that threw.
+  bool loaded() const { return loaded_; }
 
   /// What a batch of sequences is run with. The resources are good until the weights are loaded
   /// again. REQUIRES of resources(): the last load did not throw.

@@ -45,6 +45,9 @@ std::unique_ptr<Backend> make_backend(const std::string& device, Context& contex
 }
 
 SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
+  if (limits.max_sequences == SessionLimits::kEnginesMost) {
+    limits.max_sequences = build.max_batch_size;
+  }
   if (limits.max_sequences < 1) {
     fail(ErrorCode::kInvalidArgument, "[session] a batch of {} cannot run: use 1 or more",
          limits.max_sequences);

@@ -53,7 +53,7 @@ void bench_scheduling(benchmark::State& state) {
   for (auto _ : state) {
     for (const PassRows& rows : scheduler.next_pass()) {
       Sequence& sequence = *rows.sequence;
-      sequence.cached += rows.rows;
+      scheduler.computed(rows);
       if (sequence.cached < sequence.known()) continue;
       sequence.ids.push_back(1);
       if (sequence.generated() < kTokens) continue;

@@ -100,11 +100,14 @@ TEST_P(ExecutorIdentityTest, AMixedBatchGivesEveryRequestWhatItGetsAlone) {
     }
   }
   int64_t paused = 0;
+  int64_t reused = 0;
   uint64_t streamed = 0;
   for (const IterationStats& stats : executor.latest_iteration_stats()) {
     paused += stats.paused_sequences;
     streamed += stats.streamed_bytes;
+    reused = stats.kv_cache.reused_blocks;
   }
+  EXPECT_EQ(reused > 0, GetParam().reuse);
   EXPECT_EQ(paused > 0, GetParam().policy == CapacityPolicy::kMaxUtilization);
   EXPECT_GT(streamed, 0U);
 }
@@ -113,7 +116,9 @@ INSTANTIATE_TEST_SUITE_P(
     Policies, ExecutorIdentityTest,
     ::testing::Values(Mix{"guaranteed", CapacityPolicy::kGuaranteedNoEvict, true, false},
                       Mix{"preempting", CapacityPolicy::kMaxUtilization, true, false},
-                      Mix{"whole prompts", CapacityPolicy::kMaxUtilization, false, false}),
+                      Mix{"whole prompts", CapacityPolicy::kMaxUtilization, false, false},
+                      Mix{"reusing", CapacityPolicy::kGuaranteedNoEvict, true, true},
+                      Mix{"reusing and preempting", CapacityPolicy::kMaxUtilization, true, true}),
     [](const auto& info) {
       std::string name = info.param.name;
       std::ranges::replace(name, ' ', '_');

@@ -43,7 +43,7 @@ class Driver {
     for (const PassRows& rows : scheduler.next_pass()) {
       Sequence& sequence = *rows.sequence;
       ids.push_back(sequence.request_id);
-      sequence.cached += rows.rows;
+      scheduler.computed(rows);
       if (sequence.context_logits) {
         sequence.context_done =
             std::max(sequence.context_done, std::min(sequence.cached, sequence.prompt_size));
@@ -178,6 +178,7 @@ Case random_case() {
   made.limits.max_sequences = *rc::gen::inRange<int64_t>(1, 9);
   made.limits.max_rows = made.limits.max_sequences + *rc::gen::inRange<int64_t>(0, 40);
   made.limits.max_logit_rows = made.limits.max_sequences + *rc::gen::inRange<int64_t>(0, 8);
+  made.limits.reuse_prefixes = *rc::gen::arbitrary<bool>();
   made.limits.chunked_prompts = *rc::gen::arbitrary<bool>();
   made.limits.policy = *rc::gen::arbitrary<bool>() ? CapacityPolicy::kMaxUtilization
                                                    : CapacityPolicy::kGuaranteedNoEvict;
@@ -204,7 +205,9 @@ void check_pass(const Case& made, const Driver& driver, std::span<const PassRows
       logit_rows += context || at + 1 == sequence.known() ? 1 : 0;
     }
     RC_ASSERT(static_cast<int64_t>(sequence.blocks.size()) * kBlockTokens >= last);
-    for (const int32_t block : sequence.blocks) RC_ASSERT(blocks.insert(block).second);
+    for (const int32_t block : sequence.blocks) {
+      RC_ASSERT(blocks.insert(block).second || made.limits.reuse_prefixes);
+    }
   }
   RC_ASSERT(rows <= made.limits.max_rows);
   RC_ASSERT(logit_rows <= made.limits.max_logit_rows);
@@ -242,7 +245,7 @@ RC_GTEST_PROP(SchedulerProperties, EveryRequestEndsAndAllBlocksComeBack, ()) {
     RC_ASSERT(idle == pass.empty());
     for (const PassRows& planned : pass) {
       Sequence& sequence = *planned.sequence;
-      sequence.cached += planned.rows;
+      driver.scheduler.computed(planned);
       sequence.context_done =
           std::max(sequence.context_done, std::min(sequence.cached, sequence.prompt_size));
       if (sequence.cached < sequence.known()) continue;
@@ -252,7 +255,7 @@ RC_GTEST_PROP(SchedulerProperties, EveryRequestEndsAndAllBlocksComeBack, ()) {
     // A row at least in each, and what preemption throws away is bounded by the tokens kept.
     RC_ASSERT(passes < 100 * (tokens + 100));
   }
-  RC_ASSERT(driver.kv.free_blocks() == made.blocks);
+  RC_ASSERT(driver.scheduler.free_blocks() == made.blocks);
 }
 
 }  // namespace

@@ -222,8 +222,7 @@ class Bench {
                BenchResult& result) const {
     const auto runs = static_cast<int64_t>(result.latencies_ms.size());
     result.generation_ms = total.decode_ms / static_cast<double>(runs);
-    // The first token of every sequence comes out of the prompt's passes.
-    result.generated_tokens = total.generated_tokens / runs - result.batch_size;
+    result.generated_tokens = (total.generated_tokens - total.prefill_tokens) / runs;
     const Backend& backend = session.backend();
     result.peak_memory_gb =
         static_cast<double>(backend.used_memory_bytes().value_or(peak_memory_bytes())) / kGiga;

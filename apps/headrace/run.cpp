@@ -133,15 +133,25 @@ SessionOptions options_for(const RunFlags& flags, const std::vector<Prompt>& pro
   return options;
 }
 
+const char* finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEndId:
+      return "end_id";
+    case FinishReason::kStopped:
+      return "stop";
+    default:
+      return "length";
+  }
+}
+
 nlohmann::json result_json(const Prompt& prompt, const GenerationResult& result,
                            const std::string& text) {
-  constexpr const char* kReasons[] = {"length", "end_id", "stop"};
   return {{"input_text", prompt.text},
           {"input_ids", prompt.ids},
           {"output_ids", result.tokens},
           {"output_text", text},
           {"cum_log_prob", result.cumulative_log_prob},
-          {"finish_reason", kReasons[static_cast<int>(result.finish_reason)]}};
+          {"finish_reason", finish_reason_name(result.finish_reason)}};
 }
 
 void print_results(const RunFlags& flags, const std::vector<Prompt>& prompts,

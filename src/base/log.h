@@ -6,9 +6,9 @@
 
 #include <fmt/format.h>
 
-namespace headrace {
+#include "headrace/log_level.h"
 
-enum class LogLevel { kVerbose, kInfo, kWarning, kError };
+namespace headrace {
 
 /// Parses verbose, info, warning, error or internal_error (the same as error); anything else is an
 /// Error{kInvalidArgument} that lists them.

@@ -2,27 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/format.h"
 #include "base/log.h"
 #include "base/thread_pool.h"
-#include "executor/batch_run.h"
+#include "executor/generation_run.h"
 #include "executor/session_parts.h"
 #include "profile/measure.h"
 
 namespace headrace {
 namespace {
-
-std::unique_ptr<KvCache> make_kv(const Engine& engine, const SessionLimits& limits,
-                                 Backend& backend) {
-  const KvShape shape = kv_shape(engine);
-  const int64_t blocks = kv_blocks(engine, limits);
-  return std::make_unique<KvCache>(
-      shape, blocks,
-      backend.allocate(static_cast<size_t>(blocks) * shape.block_bytes(), "KV cache"));
-}
 
 /// Nothing where there is no measurement, or others gave more back meanwhile.
 std::optional<uint64_t> grown_by(std::optional<uint64_t> before, std::optional<uint64_t> after) {
@@ -54,116 +46,165 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
   std::unique_ptr<Session> session(new Session(options, context));
   session->profile_ = load_or_measure_profile(options.profile_path, session->engine_,
                                               *session->backend_, options.stream, context);
-  session->kv_ = make_kv(session->engine_, session->options_.limits, *session->backend_);
   const ModelLimits limits =
       model_limits(session->options_.limits, session->prefill_chunk_, session->engine_.build());
   session->model_ = std::make_unique<Model>(session->engine_, limits, *session->backend_, context);
+  session->make_kv();
   session->load_weights();
   return session;
 }
 
+void Session::make_kv() {
+  const KvShape shape = kv_shape(engine_);
+  int64_t blocks = kv_blocks(engine_, options_.limits);
+  const double fraction = options_.limits.kv_memory_fraction;
+  // Where weights take what memory there is, the cache comes first.
+  if (fraction > 0 && options_.limits.kv_tokens == 0 && !options_.automatic_budget) {
+    const double bytes = fraction * static_cast<double>(memory_for_kv());
+    blocks =
+        std::min(blocks, static_cast<int64_t>(bytes / static_cast<double>(shape.block_bytes())));
+    if (blocks == 0) {
+      fail(ErrorCode::kOutOfMemory,
+           "[session] {} are free beside the weights, a block of KV cache needs {}: lower "
+           "gpu_weights_percent",
+           format_bytes(memory_for_kv()), format_bytes(shape.block_bytes()));
+    }
+  }
+  kv_ = std::make_unique<KvCache>(
+      shape, blocks,
+      backend_->allocate(static_cast<size_t>(blocks) * shape.block_bytes(), "KV cache"));
+}
+
+/// Bytes that are free beside the model's scratch and the weights that the budget asks for.
+uint64_t Session::memory_for_kv() const {
+  PlanOptions plan_options;
+  plan_options.streamed_home = streamed_home(*backend_);
+  const uint64_t weights = resolve_budget(options_.budget, engine_.manifest().streamable_bytes()) +
+                           ring_limit_bytes(plan_options);
+  const uint64_t available = memory_for_weights();
+  return available > weights ? available - weights : 0;
+}
+
 /// Bytes that this session may use for weights and ring: what the device, or the machine for the
-/// process, has left.
+/// process, has left, and what they take already.
 uint64_t Session::memory_for_weights() const {
   const MemoryReport memory = this->memory();
   const uint64_t others = memory.kv_bytes + memory.scratch_bytes + memory.vectors_bytes;
   const auto beside_others = [&](uint64_t bytes) { return bytes > others ? bytes - others : 0; };
   // A device's free memory is what the others, which are there already, have left.
   const auto free = backend_->free_memory_bytes();
-  const uint64_t available = free ? *free : beside_others(available_memory_bytes());
+  uint64_t available = free ? *free : beside_others(available_memory_bytes());
+  if (stream_) available += memory.weights_bytes + memory.ring_bytes;
   const uint64_t limit = options_.memory_limit;
   return limit == 0 ? available : std::min(available, beside_others(limit));
 }
 
+/// Plans, and drops the weights that are loaded only when it is known that the new ones fit.
 void Session::load_weights() {
-  embedding_.reset();
-  stream_.reset();
   PlanOptions plan_options;
   plan_options.batch_size = options_.limits.max_sequences;
   plan_options.streamed_home = streamed_home(*backend_);
   plan_options.ring_requests = options_.ring_requests;
   const uint64_t available = memory_for_weights();
-  const uint64_t streamable = engine_.manifest().streamable_bytes();
-  const uint64_t ring = ring_limit_bytes(plan_options);
-  const uint64_t beside_weights = available > ring ? available - ring : 0;
   if (options_.automatic_budget) {
-    options_.budget = automatic_budget(available, ring, streamable);
+    options_.budget = automatic_budget(available, ring_limit_bytes(plan_options),
+                                       engine_.manifest().streamable_bytes());
   }
   plan_options.budget = options_.budget;
-  plan_ = make_plan(engine_.manifest(), profile_, plan_options);
-  if (plan_.arena_bytes + plan_.ring_bytes() > available) {
-    fail(ErrorCode::kOutOfMemory,
-         "[session] weights and ring need {}, {} are free beside KV cache and scratch: "
-         "--gpu_weights_percent {:.2f} fits",
-         format_bytes(plan_.arena_bytes + plan_.ring_bytes()), format_bytes(available),
-         std::floor(100.0 * static_cast<double>(std::min(streamable, beside_weights)) /
-                    static_cast<double>(streamable)) /
-             100.0);
-  }
-  check_host_memory(plan_, available_memory_bytes());
+  Plan plan = make_plan(engine_.manifest(), profile_, plan_options);
+  check_memory(plan, available);
+  loaded_ = false;
+  embedding_.reset();
+  stream_.reset();
+  plan_ = std::move(plan);
   const auto used_before = backend_->used_memory_bytes();
   stream_ = std::make_unique<WeightStream>(engine_, plan_, options_.stream, *backend_, context_);
   measured_weights_bytes_ = grown_by(used_before, backend_->used_memory_bytes());
   embedding_ = std::make_unique<EmbeddingReader>(engine_, *stream_);
   stream_->load_resident();
+  loaded_ = true;
+}
+
+/// Error{kOutOfMemory} if a plan needs more than `available` bytes of fast memory, or more of the
+/// host's than there is.
+void Session::check_memory(const Plan& plan, uint64_t available) const {
+  if (plan.arena_bytes + plan.ring_bytes() > available) {
+    const uint64_t streamable = plan.streamable_bytes;
+    const uint64_t ring = plan.ring_bytes();
+    const uint64_t beside_ring = available > ring ? available - ring : 0;
+    fail(ErrorCode::kOutOfMemory,
+         "[session] weights and ring need {}, {} are free beside KV cache and scratch: "
+         "--gpu_weights_percent {:.2f} fits",
+         format_bytes(plan.arena_bytes + ring), format_bytes(available),
+         std::floor(100.0 * static_cast<double>(std::min(streamable, beside_ring)) /
+                    static_cast<double>(streamable)) /
+             100.0);
+  }
+  const uint64_t held = stream_ && backend_->has_own_memory() ? plan_.read_bytes : 0;
+  check_host_memory(plan, available_memory_bytes() + held);
 }
 
 void Session::set_budget(const WeightBudget& budget) {
   check_streaming_allowed(engine_, budget);
-  options_.automatic_budget = false;
   resolve_budget(budget, engine_.manifest().streamable_bytes());
-  options_.budget = budget;
-  load_weights();
+  const WeightBudget before = std::exchange(options_.budget, budget);
+  const bool automatic = std::exchange(options_.automatic_budget, false);
+  try {
+    load_weights();
+  } catch (...) {
+    options_.budget = before;
+    options_.automatic_budget = automatic;
+    if (!loaded_) load_weights();
+    throw;
+  }
 }
 
 MemoryReport Session::memory() const {
   return {.weights_bytes = plan_.arena_bytes,
           .ring_bytes = plan_.ring_bytes(),
           .vectors_bytes = model_->vector_bytes(),
-          .kv_bytes = kv_->size_bytes(),
+          .kv_bytes = kv_ ? kv_->size_bytes() : 0,
           .scratch_bytes = model_->scratch_bytes(),
           .measured_weights_bytes = measured_weights_bytes_};
 }
 
+PassResources Session::resources() {
+  return {.model = *model_,
+          .stream = *stream_,
+          .embedding = *embedding_,
+          .kv = *kv_,
+          .backend = *backend_,
+          .clock = context_.clock};
+}
+
+double Session::weights_percent() const {
+  if (options_.budget.percent) return *options_.budget.percent;
+  return static_cast<double>(plan_.budget_bytes) / static_cast<double>(plan_.streamable_bytes);
+}
+
+SchedulerLimits Session::scheduler_limits() const {
+  const ModelLimits& limits = model_->limits();
+  return {.max_rows = limits.max_tokens,
+          .max_logit_rows = limits.max_logit_rows,
+          .max_sequences = limits.max_sequences};
+}
+
+PromptLimits Session::prompt_limits() const {
+  return {.vocab_size = engine_.model().vocab_size,
+          .max_input_tokens = engine_.build().max_input_len,
+          .max_sequence_tokens = options_.limits.max_sequence_tokens,
+          .kv_positions = kv_->blocks() * kv_->shape().block_tokens};
+}
+
 void Session::check(std::span<const GenerationRequest> requests) const {
   const SessionLimits& limits = options_.limits;
-  const int64_t max_input = engine_.build().max_input_len;
   if (static_cast<int64_t>(requests.size()) > limits.max_sequences) {
     fail(ErrorCode::kInvalidArgument, "[session] a batch of {} does not fit the session's {}",
          requests.size(), limits.max_sequences);
   }
   for (size_t i = 0; i < requests.size(); ++i) {
-    const auto length = static_cast<int64_t>(requests[i].prompt.size());
-    const int64_t wanted = requests[i].max_new_tokens;
-    if (length == 0) {
-      fail(ErrorCode::kInvalidArgument, "[session] prompt {} is empty: it needs at least one token",
-           i);
-    }
-    if (wanted < 1) {
-      fail(ErrorCode::kInvalidArgument,
-           "[session] prompt {} asks for {} new tokens: ask for 1 or more", i, wanted);
-    }
-    if (length > max_input) {
-      fail(ErrorCode::kInvalidArgument,
-           "[session] prompt {} has {} tokens, the engine's --max_input_len is {}: shorten it "
-           "(--max_input_length {} keeps its end), or build again with more",
-           i, length, max_input, max_input);
-    }
-    if (length > limits.max_sequence_tokens - wanted) {
-      fail(ErrorCode::kInvalidArgument,
-           "[session] prompt {} has {} tokens and asks for {} more, {} fit: ask for {} or fewer, "
-           "or build "
-           "again with a larger --max_seq_len",
-           i, length, wanted, limits.max_sequence_tokens,
-           std::max<int64_t>(0, limits.max_sequence_tokens - length));
-    }
-    for (const int32_t id : requests[i].prompt) {
-      if (id < 0 || id >= engine_.model().vocab_size) {
-        fail(ErrorCode::kInvalidArgument,
-             "[session] prompt {} holds token id {}, the vocabulary is 0 to {}", i, id,
-             engine_.model().vocab_size - 1);
-      }
-    }
+    check_prompt(fmt::format("[session] prompt {}", i), requests[i].prompt,
+                 requests[i].max_new_tokens, prompt_limits());
   }
 }
 
@@ -172,14 +213,8 @@ std::vector<GenerationResult> Session::generate(std::span<const GenerationReques
   check(requests);
   stats_ = {};
   const StreamCounters before = stream_->counters();
-  BatchRun run({.model = *model_,
-                .stream = *stream_,
-                .embedding = *embedding_,
-                .kv = *kv_,
-                .backend = *backend_,
-                .clock = context_.clock},
-               requests, prefill_chunk_, options_.limits.context_logits, observer);
-  std::vector<GenerationResult> results = run.run(stats_);
+  GenerationRun run(requests, scheduler_limits(), *kv_, options_.limits.context_logits, observer);
+  std::vector<GenerationResult> results = run.run(resources(), stats_);
   stats_.stream = stream_->counters() - before;
   return results;
 }

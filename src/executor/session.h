@@ -9,6 +9,10 @@
 
 #include "base/context.h"
 #include "engine/engine_reader.h"
+#include "executor/batch.h"
+#include "executor/request_check.h"
+#include "executor/scheduler.h"
+#include "headrace/response.h"
 #include "kernels/backend.h"
 #include "kv/kv_cache.h"
 #include "model/model.h"
@@ -22,9 +26,12 @@ namespace headrace {
 /// What a session must be able to hold at once. Sizes come from here and from the engine's build
 /// configuration, never from free memory.
 struct SessionLimits {
-  int64_t max_sequences = 1;        // sequences in one batch
+  static constexpr int64_t kEnginesMost = -1;
+  int64_t max_sequences = 1;  // sequences in one batch; kEnginesMost: the engine's max_batch_size
   int64_t max_sequence_tokens = 0;  // prompt + output of one sequence; 0: the engine's max_seq_len
   bool context_logits = false;      // logits of every prompt position are wanted
+  int64_t kv_tokens = 0;            // positions of the KV cache; 0: enough for all sequences
+  double kv_memory_fraction = 0;    // with kv_tokens 0: of what is free beside the weights, no more
 };
 
 struct SessionOptions {
@@ -35,7 +42,7 @@ struct SessionOptions {
   uint64_t memory_limit = 0;      // bytes of fast memory that the session may take; 0: what is free
   bool automatic_budget = false;  // as many as memory allows, instead of `budget`
   SessionLimits limits;
-  int64_t prefill_chunk = 0;  // token rows of a prefill pass; 0: chosen, scratch <= 256 MB
+  int64_t prefill_chunk = 0;  // token rows of a pass with prompts; 0: chosen, scratch <= 256 MB
   int32_t ring_requests = 0;  // slots of the ring; 0: chosen by the plan
   StreamOptions stream;
   std::string profile_path;  // machine profile to plan with; empty: measured once and cached
@@ -63,8 +70,6 @@ struct GenerationRequest {
   SamplingParams sampling;
 };
 
-enum class FinishReason { kLength, kEndId, kStopped };
-
 struct GenerationResult {
   std::vector<int32_t> tokens;   // generated ones; an end id is the last of them
   std::vector<float> log_probs;  // of each generated token, natural logarithm
@@ -90,10 +95,11 @@ class GenerationObserver {
 struct GenerationStats {
   int64_t prompt_tokens = 0;
   int64_t generated_tokens = 0;
-  int64_t prefill_passes = 0;
-  int64_t decode_passes = 0;
-  double prefill_ms = 0;  // until every prompt's last logits are there
+  int64_t prefill_passes = 0;  // with rows of prompts
+  int64_t decode_passes = 0;   // without
+  double prefill_ms = 0;       // until every prompt's last logits are there
   double decode_ms = 0;
+  int64_t prefill_tokens = 0;    // of generated_tokens, those that came out of prefill passes
   StreamCounters stream;         // of this call alone
   StreamCounters decode_stream;  // of its decode passes
 };
@@ -108,6 +114,8 @@ class Session {
   const Engine& engine() const { return engine_; }
   const Plan& plan() const { return plan_; }
   const WeightBudget& budget() const { return options_.budget; }
+  /// The budget as a share of the weights.
+  double weights_percent() const;
   const MachineProfile& profile() const { return profile_; }
   const Backend& backend() const { return *backend_; }
   WeightStream& stream() const { return *stream_; }
@@ -115,11 +123,23 @@ class Session {
   const SessionLimits& limits() const { return options_.limits; }
   int64_t prefill_chunk() const { return prefill_chunk_; }
 
-  /// Plans again and reloads the weights for another budget. Between generate() calls only.
+  /// Plans again and reloads the weights for another budget, between passes; the KV cache stays. If
+  /// that fails, the old budget holds again.
   void set_budget(const WeightBudget& budget);
+  /// Loads the weights again: after a pass has thrown, before the next one.
+  void reload() { load_weights(); }
+  /// False after a load that threw.
+  bool loaded() const { return loaded_; }
 
-  /// Generates for all requests as one batch: prompts are prefilled in chunks, then every live
-  /// sequence decodes one token a pass. A request's tokens and logits do not depend on the others.
+  /// What a batch of sequences is run with. The resources are good until the weights are loaded
+  /// again. REQUIRES of resources(): the last load did not throw.
+  PassResources resources();
+  SchedulerLimits scheduler_limits() const;
+  PromptLimits prompt_limits() const;
+  KvCache& kv() { return *kv_; }
+
+  /// Generates for all requests as one batch: every sequence decodes one token a pass, and prompts
+  /// fill what a pass has left. A request's tokens and logits do not depend on the others.
   /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more sequences
   /// or tokens than the limits allow. `observer` may be null.
   std::vector<GenerationResult> generate(std::span<const GenerationRequest> requests,
@@ -131,7 +151,10 @@ class Session {
  private:
   Session(const SessionOptions& options, Context& context);
 
+  void make_kv();
   uint64_t memory_for_weights() const;
+  uint64_t memory_for_kv() const;
+  void check_memory(const Plan& plan, uint64_t available) const;
   void load_weights();
   void check(std::span<const GenerationRequest> requests) const;
 
@@ -144,6 +167,7 @@ class Session {
   int64_t prefill_chunk_ = 0;
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<Model> model_;
+  bool loaded_ = false;  // what follows can run passes
   std::unique_ptr<WeightStream> stream_;
   std::unique_ptr<EmbeddingReader> embedding_;
   std::optional<uint64_t> measured_weights_bytes_;

@@ -45,6 +45,9 @@ std::unique_ptr<Backend> make_backend(const std::string& device, Context& contex
 }
 
 SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
+  if (limits.max_sequences == SessionLimits::kEnginesMost) {
+    limits.max_sequences = build.max_batch_size;
+  }
   if (limits.max_sequences < 1) {
     fail(ErrorCode::kInvalidArgument, "[session] a batch of {} cannot run: use 1 or more",
          limits.max_sequences);
@@ -63,6 +66,13 @@ SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
          "ask for "
          "fewer, or build again with more",
          limits.max_sequence_tokens, build.max_seq_len);
+  }
+  if (limits.kv_tokens < 0 || !(limits.kv_memory_fraction >= 0 && limits.kv_memory_fraction <= 1)) {
+    fail(ErrorCode::kInvalidArgument,
+         "[session] a KV cache of {} tokens or {} of the free memory cannot be: use 1 token or "
+         "more, "
+         "and 0.0 to 1.0",
+         limits.kv_tokens, limits.kv_memory_fraction);
   }
   return limits;
 }
@@ -132,7 +142,9 @@ KvShape kv_shape(const Engine& engine) {
 }
 
 int64_t kv_blocks(const Engine& engine, const SessionLimits& limits) {
-  return limits.max_sequences * kv_shape(engine).blocks_for(limits.max_sequence_tokens);
+  const KvShape shape = kv_shape(engine);
+  const int64_t all = limits.max_sequences * shape.blocks_for(limits.max_sequence_tokens);
+  return limits.kv_tokens == 0 ? all : std::min(all, shape.blocks_for(limits.kv_tokens));
 }
 
 }  // namespace headrace

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "headrace/request.h"
+#include "sampling/sampling_params.h"
+#include "sampling/token_constraints.h"
+
+namespace headrace {
+
+/// What bounds a prompt and its output.
+struct PromptLimits {
+  int64_t vocab_size = 0;
+  int64_t max_input_tokens = 0;     // the engine's --max_input_len
+  int64_t max_sequence_tokens = 0;  // prompt + output
+  int64_t kv_positions = 0;         // of the whole KV cache
+};
+
+/// What a request may ask for.
+struct RequestLimits {
+  PromptLimits prompt = {};
+  int64_t max_beam_width = 1;
+  int64_t max_sequences = 1;  // of one request
+  std::set<std::string> logits_processors = {};
+  bool batched_logits_processor = false;
+};
+
+/// Error{kInvalidArgument} that begins with `place` ("[session] prompt 3") for an empty prompt, a
+/// token that the vocabulary does not have, and more tokens than fit.
+void check_prompt(std::string_view place, std::span<const int32_t> prompt, int64_t max_new_tokens,
+                  const PromptLimits& limits);
+
+/// Error naming the first field of `request` that cannot be honoured, and what would work: a
+/// request may hold anything. Limited time and memory, whatever it holds.
+void check_request(const Request& request, const RequestLimits& limits);
+
+/// The sampler's part of a request. Sequence `index` of several draws with a seed of its own, a
+/// function of the request's; index 0 has the request's.
+SamplingParams sampling_params(const SamplingOptions& options, int32_t index);
+TokenConstraints token_constraints(const Request& request);
+
+}  // namespace headrace

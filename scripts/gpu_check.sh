@@ -40,7 +40,10 @@ if ! ldconfig -p | grep -q 'libcublasLt.so.13' && [[ ! -e /usr/local/cuda/lib64/
   [[ -n $found ]] && export LD_LIBRARY_PATH=$(dirname "$found")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 fi
 
-stage_tests() { "$build/tests/gpu_test"; }
+stage_tests() {
+  "$build/tests/gpu_test"
+  HEADRACE_TEST_DEVICE=cuda "$build/tests/executor_test" --gtest_filter='*Executor*'
+}
 
 sanitize() {
   echo "== $1"
@@ -70,6 +73,9 @@ stage_figures() {
     --warm_up 1 --num_runs 2 --duration 0
   bench --batch_size 128 --input_output_len "512,1" --gpu_weights_percent "0.0" --max_batch_size 128 \
     --max_num_tokens 65536 --warm_up 1 --num_runs 1 --duration 0
+  echo "== many requests at once"
+  bench --batch_size 128 --input_output_len "256,32" --gpu_weights_percent 0.2 --max_batch_size 128 \
+    --warm_up 1 --num_runs 2 --duration 0
   echo "== largest batches within 24 GB"
   for case in "0.2 96" "1.0 64" "1.0 96"; do
     read -r percent batch <<<"$case"

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <utility>
@@ -68,6 +69,12 @@ inline CollectedRequest await_end(Executor& executor, uint64_t id) {
   return all;
 }
 
+/// Where the executor's tests run: HEADRACE_TEST_DEVICE (scripts/gpu_check.sh), or the CPU.
+inline std::string test_device() {
+  const char* const asked = std::getenv("HEADRACE_TEST_DEVICE");
+  return asked == nullptr ? "cpu" : asked;
+}
+
 /// A tiny engine whose passes all are canonical, and executors on it.
 class ExecutorTest : public ::testing::Test {
  protected:
@@ -77,7 +84,7 @@ class ExecutorTest : public ::testing::Test {
     if (engine_.empty()) engine_ = make_tiny_engine(model, directory_ / "engine");
     ExecutorOptions options;
     options.engine_dir = engine_;
-    options.device = "cpu";
+    options.device = test_device();
     options.threads = 1;
     options.profile_path = write_test_profile(directory_ / "profile.json");
     return options;

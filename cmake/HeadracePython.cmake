@@ -4,7 +4,7 @@
 if(NOT DEFINED Python_EXECUTABLE AND EXISTS ${CMAKE_SOURCE_DIR}/.venv/bin/python3)
   set(Python_EXECUTABLE ${CMAKE_SOURCE_DIR}/.venv/bin/python3)
 endif()
-find_package(Python 3.9 COMPONENTS Interpreter Development.Module)
+find_package(Python 3.10 COMPONENTS Interpreter Development.Module)
 set(HEADRACE_HAS_PYBIND11 OFF)
 if(Python_Development.Module_FOUND)
   execute_process(COMMAND ${Python_EXECUTABLE} -m pybind11 --cmakedir OUTPUT_VARIABLE pybind11_cmake

@@ -39,12 +39,16 @@ class LLM:
 
     def __init__(self, engine_dir: Union[str, os.PathLike], **config: Any) -> None:
         """`config` are fields of ExecutorConfig. The tokenizer is the one in the engine's folder; if
-        there is none, prompts are token ids, and outputs have no text."""
+        there is none that can be read, prompts are token ids, and outputs have no text."""
         folder = os.fspath(engine_dir)
-        self._executor = Executor(folder, ExecutorConfig(**config))
         self.tokenizer: Optional[_core.Tokenizer] = None
+        self._no_tokenizer = "the engine's folder has none"
         if _core.Tokenizer.exists(folder):
-            self.tokenizer = _core.Tokenizer(folder)
+            try:
+                self.tokenizer = _core.Tokenizer(folder)
+            except NotImplementedError as error:
+                self._no_tokenizer = str(error)
+        self._executor = Executor(folder, ExecutorConfig(**config))
         self._mailbox = Mailbox(self._executor)
 
     @property
@@ -129,8 +133,7 @@ class LLM:
 
     def _need_tokenizer(self, what: str) -> _core.Tokenizer:
         if self.tokenizer is None:
-            raise ValueError(f"[llm] {what} needs a tokenizer, and the engine's folder has none: give "
-                             "token ids")
+            raise ValueError(f"[llm] {what} needs a tokenizer ({self._no_tokenizer}): give token ids")
         return self.tokenizer
 
     def _start(self, prompts: list[Prompt], params: SamplingParams,

@@ -17,7 +17,7 @@ bool Batch::step(const PassResources& resources, BatchEvents& events) {
                               resources.stream, resources.embedding, resources.kv);
   const bool found_best = find_best(logits, resources);
   model_ns_ = resources.clock.now_ns() - begin_ns;
-  for (const PassRows& rows : pass_) rows.sequence->cached += rows.rows;
+  for (const PassRows& rows : pass_) scheduler_.computed(rows);
   if (found_best) choose_from_best(events);
   choose_from_logits(logits, resources, found_best, events);
   return true;

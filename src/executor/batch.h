@@ -59,6 +59,8 @@ class Batch {
   void add(Sequence& sequence) { scheduler_.add(sequence); }
   /// Not in a pass.
   void remove(Sequence& sequence) { scheduler_.remove(sequence); }
+  /// After a pass that threw: what it left in the cache is not to be reused.
+  void forget_prefixes() { scheduler_.forget_prefixes(); }
 
   /// Runs one pass; false if no sequence is there. Sequences that end are out of the batch before
   /// on_token(). What the model, the stream or the backend throws comes through, and then all

@@ -30,6 +30,7 @@ bool Scheduler::ByArrival::operator()(const Sequence* a, const Sequence* b) cons
 Scheduler::Scheduler(const SchedulerLimits& limits, KvCache& kv) : limits_(limits), kv_(kv) {
   HR_CHECK(limits.max_sequences >= 1 && limits.max_rows >= limits.max_sequences);
   HR_CHECK(limits.max_logit_rows >= limits.max_sequences);
+  if (limits.reuse_prefixes) prefixes_ = std::make_unique<PrefixCache>(kv);
   const auto sequences = static_cast<size_t>(limits.max_sequences);
   running_.reserve(sequences);
   pass_.reserve(sequences);
@@ -80,6 +81,41 @@ std::span<const PassRows> Scheduler::next_pass() {
   return pass_;
 }
 
+void Scheduler::computed(const PassRows& rows) {
+  Sequence& sequence = *rows.sequence;
+  sequence.cached += rows.rows;
+  if (!prefixes_) return;
+  prefixes_->remember(sequence.ids, sequence.cached, sequence.blocks, sequence.prefix);
+}
+
+void Scheduler::forget_prefixes() {
+  if (!prefixes_) return;
+  prefixes_->forget();
+  for (Sequence* sequence : running_) sequence->prefix = {};
+}
+
+int64_t Scheduler::free_blocks() const {
+  return kv_.free_blocks() + (prefixes_ ? prefixes_->idle() : 0);
+}
+
+/// Extends the block table to so many positions. False, and nothing taken, if the blocks are not
+/// there.
+bool Scheduler::take_blocks(Sequence& sequence, int64_t positions) {
+  if (prefixes_) {
+    const auto held = static_cast<int64_t>(sequence.blocks.size());
+    if (!prefixes_->make_room(kv_.shape().blocks_for(positions) - held)) return false;
+  }
+  return kv_.grow(sequence.blocks, positions);
+}
+
+/// Takes over what is known of the sequence's beginning, unless its logits are still wanted.
+void Scheduler::find_prefix(Sequence& sequence) {
+  if (!prefixes_) return;
+  if (sequence.context_logits && sequence.context_done < sequence.prompt_size) return;
+  const int64_t blocks = prefixes_->find(sequence.ids, sequence.blocks, sequence.prefix);
+  sequence.cached = blocks * kv_.shape().block_tokens;
+}
+
 /// In order, so that those which are preempted have not been planned yet.
 void Scheduler::plan_running(Room& room) {
   for (size_t i = 0; i < running_.size(); ++i) {
@@ -99,7 +135,7 @@ void Scheduler::plan_running(Room& room) {
 /// Gets the blocks for `rows` more positions, if need be from those behind in order. False if the
 /// sequence was the last itself, and is preempted.
 bool Scheduler::grow(Sequence& sequence, int64_t rows, Room& room) {
-  while (!kv_.grow(sequence.blocks, sequence.cached + rows)) {
+  while (!take_blocks(sequence, sequence.cached + rows)) {
     HR_CHECK(limits_.policy == CapacityPolicy::kMaxUtilization && running_.size() > 1);
     const bool itself = running_.back() == &sequence;
     preempt_last(room);
@@ -127,10 +163,14 @@ void Scheduler::admit(Room& room) {
     promote_overtaken();
     Sequence& sequence = **waiting_.begin();
     if (!fits(sequence, promised)) return;
+    find_prefix(sequence);
     const int64_t rows = prompt_rows(sequence, room);
-    if (rows == 0) return;
+    if (rows == 0) {
+      drop_cache(sequence);
+      return;
+    }
     run(sequence);
-    HR_CHECK(kv_.grow(sequence.blocks, sequence.cached + rows));
+    HR_CHECK(take_blocks(sequence, sequence.cached + rows));
     promised += blocks_of_next_step(sequence) - static_cast<int64_t>(sequence.blocks.size());
     plan_prompt(sequence, rows, room);
   }
@@ -154,6 +194,8 @@ void Scheduler::run(Sequence& sequence) {
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, ByOrder()),
                   &sequence);
   reserved_ += kv_.shape().blocks_for(sequence.final_positions());
+  sequence.reused_blocks += sequence.prefix.blocks;
+  reused_blocks_ += sequence.prefix.blocks;
   ++admissions_;
   admitted_.push_back(&sequence);
 }
@@ -161,8 +203,13 @@ void Scheduler::run(Sequence& sequence) {
 /// Undoes run(), for a sequence that is no longer in running_.
 void Scheduler::stop_running(Sequence& sequence) {
   reserved_ -= kv_.shape().blocks_for(sequence.final_positions());
-  kv_.release(sequence.blocks);
+  drop_cache(sequence);
+}
+
+void Scheduler::drop_cache(Sequence& sequence) {
+  prefixes_ ? prefixes_->release(sequence.blocks) : kv_.release(sequence.blocks);
   sequence.cached = 0;
+  sequence.prefix = {};
 }
 
 void Scheduler::plan_prompt(Sequence& sequence, int64_t rows, Room& room) {
@@ -201,7 +248,7 @@ bool Scheduler::fits(const Sequence& sequence, int64_t promised) const {
   if (limits_.policy == CapacityPolicy::kGuaranteedNoEvict) {
     return reserved_ + kv_.shape().blocks_for(sequence.final_positions()) <= kv_.blocks();
   }
-  return promised + blocks_of_next_step(sequence) <= kv_.free_blocks();
+  return promised + blocks_of_next_step(sequence) <= free_blocks();
 }
 
 }  // namespace headrace

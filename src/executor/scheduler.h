@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <span>
 #include <vector>
 
+#include "executor/prefix_cache.h"
 #include "executor/sequence.h"
 #include "headrace/executor_options.h"
 #include "kv/kv_cache.h"
@@ -16,6 +18,7 @@ struct SchedulerLimits {
   int64_t max_logit_rows = 1;  // rows of a pass whose logits are wanted; at least max_sequences
   int64_t max_sequences = 1;   // that run at the same time
   CapacityPolicy policy = CapacityPolicy::kGuaranteedNoEvict;
+  bool reuse_prefixes = false;  // sequences that begin alike share what was computed
   bool chunked_prompts = true;  // prompts are cut to fill passes; else only those that do not fit
                                 // beside max_sequences rows
 };
@@ -51,13 +54,21 @@ class Scheduler {
   /// Takes a sequence out, wherever it is, and its blocks back.
   void remove(Sequence& sequence);
   /// Rows of the next pass, valid until the next call; empty if no sequence is there. Their block
-  /// tables cover them. The caller moves `cached` on when the pass has been run.
+  /// tables cover them. Each is to be computed() when the pass has been run.
   std::span<const PassRows> next_pass();
+  /// K and V of these rows are in the cache: moves the sequence on.
+  void computed(const PassRows& rows);
+  /// Nothing that is in the cache is good for other sequences any more.
+  void forget_prefixes();
 
   /// Sequences that the last next_pass() admitted.
   std::span<Sequence* const> admitted() const { return admitted_; }
   /// Sequences that the last next_pass() preempted.
   int64_t preempted() const { return preempted_; }
+  /// Blocks that nobody holds, remembered ones included.
+  int64_t free_blocks() const;
+  /// Blocks that were found instead of computed, so far.
+  int64_t reused_blocks() const { return reused_blocks_; }
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
   const SchedulerLimits& limits() const { return limits_; }
@@ -75,6 +86,8 @@ class Scheduler {
   };
 
   void wait(Sequence& sequence);
+  bool take_blocks(Sequence& sequence, int64_t positions);
+  void find_prefix(Sequence& sequence);
   void plan_running(Room& room);
   bool grow(Sequence& sequence, int64_t rows, Room& room);
   void preempt_last(Room& room);
@@ -82,6 +95,7 @@ class Scheduler {
   void promote_overtaken();
   void run(Sequence& sequence);
   void stop_running(Sequence& sequence);
+  void drop_cache(Sequence& sequence);
   void plan_prompt(Sequence& sequence, int64_t rows, Room& room);
   int64_t prompt_rows(const Sequence& sequence, const Room& room) const;
   int64_t blocks_of_next_step(const Sequence& sequence) const;
@@ -90,6 +104,7 @@ class Scheduler {
 
   const SchedulerLimits limits_;
   KvCache& kv_;
+  std::unique_ptr<PrefixCache> prefixes_;  // null: nothing is reused
   std::set<Sequence*, ByOrder> waiting_;
   std::set<Sequence*, ByArrival> oldest_;  // the same, the first to come first
   std::vector<Sequence*> running_;         // in order
@@ -99,6 +114,7 @@ class Scheduler {
   std::vector<PassRows> prompts_;  // of the pass being planned
   std::vector<Sequence*> admitted_;
   int64_t preempted_ = 0;
+  int64_t reused_blocks_ = 0;
 };
 
 }  // namespace headrace

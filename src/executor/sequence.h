@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "executor/prefix_cache.h"
 #include "headrace/response.h"
 #include "sampling/sampler.h"
 #include "sampling/sampling_params.h"
@@ -87,7 +88,8 @@ struct Sequence {
   int64_t cached = 0;           // positions whose K and V are there
   int64_t context_done = 0;     // prompt positions whose logits have been handed out
   int64_t preemptions = 0;
-  int64_t reused_blocks = 0;     // of its prompt, found in the cache
+  int64_t reused_blocks = 0;  // of its prompt, found in the cache
+  PrefixCache::Cursor prefix = {};
   bool urgent = false;           // others have overtaken it often enough
   uint64_t admitted_before = 0;  // admissions of others until it came
   uint64_t waiting_before = 0;   // sequences that waited when it came

@@ -13,6 +13,7 @@ namespace {
 SchedulerLimits scheduler_limits(const ExecutorOptions& options, const Session& session) {
   SchedulerLimits limits = session.scheduler_limits();
   limits.policy = options.capacity_policy;
+  limits.reuse_prefixes = options.kv_cache.enable_block_reuse;
   limits.chunked_prompts = options.enable_chunked_context;
   return limits;
 }
@@ -112,6 +113,7 @@ void Serving::run_pass() {
     context_.log.error("{}", error.what());
     note_admitted();
     for (const PassRows& rows : batch_.pass()) fail(request_of(*rows.sequence), error.what());
+    batch_.forget_prefixes();
     reload_ = true;
   }
   stats_.streamed_bytes = session_.stream().counters().payload_bytes - streamed;
@@ -246,9 +248,10 @@ void Serving::record(int64_t begin_ns) {
 KvCacheStats Serving::kv_stats() const {
   const KvCache& kv = session_.kv();
   return {.max_blocks = kv.blocks(),
-          .free_blocks = kv.free_blocks(),
-          .used_blocks = kv.blocks() - kv.free_blocks(),
-          .tokens_per_block = kv.shape().block_tokens};
+          .free_blocks = batch_.scheduler().free_blocks(),
+          .used_blocks = kv.blocks() - batch_.scheduler().free_blocks(),
+          .tokens_per_block = kv.shape().block_tokens,
+          .reused_blocks = batch_.scheduler().reused_blocks()};
 }
 
 void Serving::record_requests() {

@@ -15,6 +15,7 @@
 #include "tests/support/error_matchers.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_context.h"
+#include "tests/support/test_profile.h"
 #include "tests/support/tiny_engine.h"
 
 namespace headrace {
@@ -25,10 +26,6 @@ using testing::make_tiny_engine;
 using testing::TemporaryDirectory;
 using testing::TestContext;
 using testing::TinyModel;
-
-constexpr const char* kProfile =
-    R"({"machine": "test", "threads": 1, "disk_gbps": 1.0, "memory_gbps": 10.0,
-        "matmul_gflops": 10.0, "free_memory_bytes": 1000000000})";
 
 /// All logits of a batch, in the order that they were made, by request.
 class LogitsRecorder : public GenerationObserver {
@@ -52,11 +49,9 @@ class LogitsRecorder : public GenerationObserver {
 class SessionTest : public ::testing::Test {
  protected:
   SessionOptions options(const std::string& engine_dir) {
-    const std::string profile = directory_ / "profile.json";
-    std::ofstream(profile) << kProfile;
     SessionOptions options;
     options.engine_dir = engine_dir;
-    options.profile_path = profile;
+    options.profile_path = testing::write_test_profile(directory_ / "profile.json");
     return options;
   }
 

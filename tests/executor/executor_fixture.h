@@ -1,0 +1,94 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "headrace/executor.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/test_profile.h"
+#include "tests/support/tiny_engine.h"
+
+namespace headrace::testing {
+
+/// What came for one sequence of a request, joined.
+struct Collected {
+  std::vector<int32_t> tokens;
+  std::vector<float> log_probs;
+  std::vector<float> context_logits;
+  std::vector<float> generation_logits;
+  float cum_log_prob = 0;
+  FinishReason reason = FinishReason::kNotFinished;
+  int64_t responses = 0;
+
+  friend bool operator==(const Collected&, const Collected&) = default;
+};
+
+/// All that came for one request.
+struct CollectedRequest {
+  std::map<int32_t, Collected> sequences;  // by index
+  std::string error;                       // empty: none
+  bool final = false;
+};
+
+/// Joins a response to what came before it; a response after the last one is a failure.
+inline void collect(const Response& response, CollectedRequest& all) {
+  EXPECT_FALSE(all.final) << "a response after the last, request " << response.request_id;
+  all.final = response.result.is_final;
+  if (response.error) {
+    all.error = *response.error;
+    return;
+  }
+  const Result& result = response.result;
+  Collected& one = all.sequences[result.sequence_index];
+  EXPECT_EQ(one.reason, FinishReason::kNotFinished);
+  const auto append = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  ++one.responses;
+  ASSERT_EQ(result.tokens.size(), 1U);
+  append(one.tokens, result.tokens[0]);
+  if (!result.log_probs.empty()) append(one.log_probs, result.log_probs[0]);
+  if (!result.cum_log_probs.empty()) one.cum_log_prob = result.cum_log_probs[0];
+  if (result.context_logits) append(one.context_logits, result.context_logits->values);
+  if (result.generation_logits) append(one.generation_logits, result.generation_logits->values);
+  one.reason = result.finish_reasons.at(0);
+  EXPECT_EQ(result.is_sequence_final, one.reason != FinishReason::kNotFinished);
+}
+
+/// Waits for the end of one request.
+inline CollectedRequest await_end(Executor& executor, uint64_t id) {
+  CollectedRequest all;
+  while (!all.final) {
+    for (const Response& response : executor.await_responses(id)) collect(response, all);
+  }
+  return all;
+}
+
+/// A tiny engine whose passes all are canonical, and executors on it.
+class ExecutorTest : public ::testing::Test {
+ protected:
+  static constexpr int32_t kVocab = 1003;
+
+  ExecutorOptions options(const TinyModel& model = {}) {
+    if (engine_.empty()) engine_ = make_tiny_engine(model, directory_ / "engine");
+    ExecutorOptions options;
+    options.engine_dir = engine_;
+    options.device = "cpu";
+    options.threads = 1;
+    options.profile_path = write_test_profile(directory_ / "profile.json");
+    return options;
+  }
+
+  static Request request(std::vector<int32_t> prompt, int64_t tokens) {
+    return {.prompt = std::move(prompt), .max_new_tokens = tokens};
+  }
+
+  TemporaryDirectory directory_;
+  std::string engine_;
+};
+
+}  // namespace headrace::testing

@@ -12,6 +12,7 @@ PyObject* exception_type(ErrorCode code) {
   switch (code) {
     case ErrorCode::kInvalidArgument:
     case ErrorCode::kUsage:
+    case ErrorCode::kCorrupt:
       return PyExc_ValueError;
     case ErrorCode::kNotFound:
       return PyExc_FileNotFoundError;
@@ -21,7 +22,6 @@ PyObject* exception_type(ErrorCode code) {
       return PyExc_OSError;
     case ErrorCode::kOutOfMemory:
       return PyExc_MemoryError;
-    case ErrorCode::kCorrupt:
     case ErrorCode::kDevice:
     case ErrorCode::kInternal:
       return PyExc_RuntimeError;

@@ -52,4 +52,4 @@ golden: ## compute the committed golden outputs again (needs torch and transform
 	@scripts/make-golden
 
 clean: ## remove what the build made
-	@rm -rf build build-dev build-asan-ubsan build-tsan build-fuzz demo
+	@rm -rf build build-dev build-wheel build-asan-ubsan build-tsan build-fuzz demo

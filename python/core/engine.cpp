@@ -67,7 +67,7 @@ py::dict build(const std::string& checkpoint_dir, const std::string& output_dir,
     Surroundings surroundings(/*threads=*/0, log_function);
     report = build_engine(checkpoint_dir, output_dir, config, surroundings.context());
   }
-  using namespace py::literals;
+  using py::literals::operator""_a;
   return py::dict("matrices"_a = report.matrices, "tiles"_a = report.tiles,
                   "streamable_bytes"_a = report.streamable_bytes,
                   "file_bytes"_a = report.file_bytes, "seconds"_a = report.seconds);

@@ -56,7 +56,7 @@ py::object from_logits(std::optional<Logits>&& logits) {
 }
 
 py::dict from_kv_cache(const KvCacheStats& stats) {
-  using namespace py::literals;
+  using py::literals::operator""_a;
   return py::dict("max_blocks"_a = stats.max_blocks, "free_blocks"_a = stats.free_blocks,
                   "used_blocks"_a = stats.used_blocks,
                   "tokens_per_block"_a = stats.tokens_per_block,
@@ -78,7 +78,7 @@ py::tuple from_response(Response&& response) {
 }
 
 py::dict from_stats(const IterationStats& stats) {
-  using namespace py::literals;
+  using py::literals::operator""_a;
   return py::dict(
       "iteration"_a = stats.iteration, "timestamp_us"_a = stats.timestamp_us,
       "latency_ms"_a = stats.latency_ms, "scheduling_ms"_a = stats.scheduling_ms,
@@ -95,7 +95,7 @@ py::dict from_stats(const IterationStats& stats) {
 }
 
 py::dict from_stats(const RequestStatsOfIteration& stats) {
-  using namespace py::literals;
+  using py::literals::operator""_a;
   py::list requests;
   for (const RequestStats& request : stats.requests) {
     requests.append(

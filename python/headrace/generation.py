@@ -119,7 +119,8 @@ class _Text:
             if self.stopped:
                 break
             self.token_ids.append(token)
-            if token < self._vocab_size and token not in self._end_ids:
+            shown = token < self._vocab_size and token not in self._end_ids
+            if self._detokenizer is not None and shown:
                 self._show(self._detokenizer.push(token))
         if not self.stopped:
             self.finish_reason = reason

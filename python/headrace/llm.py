@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Iterator, Literal, Mapping, Optional, Sequence, Union, overload
+from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, Union, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +20,8 @@ Prompt = Union[str, ArrayLike]
 """Text, or one row of token ids."""
 
 
-def _is_one_prompt(prompts: Any) -> bool:
+def _is_one(prompts: Any) -> bool:
+    """Whether this is a prompt and not several."""
     if isinstance(prompts, str):
         return True
     if isinstance(prompts, np.ndarray):
@@ -104,8 +105,8 @@ class LLM:
         params = dataclasses.replace(params or SamplingParams(), **fields)
         if stream:
             return self.stream(prompts, params)
-        one = _is_one_prompt(prompts)
-        work = self._start([prompts] if one else list(prompts), params, bool(params.stop))
+        one = _is_one(prompts)
+        work = self._start([prompts] if one else prompts, params, bool(params.stop))
         for _ in self._run(work):
             pass
         outputs = [generation.output() for generation in work.values()]
@@ -119,8 +120,8 @@ class LLM:
         if params.beam_width > 1:
             raise ValueError(f"[llm] stream needs beam_width 1, not {params.beam_width}: the beams of "
                              "a search are known at its end")
-        work = self._start([prompts] if _is_one_prompt(prompts) else list(prompts), params, True)
-        return self._run(work)
+        several: Any = [prompts] if _is_one(prompts) else prompts
+        return self._run(self._start(several, params, True))
 
     def chat(self, messages: Sequence[Mapping[str, str]], params: Optional[SamplingParams] = None,
              **fields: Any) -> Union[Output, Iterator[Chunk]]:
@@ -136,7 +137,7 @@ class LLM:
             raise ValueError(f"[llm] {what} needs a tokenizer ({self._no_tokenizer}): give token ids")
         return self.tokenizer
 
-    def _start(self, prompts: list[Prompt], params: SamplingParams,
+    def _start(self, prompts: Iterable[Prompt], params: SamplingParams,
                streaming: bool) -> dict[int, Generation]:
         if params.stop:
             self._need_tokenizer("a stop text")

@@ -115,8 +115,9 @@ class RequestStatsOfIteration:
 
 def make_response(fields: tuple) -> Response:
     """A response of the fields that the module gives."""
-    request_id, error, *result, reasons = fields
-    return Response(request_id, error, Result(*result, [FinishReason(name) for name in reasons]))
+    request_id, error, *result = fields
+    result[-1] = [FinishReason(name) for name in result[-1]]
+    return Response(request_id, error, Result(*result))
 
 
 def make_iteration_stats(fields: dict) -> IterationStats:

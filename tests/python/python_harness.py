@@ -8,7 +8,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 
 import numpy as np  # noqa: E402
 
-from harness import GOLDEN, ROOT, WORK, EndToEndTest  # noqa: E402, F401
+from harness import GOLDEN, ROOT, EndToEndTest  # noqa: E402, F401
 
 TOKENIZER = ROOT / "tests" / "golden" / "text" / "smollm"
 TEXT_VOCABULARY = 1104  # padded: the tokenizer has 1100 tokens

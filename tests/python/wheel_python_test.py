@@ -1,6 +1,7 @@
 """The wheels: what they hold, and that they work where nothing else of Headrace is.
 
-Compilation goes through ccache as that of the build does, so that hardly anything is compiled twice.
+Compilation goes through ccache as that of the build does, in a folder beside the build's (ccache
+compares relative paths) and by the same name of the compiler, so that hardly anything is compiled twice.
 """
 
 import os
@@ -10,7 +11,7 @@ import sys
 import unittest
 import zipfile
 
-from python_harness import ROOT, WORK, PythonTest
+from python_harness import ROOT, PythonTest
 
 PROGRAM = """
 import sys
@@ -26,7 +27,7 @@ assert trtllm.ExecutorConfig(0.5).gpu_weights_percent == 0.5
 class WheelTest(PythonTest):
     def make_wheel(self, source, *flags):
         wheels = self.folder / "wheels"
-        environment = {**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"}
+        environment = {"CC": "cc", "CXX": "c++", **os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2"}
         if shutil.which("ccache"):
             environment["CMAKE_CXX_COMPILER_LAUNCHER"] = (
                 f"env;CCACHE_BASEDIR={ROOT};CCACHE_NOHASHDIR=1;ccache")
@@ -38,8 +39,7 @@ class WheelTest(PythonTest):
         return wheel
 
     def test_wheels_work_on_their_own(self):
-        core = self.make_wheel(ROOT, "--config-settings", f"build-dir={WORK / 'wheel'}",
-                               "--config-settings", "cmake.define.HEADRACE_CUDA=OFF")
+        core = self.make_wheel(ROOT, "--config-settings", "cmake.define.HEADRACE_CUDA=OFF")
         compat_source = self.folder / "compat"
         shutil.copytree(ROOT / "python" / "tensorrt_llm_compat", compat_source,
                         ignore=shutil.ignore_patterns("__pycache__"))

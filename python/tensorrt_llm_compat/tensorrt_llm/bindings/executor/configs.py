@@ -210,13 +210,14 @@ class ExecutorConfig:
         processors = self.logits_post_processor_config or LogitsPostProcessorConfig()
         single = processors.processor_map or self.logits_post_processor_map or {}
         batched = processors.processor_batched or self.logits_post_processor_batched
+        policy: Any = self.scheduler_config.capacity_scheduler_policy.name.lower()
         return headrace.ExecutorConfig(
             gpu_weights_percent=self.gpu_weights_percent,
             max_batch_size=self.max_batch_size or 0,
             max_num_tokens=self.max_num_tokens or 0,
             max_beam_width=self.max_beam_width,
             max_queue_size=self.max_queue_size,
-            capacity_policy=self.scheduler_config.capacity_scheduler_policy.name.lower(),
+            capacity_policy=policy,
             kv_cache=self.kv_cache_config.to_headrace(),
             enable_chunked_context=self.enable_chunked_context,
             normalize_log_probs=self.normalize_log_probs,

@@ -46,7 +46,7 @@ class SamplingConfig:
         # Without top_k, top_p alone decides; without both, headrace is greedy.
         options = headrace.SamplingOptions(beam_width=self.beam_width,
                                            num_return_sequences=sequences, top_k=0)
-        given = {
+        given: dict[str, Any] = {
             "top_k": self.top_k, "top_p": self.top_p, "top_p_min": self.top_p_min,
             "top_p_reset_id": self.top_p_reset_ids, "top_p_decay": self.top_p_decay,
             "random_seed": self.random_seed if self.seed is None else self.seed,
@@ -166,6 +166,7 @@ class Request:
                 raise NotImplementedError(f"[request] {name} is not supported: leave it out")
         if self.type is not RequestType.REQUEST_TYPE_CONTEXT_AND_GENERATION:
             raise NotImplementedError(f"[request] {self.type.name} is not supported")
+        assert self.max_tokens is not None
         return headrace.Request(
             prompt=self.input_token_ids, max_new_tokens=self.max_tokens, streaming=self.streaming,
             sampling=self.sampling_config.to_headrace(self.num_return_sequences),

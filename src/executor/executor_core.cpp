@@ -124,7 +124,11 @@ void ExecutorCore::serve(Session& session) {
       }
     }
     closed = arrivals.closed;
-    if (!closed && serving.busy()) serving.step();
+    try {
+      if (!closed && serving.busy()) serving.step();
+    } catch (const std::exception& error) {  // out of memory, or our bug
+      serving.fail_all(error.what());
+    }
     inbox_->set_queued(serving.queued());
   }
   serving.fail_all("[executor] Shutdown called: the request was not finished");

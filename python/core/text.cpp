@@ -27,7 +27,9 @@ std::string apply_chat_template(const Tokenizer& tokenizer,
 
 void bind_tokenizer(py::module_& module) {
   using ReleaseGil = py::call_guard<py::gil_scoped_release>;
-  py::class_<Tokenizer>(module, "Tokenizer")
+  py::class_<Tokenizer>(
+      module, "Tokenizer",
+      "Turns text into token ids and back, with the ids of the model's own tokenizer.")
       .def(py::init(
                [](const std::string& dir) { return Tokenizer::load(posix_file_system(), dir); }),
            py::arg("engine_dir"), ReleaseGil())
@@ -51,8 +53,10 @@ void bind_tokenizer(py::module_& module) {
           },
           py::arg("ids"), py::arg("skip_special") = true)
       .def("apply_chat_template", &apply_chat_template, py::arg("turns"),
-           py::arg("add_generation_prompt") = true)
-      .def("piece", &Tokenizer::piece, py::arg("id"))
+           py::arg("add_generation_prompt") = true,
+           "The conversation of (role, content) as prompt text, to be encoded without special "
+           "tokens.")
+      .def("piece", &Tokenizer::piece, py::arg("id"), "The token as the vocabulary spells it.")
       .def(
           "find",
           [](const Tokenizer& tokenizer, const std::string& piece) {
@@ -63,7 +67,8 @@ void bind_tokenizer(py::module_& module) {
       .def_property_readonly("bos_id", &Tokenizer::bos_id)
       .def_property_readonly("eos_id", &Tokenizer::eos_id)
       .def_property_readonly("pad_id", &Tokenizer::pad_id)
-      .def_property_readonly("stop_ids", &Tokenizer::stop_ids)
+      .def_property_readonly("stop_ids", &Tokenizer::stop_ids,
+                             "Ids that end a generation, EOS first.")
       .def_property_readonly("chat_template", &Tokenizer::chat_template);
 }
 
@@ -71,16 +76,21 @@ void bind_tokenizer(py::module_& module) {
 
 void bind_text(py::module_& module) {
   bind_tokenizer(module);
-  py::class_<Detokenizer>(module, "Detokenizer")
+  py::class_<Detokenizer>(
+      module, "Detokenizer",
+      "Turns a stream of token ids into a stream of text that never ends inside a "
+      "character.")
       .def(py::init<const Tokenizer&, bool>(), py::arg("tokenizer"), py::arg("skip_special") = true,
            py::keep_alive<1, 2>())
-      .def("push", &Detokenizer::push, py::arg("id"))
-      .def("finish", &Detokenizer::finish);
-  py::class_<StopWords>(module, "StopWords")
+      .def("push", &Detokenizer::push, py::arg("id"),
+           "The text that has become certain with this token.")
+      .def("finish", &Detokenizer::finish, "The rest.");
+  py::class_<StopWords>(module, "StopWords",
+                        "Holds text back that may turn out to be the beginning of a stop word.")
       .def(py::init<std::vector<std::string>>(), py::arg("words"))
-      .def("feed", &StopWords::feed, py::arg("text"))
-      .def("finish", &StopWords::finish)
-      .def_property_readonly("stopped", &StopWords::stopped);
+      .def("feed", &StopWords::feed, py::arg("text"), "What may be shown now.")
+      .def("finish", &StopWords::finish, "What was held back.")
+      .def_property_readonly("stopped", &StopWords::stopped, "A stop word has been seen.");
 }
 
 }  // namespace headrace::python

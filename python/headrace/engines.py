@@ -8,7 +8,7 @@ import os
 from typing import Any, Callable, Mapping, Optional, Union
 
 from . import _core
-from .executor import with_log
+from .executor import resolve
 from .logs import log_to_logging
 from .options import ExecutorConfig
 
@@ -150,5 +150,5 @@ def plan(engine_dir: Path, *, batch_size: int = 1, max_seq_len: int = 0, table: 
     memory_limit_bytes and profile_path. `max_seq_len` 0: the engine's. With `table`, a plan for
     each tenth of the weights.
     """
-    options = with_log(ExecutorConfig(**config))
+    options = resolve(ExecutorConfig(**config))
     return json.loads(_core.plan(os.fspath(engine_dir), options, table, batch_size, max_seq_len))

@@ -37,11 +37,10 @@ def _milliseconds(timeout: Timeout) -> Optional[int]:
     return max(0, math.ceil(min(timeout * 1000, 1e15)))
 
 
-def with_log(config: ExecutorConfig) -> ExecutorConfig:
-    """`config`, with somewhere to log to."""
-    if config.log is not None:
-        return config
-    return dataclasses.replace(config, log=log_to_logging)
+def resolve(config: ExecutorConfig) -> ExecutorConfig:
+    """`config` as the module takes it: with somewhere to log to, and paths as strings."""
+    return dataclasses.replace(config, log=config.log or log_to_logging,
+                               profile_path=os.fspath(config.profile_path))
 
 
 class Executor:
@@ -56,7 +55,7 @@ class Executor:
                  config: Optional[ExecutorConfig] = None) -> None:
         """Opens the engine and loads the weights. What cannot be honoured is a ValueError,
         FileNotFoundError or MemoryError that says what would work."""
-        self._core = _core.Executor(os.fspath(engine_dir), with_log(config or ExecutorConfig()))
+        self._core = _core.Executor(os.fspath(engine_dir), resolve(config or ExecutorConfig()))
         _open.add(self)
 
     def __enter__(self) -> "Executor":

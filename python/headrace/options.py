@@ -6,6 +6,7 @@ Names, defaults and meanings are those of the C++ structs in include/headrace.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
 
 import numpy as np
@@ -65,7 +66,7 @@ class ExecutorConfig:
     """Of fast memory that may be taken; 0: what is free."""
     ring_requests: int = 0
     """Slots of the ring of streamed weights; 0: planned."""
-    profile_path: str = ""
+    profile_path: Union[str, os.PathLike] = ""
     """Machine profile; empty: measured once and cached."""
     max_batch_size: int = 0
     """Sequences in a pass; 0: the engine's."""

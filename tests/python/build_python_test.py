@@ -56,7 +56,7 @@ class BuildTest(PythonTest):
             builder.build(checkpoint, self.folder / "never", config)
 
     def test_plan_is_the_programs(self):
-        options = {"device": "cpu", "profile_path": str(self.profile),
+        options = {"device": "cpu", "profile_path": self.profile,
                    "memory_limit_bytes": 1 << 30}
         flags = ["plan", "--engine_dir", self.engine, "--device", "cpu", "--profile", self.profile,
                  "--gpu_memory_limit", 1 << 30, "--json"]

@@ -26,7 +26,7 @@ class PythonTest(EndToEndTest):
         cls.prompt = np.loadtxt(golden / "prompt.csv", delimiter=",", dtype=np.int32)
         cls.tokens = np.loadtxt(golden / "tokens.csv", delimiter=",", dtype=np.int32).tolist()
         cls.context_logits = np.load(golden / "context_logits.npy")
-        cls.options = {"profile_path": str(cls.profile), "device": "cpu", "threads": 2}
+        cls.options = {"profile_path": cls.profile, "device": "cpu", "threads": 2}
 
     @classmethod
     def make_text_engine(cls):

@@ -2,8 +2,8 @@
 
 from headrace import __version__
 
-from .configs import (DebugConfig, DecodingConfig, ExecutorConfig, ExtendedRuntimePerfKnobConfig,
-                      KvCacheConfig, LogitsPostProcessorConfig, LookaheadDecodingConfig,
+from .configs import (DebugConfig, DecodingConfig, DecodingMode, ExecutorConfig,
+                      ExtendedRuntimePerfKnobConfig, KvCacheConfig, LogitsPostProcessorConfig, LookaheadDecodingConfig,
                       OrchestratorConfig, ParallelConfig, PeftCacheConfig, SchedulerConfig)
 from .enums import (BatchingType, CapacitySchedulerPolicy, CommunicationMode, CommunicationType,
                     ContextChunkingPolicy, FinishReason, ModelType, RequestStage, RequestType)
@@ -16,7 +16,8 @@ from .stats import (InflightBatchingStats, IterationStats, KvCacheStats, Request
 
 __all__ = [
     "BatchingType", "CapacitySchedulerPolicy", "CommunicationMode", "CommunicationType",
-    "ContextChunkingPolicy", "DebugConfig", "DecodingConfig", "Executor", "ExecutorConfig",
+    "ContextChunkingPolicy", "DebugConfig", "DecodingConfig", "DecodingMode", "Executor",
+    "ExecutorConfig",
     "ExtendedRuntimePerfKnobConfig", "ExternalDraftTokensConfig", "FinishReason",
     "InflightBatchingStats", "IterationStats", "KvCacheConfig", "KvCacheStats",
     "LogitsPostProcessorConfig", "LookaheadDecodingConfig", "LoraConfig", "ModelType",

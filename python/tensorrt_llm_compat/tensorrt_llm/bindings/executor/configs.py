@@ -102,10 +102,38 @@ class LookaheadDecodingConfig:
 
 
 @dataclasses.dataclass
+class DecodingMode:
+    """Accepted: a request's SamplingConfig says how tokens are chosen. Made by DecodingMode.TopK()
+    and the like."""
+
+    name: str
+
+    @classmethod
+    def Auto(cls) -> "DecodingMode":
+        return cls("Auto")
+
+    @classmethod
+    def TopK(cls) -> "DecodingMode":
+        return cls("TopK")
+
+    @classmethod
+    def TopP(cls) -> "DecodingMode":
+        return cls("TopP")
+
+    @classmethod
+    def TopKTopP(cls) -> "DecodingMode":
+        return cls("TopKTopP")
+
+    @classmethod
+    def BeamSearch(cls) -> "DecodingMode":
+        return cls("BeamSearch")
+
+
+@dataclasses.dataclass
 class DecodingConfig:
     """Accepted: a request's SamplingConfig says how tokens are chosen."""
 
-    decoding_mode: Any = None
+    decoding_mode: Optional[DecodingMode] = None
     lookahead_decoding_config: Optional[LookaheadDecodingConfig] = None
     medusa_choices: Optional[list[list[int]]] = None
 

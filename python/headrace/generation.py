@@ -77,7 +77,7 @@ class Output:
     prompt: Optional[str]
     prompt_token_ids: list[int]
     completions: list[Completion]
-    """num_return_sequences or beam_width of them."""
+    """num_return_sequences of them, best first of a beam search."""
     context_logits: Optional[np.ndarray]
     """float32 [prompt tokens, vocab_size]."""
 

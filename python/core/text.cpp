@@ -16,6 +16,16 @@
 namespace headrace::python {
 namespace {
 
+std::vector<int32_t> encode(const Tokenizer& tokenizer, const std::string& text,
+                            bool add_special_tokens, bool parse_special) {
+  return tokenizer.encode(
+      text, {.add_special_tokens = add_special_tokens, .parse_special = parse_special});
+}
+
+std::string decode(const Tokenizer& tokenizer, const py::object& ids, bool skip_special) {
+  return tokenizer.decode(to_tokens(ids, "Tokenizer.decode"), skip_special);
+}
+
 std::string apply_chat_template(const Tokenizer& tokenizer,
                                 const std::vector<std::pair<std::string, std::string>>& turns,
                                 bool add_generation_prompt) {
@@ -37,32 +47,15 @@ void bind_tokenizer(py::module_& module) {
           "exists",
           [](const std::string& dir) { return Tokenizer::exists(posix_file_system(), dir); },
           py::arg("engine_dir"))
-      .def(
-          "encode",
-          [](const Tokenizer& tokenizer, const std::string& text, bool add_special_tokens,
-             bool parse_special) {
-            return tokenizer.encode(
-                text, {.add_special_tokens = add_special_tokens, .parse_special = parse_special});
-          },
-          py::arg("text"), py::arg("add_special_tokens") = true, py::arg("parse_special") = true,
-          ReleaseGil())
-      .def(
-          "decode",
-          [](const Tokenizer& tokenizer, const py::object& ids, bool skip_special) {
-            return tokenizer.decode(to_tokens(ids, "Tokenizer.decode"), skip_special);
-          },
-          py::arg("ids"), py::arg("skip_special") = true)
+      .def("encode", &encode, py::arg("text"), py::arg("add_special_tokens") = true,
+           py::arg("parse_special") = true, ReleaseGil())
+      .def("decode", &decode, py::arg("ids"), py::arg("skip_special") = true)
       .def("apply_chat_template", &apply_chat_template, py::arg("turns"),
            py::arg("add_generation_prompt") = true,
            "The conversation of (role, content) as prompt text, to be encoded without special "
            "tokens.")
       .def("piece", &Tokenizer::piece, py::arg("id"), "The token as the vocabulary spells it.")
-      .def(
-          "find",
-          [](const Tokenizer& tokenizer, const std::string& piece) {
-            return tokenizer.find(piece);
-          },
-          py::arg("piece"))
+      .def("find", &Tokenizer::find, py::arg("piece"))
       .def_property_readonly("vocab_size", &Tokenizer::vocab_size)
       .def_property_readonly("bos_id", &Tokenizer::bos_id)
       .def_property_readonly("eos_id", &Tokenizer::eos_id)

@@ -116,8 +116,19 @@ class LlmTest(PythonTest):
         detokenizer = headrace.Detokenizer(tokenizer)
         pieces = [detokenizer.push(token) for token in ids] + [detokenizer.finish()]
         self.assertEqual("".join(pieces), "Grüße, 世界")
+        self.assertEqual(tokenizer.find(tokenizer.piece(ids[0])), ids[0])
+        self.assertIsNone(tokenizer.find("no such piece"))
         with self.assertRaises(ValueError):
             tokenizer.decode([1 << 30])
+
+    def test_a_conversation_goes_through_the_models_template(self):
+        tokenizer = self.llm.tokenizer
+        text = tokenizer.apply_chat_template([("user", "Hello")])
+        self.assertEqual(text, "user: Hello\nassistant:")
+        output = self.llm.chat([{"role": "user", "content": "Hello"}], max_tokens=3,
+                               ignore_eos=True)
+        self.assertEqual(output.prompt_token_ids, tokenizer.encode(text, add_special_tokens=False))
+        self.assertEqual(len(output.token_ids), 3)
 
 
 if __name__ == "__main__":

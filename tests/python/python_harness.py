@@ -37,6 +37,9 @@ class PythonTest(EndToEndTest):
                      "--n_embd", 64, "--inter_size", 96, "--random_weights", 7)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(TOKENIZER / name, checkpoint)
+        (checkpoint / "chat_template.jinja").write_text(
+            "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+            "{% if add_generation_prompt %}assistant:{% endif %}", encoding="utf-8")
         engine = cls.folder / "text-engine"
         cls.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", engine,
                      "--weight_streaming", "--max_batch_size", 8)

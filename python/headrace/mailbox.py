@@ -39,25 +39,27 @@ class Mailbox:
     def wait(self, ids: Sequence[int]) -> Iterator[Response]:
         """Responses of these requests, at least one."""
         while True:
-            with self._changed:
-                ready = [box.popleft() for box in map(self._boxes.__getitem__, ids) if box]
-                if ready:
-                    return iter(ready)
-                if self._collecting:
-                    self._changed.wait(_SLICE_S)
-                    continue
-                self._collecting = True
-            self._collect()
+            collects = False
+            responses: list[Response] = []
+            try:  # wherever Ctrl-C comes, another thread can collect afterwards
+                with self._changed:
+                    ready = [box.popleft() for box in map(self._boxes.__getitem__, ids) if box]
+                    if ready:
+                        return iter(ready)
+                    if self._collecting:
+                        self._changed.wait(_SLICE_S)
+                        continue
+                    collects = self._collecting = True
+                responses = self._executor.await_responses(timeout=_SLICE_S)
+            finally:
+                if collects:
+                    self._deliver(responses)
 
-    def _collect(self) -> None:
-        responses: list[Response] = []
-        try:
-            responses = self._executor.await_responses(timeout=_SLICE_S)
-        finally:
-            with self._changed:
-                self._collecting = False
-                for response in responses:
-                    box = self._boxes.get(response.request_id)
-                    if box is not None:
-                        box.append(response)
-                self._changed.notify_all()
+    def _deliver(self, responses: list[Response]) -> None:
+        with self._changed:
+            self._collecting = False
+            for response in responses:
+                box = self._boxes.get(response.request_id)
+                if box is not None:
+                    box.append(response)
+            self._changed.notify_all()

@@ -1,5 +1,7 @@
 """headrace.LLM: text in, text out."""
 
+import os
+import signal
 import threading
 import unittest
 
@@ -95,6 +97,14 @@ class LlmTest(PythonTest):
         for thread in threads:
             thread.join()
         self.assertEqual(texts, [self.long.text] * 6)
+
+    def test_ctrl_c_ends_generate_and_its_requests(self):
+        timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with self.assertRaises(KeyboardInterrupt):
+            for _ in range(1000):
+                self.llm.generate(["A"] * 8, max_tokens=200, ignore_eos=True)
+        self.test_threads_share_one_engine()
 
     def test_refusals(self):
         with self.assertRaisesRegex(ValueError, "asks for 1000 new tokens|1000 more"):

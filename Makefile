@@ -9,7 +9,7 @@ STAGES := build
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## install compilers and libraries, for `make test` nvcc too (nothing happens if they are there)
+deps: ## install compilers and libraries, for `make test` nvcc and pybind11 too (nothing happens if they are there)
 	@$(DEPS) $(STAGES)
 
 build: deps ## release build: build/bin/headrace and build/bin/trtllm-build (the default)
@@ -20,7 +20,7 @@ demo: build ## convert, build, plan and summarise with a real model, 20 % of it 
 	@$(DEPS) demo
 	@scripts/demo
 
-test: STAGES := build cuda
+test: STAGES := build cuda python
 test: build lint ## lint, then every test, the quick ones first (what CI runs)
 	@$(DEPS) e2e
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2 -LE gpu
@@ -52,4 +52,4 @@ golden: ## compute the committed golden outputs again (needs torch and transform
 	@scripts/make-golden
 
 clean: ## remove what the build made
-	@rm -rf build build-dev build-asan-ubsan build-tsan build-fuzz demo
+	@rm -rf build build-dev build-wheel build-asan-ubsan build-tsan build-fuzz demo

@@ -113,7 +113,7 @@ def check(root):
     public = root / "include"
     public_headers = {path.relative_to(public).as_posix() for path in public.rglob("*.h")}
     yield from check_rooms(root, rooms)
-    for top in ("include", "src", "apps", "tests"):
+    for top in ("include", "src", "apps", "python", "tests"):
         for path in sorted((root / top).rglob("*")):
             if path.suffix not in (".h", ".cpp", ".cu", ".cuh"):
                 continue
@@ -122,7 +122,7 @@ def check(root):
             includes = INCLUDE.findall(code)
             if path.suffix in (".h", ".cuh"):
                 yield from check_header(name, code)
-            elif top in ("src", "apps"):
+            elif top in ("src", "apps", "python"):
                 yield from check_own_header_first(name, path, code, includes)
             if top == "include":
                 yield from check_public_header(name, code, includes)

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <pybind11/pybind11.h>
+
+#include "headrace/executor.h"
+
+namespace headrace::python {
+
+/// headrace::Executor for Python: objects become requests, responses become tuples. Every call lets
+/// go of the GIL, because the executor's thread may need it for a logits processor or the log, and
+/// calls that wait look for signals, so that Ctrl-C ends them. Thread-safe, with the GIL held.
+class PythonExecutor {
+ public:
+  PythonExecutor(const std::string& engine_dir, const pybind11::object& config);
+  ~PythonExecutor();
+
+  std::vector<uint64_t> enqueue(const pybind11::iterable& requests);
+  /// Of any request. `timeout_ms` empty: as long as it takes.
+  pybind11::list await_any(std::optional<int64_t> timeout_ms);
+  /// Of each of these, in their order; `timeout_ms` is for all of them together.
+  pybind11::list await_each(const std::vector<uint64_t>& ids, std::optional<int64_t> timeout_ms);
+  int64_t responses_ready(std::optional<uint64_t> id) const;
+  void cancel(uint64_t id);
+  bool can_enqueue() const;
+  void shutdown();
+  void set_gpu_weights_percent(double percent);
+  double gpu_weights_percent() const;
+  pybind11::list latest_iteration_stats();
+  pybind11::list latest_request_stats();
+  int64_t vocab_size() const;
+  int64_t max_sequence_tokens() const;
+
+ private:
+  std::unique_ptr<Executor> executor_;
+};
+
+/// Adds the class to the module.
+void bind_executor(pybind11::module_& module);
+
+}  // namespace headrace::python

@@ -1,0 +1,141 @@
+"""The Executor: an engine that serves many requests at once."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import datetime
+import math
+import os
+import weakref
+from typing import Iterable, Optional, Sequence, Union, overload
+
+from . import _core
+from .logs import log_to_logging
+from .options import ExecutorConfig, Request
+from .responses import (IterationStats, RequestStatsOfIteration, Response, make_iteration_stats,
+                        make_request_stats, make_response)
+
+Timeout = Union[None, float, datetime.timedelta]
+"""Seconds, or a timedelta; None: as long as it takes."""
+
+# Threads of the library may not need the interpreter when it has gone.
+_open: "weakref.WeakSet[Executor]" = weakref.WeakSet()
+
+
+@atexit.register
+def _shut_down_all() -> None:
+    for executor in list(_open):
+        executor.shutdown()
+
+
+def _milliseconds(timeout: Timeout) -> Optional[int]:
+    if timeout is None:
+        return None
+    if isinstance(timeout, datetime.timedelta):
+        timeout = timeout.total_seconds()
+    return max(0, math.ceil(min(timeout * 1000, 1e15)))
+
+
+def resolve(config: ExecutorConfig) -> ExecutorConfig:
+    """`config` as the module takes it: with somewhere to log to, and paths as strings."""
+    return dataclasses.replace(config, log=config.log or log_to_logging,
+                               profile_path=os.fspath(config.profile_path))
+
+
+class Executor:
+    """Serves many requests at once: every pass over the weights moves each of them on.
+
+    Thread-safe. Calls that wait let other threads run, and Ctrl-C ends them. What is wrong with a
+    request is told by its response. After shutdown() every call but can_enqueue() and shutdown()
+    raises ValueError. As a context manager it shuts down at the end.
+    """
+
+    def __init__(self, engine_dir: Union[str, os.PathLike],
+                 config: Optional[ExecutorConfig] = None) -> None:
+        """Opens the engine and loads the weights. What cannot be honoured is a ValueError,
+        FileNotFoundError or MemoryError that says what would work."""
+        self._core = _core.Executor(os.fspath(engine_dir), resolve(config or ExecutorConfig()))
+        _open.add(self)
+
+    def __enter__(self) -> "Executor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def enqueue(self, request: Request) -> int:
+        """Queues a request and returns its id at once."""
+        return self._core.enqueue([request])[0]
+
+    def enqueue_all(self, requests: Iterable[Request]) -> list[int]:
+        """The same for several, in one step."""
+        return self._core.enqueue(requests)
+
+    @overload
+    def await_responses(self, ids: Optional[int] = None,
+                        timeout: Timeout = None) -> list[Response]: ...
+
+    @overload
+    def await_responses(self, ids: Sequence[int],
+                        timeout: Timeout = None) -> list[list[Response]]: ...
+
+    def await_responses(self, ids=None, timeout=None):
+        """Takes the responses that are ready, waiting until there is one; empty after `timeout`.
+
+        Of all requests; of the one with the id `ids`; or, for a sequence of ids, a list for each of
+        them, within `timeout` altogether.
+        """
+        timeout_ms = _milliseconds(timeout)
+        if ids is None:
+            return [make_response(fields) for fields in self._core.await_any(timeout_ms)]
+        if isinstance(ids, Sequence):
+            lists = self._core.await_each(ids, timeout_ms)
+            return [[make_response(fields) for fields in responses] for responses in lists]
+        (responses,) = self._core.await_each([ids], timeout_ms)
+        return [make_response(fields) for fields in responses]
+
+    def responses_ready(self, request_id: Optional[int] = None) -> int:
+        """Responses that can be taken without waiting: of one request, or of all."""
+        return self._core.responses_ready(request_id)
+
+    def cancel(self, request_id: int) -> None:
+        """Ends a request before its next token. Nothing happens if it has ended already."""
+        self._core.cancel(request_id)
+
+    def can_enqueue(self) -> bool:
+        """Whether enqueue() is still open."""
+        return self._core.can_enqueue()
+
+    def shutdown(self) -> None:
+        """Ends everything; requests in flight end with an error response."""
+        self._core.shutdown()
+        _open.discard(self)
+
+    @property
+    def gpu_weights_percent(self) -> float:
+        """The share of the weights in fast memory. Setting it changes it between two passes: requests
+        in flight go on and get the same tokens."""
+        return self._core.gpu_weights_percent
+
+    @gpu_weights_percent.setter
+    def gpu_weights_percent(self, percent: float) -> None:
+        self._core.gpu_weights_percent = percent
+
+    def latest_iteration_stats(self) -> list[IterationStats]:
+        """Stats of the passes since the last call, oldest first."""
+        return [make_iteration_stats(fields) for fields in self._core.latest_iteration_stats()]
+
+    def latest_request_stats(self) -> list[RequestStatsOfIteration]:
+        """Stats of the requests in the passes since the last call, oldest first."""
+        return [make_request_stats(fields) for fields in self._core.latest_request_stats()]
+
+    @property
+    def vocab_size(self) -> int:
+        """Of the engine's model."""
+        return self._core.vocab_size()
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Tokens of prompt and output that one request can have."""
+        return self._core.max_sequence_tokens()

@@ -1,0 +1,5 @@
+"""tensorrt_llm.bindings: the Executor alone."""
+
+from . import executor
+
+__all__ = ["executor"]

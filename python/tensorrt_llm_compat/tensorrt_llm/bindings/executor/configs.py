@@ -1,0 +1,255 @@
+"""What an Executor is told. Fields that have no meaning here say so, and are accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+import headrace
+
+from .enums import (BatchingType, CapacitySchedulerPolicy, CommunicationMode, CommunicationType,
+                    ContextChunkingPolicy)
+from .tensors import to_tensor
+
+_LOGGER = logging.getLogger("headrace")
+
+
+def _warn_unused(config: Any, names: Sequence[str]) -> None:
+    """Says which of these fields are not at their defaults."""
+    defaults = type(config)()
+    for name in names:
+        value = getattr(config, name)
+        if value != getattr(defaults, name):
+            _LOGGER.warning("%s.%s %r: accepted, has no meaning here", type(config).__name__, name,
+                            value)
+
+
+@dataclasses.dataclass
+class SchedulerConfig:
+    """Which requests run."""
+
+    capacity_scheduler_policy: CapacitySchedulerPolicy = CapacitySchedulerPolicy.GUARANTEED_NO_EVICT
+    context_chunking_policy: Optional[ContextChunkingPolicy] = None
+
+
+@dataclasses.dataclass
+class KvCacheConfig:
+    """The memory of keys and values. Attention windows, sinks and host caches are not there."""
+
+    enable_block_reuse: bool = False
+    max_tokens: Optional[int] = None
+    max_attention_window: Optional[list[int]] = None
+    sink_token_length: Optional[int] = None
+    free_gpu_memory_fraction: Optional[float] = None
+    host_cache_size: Optional[int] = None
+    onboard_blocks: bool = True
+
+    def to_headrace(self) -> headrace.KvCacheConfig:
+        """The same for headrace."""
+        _warn_unused(self, ["max_attention_window", "sink_token_length", "host_cache_size"])
+        config = headrace.KvCacheConfig(max_tokens=self.max_tokens,
+                                        enable_block_reuse=self.enable_block_reuse)
+        if self.free_gpu_memory_fraction is not None:
+            config.free_memory_fraction = self.free_gpu_memory_fraction
+        return config
+
+
+@dataclasses.dataclass
+class OrchestratorConfig:
+    """Accepted: one process serves."""
+
+    is_orchestrator: bool = True
+    worker_executable_path: str = ""
+
+
+@dataclasses.dataclass
+class ParallelConfig:
+    """Accepted: one process serves."""
+
+    communication_type: CommunicationType = CommunicationType.MPI
+    communication_mode: CommunicationMode = CommunicationMode.LEADER
+    device_ids: Optional[list[int]] = None
+    participant_ids: Optional[list[int]] = None
+    orchestrator_config: Optional[OrchestratorConfig] = None
+
+
+@dataclasses.dataclass
+class PeftCacheConfig:
+    """Accepted: there are no adapters."""
+
+    num_host_module_layer: int = 0
+    num_device_module_layer: int = 0
+    optimal_adapter_size: int = 8
+    max_adapter_size: int = 64
+    num_put_workers: int = 1
+    num_ensure_workers: int = 1
+    num_copy_streams: int = 1
+    max_pages_per_block_host: int = 24
+    max_pages_per_block_device: int = 8
+    device_cache_percent: Optional[float] = None
+    host_cache_size: Optional[int] = None
+
+
+@dataclasses.dataclass
+class LookaheadDecodingConfig:
+    """Accepted: there is no lookahead decoding."""
+
+    max_window_size: int
+    max_ngram_size: int
+    max_verification_set_size: int
+
+
+@dataclasses.dataclass
+class DecodingMode:
+    """Accepted: a request's SamplingConfig says how tokens are chosen. Made by DecodingMode.TopK()
+    and the like."""
+
+    name: str
+
+    @classmethod
+    def Auto(cls) -> "DecodingMode":
+        return cls("Auto")
+
+    @classmethod
+    def TopK(cls) -> "DecodingMode":
+        return cls("TopK")
+
+    @classmethod
+    def TopP(cls) -> "DecodingMode":
+        return cls("TopP")
+
+    @classmethod
+    def TopKTopP(cls) -> "DecodingMode":
+        return cls("TopKTopP")
+
+    @classmethod
+    def BeamSearch(cls) -> "DecodingMode":
+        return cls("BeamSearch")
+
+
+@dataclasses.dataclass
+class DecodingConfig:
+    """Accepted: a request's SamplingConfig says how tokens are chosen."""
+
+    decoding_mode: Optional[DecodingMode] = None
+    lookahead_decoding_config: Optional[LookaheadDecodingConfig] = None
+    medusa_choices: Optional[list[list[int]]] = None
+
+
+@dataclasses.dataclass
+class DebugConfig:
+    """Accepted: there are no tensors to be had."""
+
+    debug_input_tensors: bool = False
+    debug_output_tensors: bool = False
+    debug_tensor_names: Optional[list[str]] = None
+    debug_tensors_max_iterations: int = 0
+
+
+@dataclasses.dataclass
+class ExtendedRuntimePerfKnobConfig:
+    """Accepted."""
+
+    multi_block_mode: bool = True
+    enable_context_fmha_fp32_acc: bool = False
+
+
+def _takes_client_id(processor: Callable) -> bool:
+    try:
+        inspect.signature(processor).bind(*range(5))
+    except TypeError:
+        return False
+    except ValueError:  # of a builtin
+        pass
+    return True
+
+
+def _single(processor: Callable) -> headrace.LogitsProcessor:
+    """`processor`(request id, logits [1, beams, vocab], tokens by beam, stream[, client id])."""
+    with_client = _takes_client_id(processor)
+
+    def process(step: headrace.LogitsStep) -> None:
+        more = (step.client_id,) if with_client else ()
+        processor(step.request_id, to_tensor(step.logits[None]),
+                  [tokens.tolist() for tokens in step.tokens], 0, *more)
+
+    return process
+
+
+def _batched(processor: Callable) -> headrace.BatchedLogitsProcessor:
+    """The same with a list of each."""
+    with_client = _takes_client_id(processor)
+
+    def process(steps: list[headrace.LogitsStep]) -> None:
+        more = ([step.client_id for step in steps],) if with_client else ()
+        processor([step.request_id for step in steps],
+                  [to_tensor(step.logits[None]) for step in steps],
+                  [[tokens.tolist() for tokens in step.tokens] for step in steps], 0, *more)
+
+    return process
+
+
+@dataclasses.dataclass
+class LogitsPostProcessorConfig:
+    """Functions that change logits before a token is chosen from them."""
+
+    processor_map: Optional[Mapping[str, Callable]] = None
+    processor_batched: Optional[Callable] = None
+    replicate: bool = True
+
+
+@dataclasses.dataclass
+class ExecutorConfig:
+    """How an Executor runs. ExecutorConfig(0.5), with a float, means gpu_weights_percent."""
+
+    max_beam_width: int = 1
+    scheduler_config: SchedulerConfig = dataclasses.field(default_factory=SchedulerConfig)
+    kv_cache_config: KvCacheConfig = dataclasses.field(default_factory=KvCacheConfig)
+    enable_chunked_context: bool = False
+    normalize_log_probs: bool = True
+    iter_stats_max_iterations: int = 1000
+    request_stats_max_iterations: int = 0
+    batching_type: BatchingType = BatchingType.INFLIGHT
+    max_batch_size: Optional[int] = None
+    max_num_tokens: Optional[int] = None
+    parallel_config: Optional[ParallelConfig] = None
+    peft_cache_config: Optional[PeftCacheConfig] = None
+    logits_post_processor_config: Optional[LogitsPostProcessorConfig] = None
+    decoding_config: Optional[DecodingConfig] = None
+    gpu_weights_percent: float = 1.0
+    max_queue_size: Optional[int] = None
+    extended_runtime_perf_knob_config: Optional[ExtendedRuntimePerfKnobConfig] = None
+    debug_config: Optional[DebugConfig] = None
+    recv_poll_period_ms: int = 0
+    max_seq_idle_microseconds: int = 180000000
+    # Before 0.12 the two were here.
+    logits_post_processor_map: Optional[Mapping[str, Callable]] = None
+    logits_post_processor_batched: Optional[Callable] = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_beam_width, float):
+            self.gpu_weights_percent, self.max_beam_width = self.max_beam_width, 1
+
+    def to_headrace(self) -> headrace.ExecutorConfig:
+        """The same for headrace."""
+        _warn_unused(self, ["batching_type", "decoding_config", "debug_config"])
+        processors = self.logits_post_processor_config or LogitsPostProcessorConfig()
+        single = processors.processor_map or self.logits_post_processor_map or {}
+        batched = processors.processor_batched or self.logits_post_processor_batched
+        policy: Any = self.scheduler_config.capacity_scheduler_policy.name.lower()
+        return headrace.ExecutorConfig(
+            gpu_weights_percent=self.gpu_weights_percent,
+            max_batch_size=self.max_batch_size or 0,
+            max_num_tokens=self.max_num_tokens or 0,
+            max_beam_width=self.max_beam_width,
+            max_queue_size=self.max_queue_size,
+            capacity_policy=policy,
+            kv_cache=self.kv_cache_config.to_headrace(),
+            enable_chunked_context=self.enable_chunked_context,
+            normalize_log_probs=self.normalize_log_probs,
+            iteration_stats_max=self.iter_stats_max_iterations,
+            request_stats_max=self.request_stats_max_iterations,
+            logits_processors={name: _single(processor) for name, processor in single.items()},
+            batched_logits_processor=None if batched is None else _batched(batched))

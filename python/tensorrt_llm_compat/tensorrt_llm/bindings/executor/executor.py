@@ -1,0 +1,115 @@
+"""The Executor under TensorRT-LLM's names."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from typing import Any, Iterator, Optional, Sequence, Union
+
+import headrace
+
+from . import stats
+from .configs import ExecutorConfig
+from .enums import ModelType
+from .requests import Request
+from .responses import Response, from_headrace
+
+
+@contextlib.contextmanager
+def _runtime_errors() -> Iterator[None]:
+    """Clients catch RuntimeError, which is all that upstream raises."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError) as error:
+        raise RuntimeError(str(error)) from error
+
+
+class Executor:
+    """Serves requests of an engine. As a context manager it shuts down at the end."""
+
+    def __init__(self, model_path: Union[str, os.PathLike], model_type: ModelType,
+                 executor_config: ExecutorConfig) -> None:
+        if model_type is not ModelType.DECODER_ONLY:
+            raise NotImplementedError(f"[executor] {model_type.name}: only DECODER_ONLY is there")
+        with _runtime_errors():
+            self._executor = headrace.Executor(model_path, executor_config.to_headrace())
+
+    def __enter__(self) -> "Executor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def shutdown(self) -> None:
+        """Ends everything."""
+        self._executor.shutdown()
+
+    def can_enqueue_requests(self) -> bool:
+        """Whether it has not been shut down."""
+        return self._executor.can_enqueue()
+
+    def enqueue_request(self, request: Request) -> int:
+        """Queues a request and returns its id."""
+        with _runtime_errors():
+            return self._executor.enqueue(request.to_headrace())
+
+    def enqueue_requests(self, requests: Sequence[Request]) -> list[int]:
+        """The same for several."""
+        with _runtime_errors():
+            return self._executor.enqueue_all([request.to_headrace() for request in requests])
+
+    def await_responses(self, *args: Any, **kwargs: Any) -> Any:
+        """await_responses([timeout]), (id[, timeout]) or (ids[, timeout]), which gives a list of
+        lists. The timeout is a timedelta; None: as long as it takes."""
+        ids, timeout = _ids_and_timeout(*args, **kwargs)
+        with _runtime_errors():
+            responses = self._executor.await_responses(ids, timeout)
+        if isinstance(ids, Sequence):
+            return [[from_headrace(response) for response in of_one] for of_one in responses]
+        return [from_headrace(response) for response in responses]
+
+    def get_num_responses_ready(self, id: Optional[int] = None) -> int:
+        """Responses that can be taken without waiting."""
+        with _runtime_errors():
+            return self._executor.responses_ready(id)
+
+    def cancel_request(self, id: int) -> None:
+        """Ends a request before its next token."""
+        with _runtime_errors():
+            self._executor.cancel(id)
+
+    def get_latest_iteration_stats(self) -> list[stats.IterationStats]:
+        """Of the passes since the last call."""
+        with _runtime_errors():
+            return [stats.from_headrace(one) for one in self._executor.latest_iteration_stats()]
+
+    def get_latest_request_stats(self) -> list[stats.RequestStatsPerIteration]:
+        """Of the passes since the last call."""
+        with _runtime_errors():
+            latest = self._executor.latest_request_stats()
+        return [stats.requests_from_headrace(one) for one in latest]
+
+    def get_latest_debug_tensors(self) -> list[Any]:
+        """There are none."""
+        return []
+
+    @property
+    def gpu_weights_percent(self) -> float:
+        """The share of the weights in fast memory; it can be set while requests are served."""
+        return self._executor.gpu_weights_percent
+
+    @gpu_weights_percent.setter
+    def gpu_weights_percent(self, percent: float) -> None:
+        with _runtime_errors():
+            self._executor.gpu_weights_percent = percent
+
+
+def _ids_and_timeout(*args: Any, id: Optional[int] = None, ids: Optional[Sequence[int]] = None,
+                     timeout: Optional[datetime.timedelta] = None) -> tuple[Any, Any]:
+    wanted = id if ids is None else ids
+    if args and (args[0] is None or isinstance(args[0], datetime.timedelta)):
+        (timeout,) = args
+    elif args:
+        wanted, timeout = args if len(args) == 2 else (args[0], timeout)
+    return wanted, timeout

@@ -42,9 +42,9 @@ int thread_count(int asked) {
        asked);
 }
 
-const ExecutorOptions& check_engine_dir(const ExecutorOptions& options) {
+void check_engine_dir(const ExecutorOptions& options) {
   const std::string config = join_path(options.engine_dir, "config.json");
-  if (posix_file_system().exists(config)) return options;
+  if (posix_file_system().exists(config)) return;
   fail(ErrorCode::kNotFound,
        "[executor] File does not exist: {}: engine_dir is a folder that `headrace build` made",
        config);
@@ -64,7 +64,7 @@ class Executor::Impl {
                  .progress = *progress_,
                  .clock = clock_,
                  .trace = trace_},
-        core(check_engine_dir(options), session_options(options), context_) {}
+        core(options, session_options(options), context_) {}
 
  private:
   SteadyClock clock_;
@@ -78,7 +78,10 @@ class Executor::Impl {
   ExecutorCore core;
 };
 
-Executor::Executor(const ExecutorOptions& options) : impl_(std::make_unique<Impl>(options)) {}
+Executor::Executor(const ExecutorOptions& options) {
+  check_engine_dir(options);
+  impl_ = std::make_unique<Impl>(options);
+}
 Executor::~Executor() = default;
 
 uint64_t Executor::enqueue(Request request) {

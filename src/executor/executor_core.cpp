@@ -20,6 +20,11 @@ std::optional<ResponseBox::TimePoint> until(std::optional<ExecutorCore::Millisec
   return std::chrono::steady_clock::now() + std::min(*timeout, kLongest);
 }
 
+Fault fault_of(const std::exception& error) {
+  const auto* const own = dynamic_cast<const Error*>(&error);
+  return {.code = own == nullptr ? ErrorCode::kInternal : own->code(), .message = error.what()};
+}
+
 RequestLimits request_limits(const ExecutorOptions& options, const Session& session) {
   RequestLimits limits{.prompt = session.prompt_limits(),
                        .max_beam_width = options.max_beam_width,
@@ -78,18 +83,16 @@ ExecutorCore::ExecutorCore(ExecutorOptions options, const SessionOptions& sessio
       context_(context),
       iterations_(options_.iteration_stats_max),
       requests_(options_.request_stats_max) {
-  std::promise<void> opened;
+  std::promise<std::optional<Fault>> opened;
   thread_ = std::thread([&] { run(session, opened); });
-  try {
-    opened.get_future().get();
-  } catch (...) {
-    thread_.join();
-    throw;
-  }
+  const std::optional<Fault> fault = opened.get_future().get();
+  if (!fault) return;
+  thread_.join();
+  throw Error(fault->code, fault->message);
 }
 
 /// The thread. `session` and `opened` are there until `opened` has been set.
-void ExecutorCore::run(const SessionOptions& session, std::promise<void>& opened) {
+void ExecutorCore::run(const SessionOptions& session, std::promise<std::optional<Fault>>& opened) {
   std::unique_ptr<Session> open;
   try {
     open = Session::open(session, context_);
@@ -97,11 +100,11 @@ void ExecutorCore::run(const SessionOptions& session, std::promise<void>& opened
     percent_ = open->weights_percent();
     inbox_ = std::make_unique<Inbox>(request_limits(options_, *open), options_.max_queue_size,
                                      responses_);
-  } catch (...) {
-    opened.set_exception(std::current_exception());
+  } catch (const std::exception& error) {
+    opened.set_value(fault_of(error));
     return;
   }
-  opened.set_value();
+  opened.set_value(std::nullopt);
   serve(*open);
 }
 
@@ -118,13 +121,17 @@ void ExecutorCore::serve(Session& session) {
       try {
         serving.set_percent(change.percent);
         percent_ = change.percent;
-        change.done.set_value();
-      } catch (...) {
-        change.done.set_exception(std::current_exception());
+        change.done.set_value(std::nullopt);
+      } catch (const std::exception& error) {
+        change.done.set_value(fault_of(error));
       }
     }
     closed = arrivals.closed;
-    if (!closed && serving.busy()) serving.step();
+    try {
+      if (!closed && serving.busy()) serving.step();
+    } catch (const std::exception& error) {  // out of memory, or our bug
+      serving.fail_all(error.what());
+    }
     inbox_->set_queued(serving.queued());
   }
   serving.fail_all("[executor] Shutdown called: the request was not finished");

@@ -41,14 +41,14 @@ class ExecutorCore {
   void cancel(uint64_t request_id) { inbox_->cancel(request_id); }
   bool can_enqueue() const { return inbox_->is_open(); }
   void shutdown();
-  void set_gpu_weights_percent(double percent) { inbox_->change(percent).get(); }
+  void set_gpu_weights_percent(double percent) { inbox_->change(percent); }
   double gpu_weights_percent() const { return percent_; }
   std::vector<IterationStats> latest_iteration_stats();
   std::vector<RequestStatsOfIteration> latest_request_stats();
   const PromptLimits& limits() const { return inbox_->limits().prompt; }
 
  private:
-  void run(const SessionOptions& session, std::promise<void>& opened);
+  void run(const SessionOptions& session, std::promise<std::optional<Fault>>& opened);
   void serve(Session& session);
 
   const ExecutorOptions options_;

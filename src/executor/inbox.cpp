@@ -60,8 +60,8 @@ void Inbox::cancel(uint64_t request_id) {
   arrived_.notify_all();
 }
 
-std::future<void> Inbox::change(double percent) {
-  std::future<void> done;
+void Inbox::change(double percent) {
+  std::future<std::optional<Fault>> done;
   {
     const MutexLock lock(mutex_);
     if (arrivals_.closed) fail_after_shutdown();
@@ -69,7 +69,8 @@ std::future<void> Inbox::change(double percent) {
     done = arrivals_.changes.back().done.get_future();
   }
   arrived_.notify_all();
-  return done;
+  const std::optional<Fault> fault = done.get();
+  if (fault) throw Error(fault->code, fault->message);
 }
 
 void Inbox::check_open() const {

@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "executor/request_check.h"
 #include "executor/response_box.h"
+#include "headrace/error.h"
 #include "headrace/request.h"
 
 namespace headrace {
@@ -20,10 +21,16 @@ struct ArrivedRequest {
   int64_t arrival_ns = 0;
 };
 
+/// Why something could not be done: an Error on its way to another thread.
+struct Fault {
+  ErrorCode code = ErrorCode::kInternal;
+  std::string message = {};
+};
+
 /// A wish to change the share of the weights in fast memory, and who waits for it.
 struct PercentChange {
   double percent = 0;
-  std::promise<void> done = {};
+  std::promise<std::optional<Fault>> done = {};
 };
 
 /// What has come for the executor's thread since it last looked, in order.
@@ -48,8 +55,8 @@ class Inbox {
   /// Ids of the requests: 1, 2, ... The calls below throw Error{kInvalidArgument} after close().
   std::vector<uint64_t> add(std::vector<Request> requests, int64_t now_ns);
   void cancel(uint64_t request_id);
-  /// The future has a value when the change has been made, or the error.
-  std::future<void> change(double percent);
+  /// Returns when the change has been made; throws why it could not be.
+  void change(double percent);
   void check_open() const;
 
   bool is_open() const;

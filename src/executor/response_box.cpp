@@ -1,11 +1,22 @@
 #include "executor/response_box.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
 #include "base/error.h"
 
 namespace headrace {
+namespace {
+
+Response terminated(uint64_t request_id) {
+  return {
+      .request_id = request_id,
+      .error = fmt::format("ReqId {} has already been processed and was terminated.", request_id),
+      .result = {.is_final = true, .is_sequence_final = true}};
+}
+
+}  // namespace
 
 /// Counts a thread that is inside. Made and destroyed while the mutex is held.
 class ResponseBox::Waiting {
@@ -27,7 +38,7 @@ void fail_after_shutdown() {
 
 void ResponseBox::open(uint64_t request_id) {
   const MutexLock lock(mutex_);
-  open_.insert(open_.end(), request_id);
+  open_.emplace_hint(open_.end(), request_id, std::vector<Response>());
 }
 
 void ResponseBox::put(std::vector<Response>& responses) {
@@ -36,7 +47,9 @@ void ResponseBox::put(std::vector<Response>& responses) {
     const MutexLock lock(mutex_);
     ready_count_ += static_cast<int64_t>(responses.size());
     for (Response& response : responses) {
-      ready_[response.request_id].push_back(std::move(response));
+      std::vector<Response>& own = open_.at(response.request_id);
+      if (own.empty()) ready_.push_back(response.request_id);
+      own.push_back(std::move(response));
     }
   }
   responses.clear();
@@ -53,8 +66,8 @@ std::vector<Response> ResponseBox::take_any(std::optional<TimePoint> until) {
   }
   std::vector<Response> taken;
   taken.reserve(static_cast<size_t>(ready_count_));
-  while (!ready_.empty()) {
-    std::vector<Response> some = collect(ready_.begin()->first);
+  for (const uint64_t id : std::exchange(ready_, {})) {
+    std::vector<Response> some = collect(id);
     taken.insert(taken.end(), std::make_move_iterator(some.begin()),
                  std::make_move_iterator(some.end()));
   }
@@ -65,16 +78,14 @@ std::vector<Response> ResponseBox::take(uint64_t request_id, std::optional<TimeP
   const MutexLock lock(mutex_);
   check_open();
   const Waiting inside(*this);
-  while (!ready_.contains(request_id)) {
-    if (!open_.contains(request_id)) {
-      return {{.request_id = request_id,
-               .error = fmt::format("ReqId {} has already been processed and was terminated.",
-                                    request_id),
-               .result = {.is_final = true, .is_sequence_final = true}}};
-    }
+  while (true) {
+    const auto own = open_.find(request_id);
+    if (own == open_.end()) return {terminated(request_id)};
+    if (!own->second.empty()) break;
     check_open();
     if (!wait(until)) return {};
   }
+  ready_.erase(std::find(ready_.begin(), ready_.end(), request_id));
   return collect(request_id);
 }
 
@@ -82,8 +93,8 @@ int64_t ResponseBox::ready(std::optional<uint64_t> request_id) const {
   const MutexLock lock(mutex_);
   check_open();
   if (!request_id) return ready_count_;
-  const auto found = ready_.find(*request_id);
-  return found == ready_.end() ? 0 : static_cast<int64_t>(found->second.size());
+  const auto found = open_.find(*request_id);
+  return found == open_.end() ? 0 : static_cast<int64_t>(found->second.size());
 }
 
 void ResponseBox::close() {
@@ -104,14 +115,13 @@ bool ResponseBox::wait(std::optional<TimePoint> until) {
   return true;
 }
 
-/// Takes what is ready of a request, of which there is some.
+/// Takes what is ready of a request that is no longer in ready_.
 std::vector<Response> ResponseBox::collect(uint64_t request_id) {
-  const auto found = ready_.find(request_id);
-  std::vector<Response> taken = std::move(found->second);
-  ready_.erase(found);
+  const auto own = open_.find(request_id);
+  std::vector<Response> taken = std::exchange(own->second, {});
   ready_count_ -= static_cast<int64_t>(taken.size());
   if (taken.back().result.is_final) {
-    open_.erase(request_id);
+    open_.erase(own);
     changed_.notify_all();  // others who wait for it will get nothing more
   }
   return taken;

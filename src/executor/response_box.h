@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <span>
 #include <vector>
 
@@ -44,8 +43,9 @@ class ResponseBox {
 
   mutable Mutex mutex_;
   CondVar changed_;
-  std::set<uint64_t> open_ HR_GUARDED_BY(mutex_);  // whose last response has not been taken
-  std::map<uint64_t, std::vector<Response>> ready_ HR_GUARDED_BY(mutex_);
+  /// By request, until its last response is taken: what is ready of it.
+  std::map<uint64_t, std::vector<Response>> open_ HR_GUARDED_BY(mutex_);
+  std::vector<uint64_t> ready_ HR_GUARDED_BY(mutex_);  // requests of which something is ready
   int64_t ready_count_ HR_GUARDED_BY(mutex_) = 0;
   int64_t waiting_ HR_GUARDED_BY(mutex_) = 0;  // threads in take() and take_any()
   bool closed_ HR_GUARDED_BY(mutex_) = false;

@@ -50,12 +50,22 @@ Serving::~Serving() {
 }
 
 void Serving::add(ArrivedRequest arrived) {
-  auto request =
-      std::make_unique<ActiveRequest>(arrived.id, std::move(arrived.request), arrived.arrival_ns,
-                                      session_.engine().model().vocab_size);
-  for (const auto& sequence : request->sequences()) batch_.add(*sequence);
-  if (request->deadline_ns()) deadlines_.insert({*request->deadline_ns(), arrived.id});
-  requests_[arrived.id] = std::move(request);
+  const uint64_t id = arrived.id;
+  try {
+    auto request = std::make_unique<ActiveRequest>(
+        id, std::move(arrived.request), arrived.arrival_ns, session_.engine().model().vocab_size);
+    ActiveRequest& added = *requests_.emplace(id, std::move(request)).first->second;
+    if (added.deadline_ns()) deadlines_.insert({*added.deadline_ns(), id});
+    for (const auto& sequence : added.sequences()) batch_.add(*sequence);
+  } catch (const std::exception& error) {
+    const auto found = requests_.find(id);
+    if (found != requests_.end()) {
+      fail(*found->second, error.what());
+    } else {
+      responses_.push_back(error_response(id, error.what()));
+    }
+    retire();
+  }
 }
 
 void Serving::cancel(uint64_t request_id) {

@@ -30,7 +30,8 @@ tle::Tensor logits_tensor(const LogitsStep& step) {
 
 tle::BeamTokens beam_tokens(const LogitsStep& step) {
   tle::BeamTokens tokens;
-  for (const std::span<const int32_t> beam : step.tokens) tokens.emplace_back(beam.begin(), beam.end());
+  for (const std::span<const int32_t> beam : step.tokens)
+    tokens.emplace_back(beam.begin(), beam.end());
   return tokens;
 }
 

@@ -26,7 +26,8 @@ void check_features(const tle::Request& request) {
   }
   if (const auto positions = request.getPositionIds()) {
     for (size_t i = 0; i < positions->size(); ++i) {
-      if ((*positions)[i] != static_cast<int32_t>(i)) refuse("positionIds other than 0, 1, ... are");
+      if ((*positions)[i] != static_cast<int32_t>(i))
+        refuse("positionIds other than 0, 1, ... are");
     }
   }
 }

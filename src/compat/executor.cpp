@@ -137,7 +137,9 @@ Executor::Executor(std::shared_ptr<Model> /*encoderModel*/, std::shared_ptr<Mode
 
 Executor::~Executor() = default;
 
-IdType Executor::enqueueRequest(Request const& request) { return impl_->enqueue({request}).front(); }
+IdType Executor::enqueueRequest(Request const& request) {
+  return impl_->enqueue({request}).front();
+}
 
 std::vector<IdType> Executor::enqueueRequests(std::vector<Request> const& requests) {
   return impl_->enqueue(requests);

@@ -44,9 +44,8 @@ bool SamplingConfig::operator==(SamplingConfig const& other) const {
   auto const all = [](SamplingConfig const& c) {
     return std::tie(c.beamWidth_, c.topK_, c.topP_, c.topPMin_, c.topPResetIds_, c.topPDecay_,
                     c.seed_, c.temperature_, c.minTokens_, c.beamSearchDiversityRate_,
-                    c.repetitionPenalty_, c.presencePenalty_, c.frequencyPenalty_,
-                    c.lengthPenalty_, c.earlyStopping_, c.noRepeatNgramSize_,
-                    c.numReturnSequences_, c.minP_);
+                    c.repetitionPenalty_, c.presencePenalty_, c.frequencyPenalty_, c.lengthPenalty_,
+                    c.earlyStopping_, c.noRepeatNgramSize_, c.numReturnSequences_, c.minP_);
   };
   return all(*this) == all(other);
 }
@@ -110,18 +109,20 @@ Result const& Response::getResult() const {
   return std::get<1>(content_);
 }
 
-ExecutorConfig::ExecutorConfig(
-    SizeType32 maxBeamWidth, SchedulerConfig const& schedulerConfig,
-    KvCacheConfig const& kvCacheConfig, bool enableChunkedContext, bool normalizeLogProbs,
-    SizeType32 iterStatsMaxIterations, SizeType32 requestStatsMaxIterations,
-    BatchingType batchingType, std::optional<SizeType32> maxBatchSize,
-    std::optional<SizeType32> maxNumTokens, std::optional<ParallelConfig> parallelConfig,
-    std::optional<PeftCacheConfig> const& peftCacheConfig,
-    std::optional<LogitsPostProcessorConfig> logitsPostProcessorConfig,
-    std::optional<DecodingConfig> decodingConfig, float gpuWeightsPercent,
-    std::optional<SizeType32> maxQueueSize, ExtendedRuntimePerfKnobConfig const& perfKnobConfig,
-    std::optional<DebugConfig> debugConfig, SizeType32 recvPollPeriodMs,
-    std::uint64_t maxSeqIdleMicroseconds)
+ExecutorConfig::ExecutorConfig(SizeType32 maxBeamWidth, SchedulerConfig const& schedulerConfig,
+                               KvCacheConfig const& kvCacheConfig, bool enableChunkedContext,
+                               bool normalizeLogProbs, SizeType32 iterStatsMaxIterations,
+                               SizeType32 requestStatsMaxIterations, BatchingType batchingType,
+                               std::optional<SizeType32> maxBatchSize,
+                               std::optional<SizeType32> maxNumTokens,
+                               std::optional<ParallelConfig> parallelConfig,
+                               std::optional<PeftCacheConfig> const& peftCacheConfig,
+                               std::optional<LogitsPostProcessorConfig> logitsPostProcessorConfig,
+                               std::optional<DecodingConfig> decodingConfig,
+                               float gpuWeightsPercent, std::optional<SizeType32> maxQueueSize,
+                               ExtendedRuntimePerfKnobConfig const& perfKnobConfig,
+                               std::optional<DebugConfig> debugConfig, SizeType32 recvPollPeriodMs,
+                               std::uint64_t maxSeqIdleMicroseconds)
     : maxBeamWidth_(maxBeamWidth),
       schedulerConfig_(schedulerConfig),
       kvCacheConfig_(kvCacheConfig),

@@ -14,6 +14,17 @@ constexpr const char* kLibrary = "libheadrace_cuda.so";
 constexpr const char* kMakeBackend = "headrace_make_cuda_backend";
 using MakeBackend = Backend* (*)(int index, char* reason, size_t reason_bytes);
 
+/// The folder of the program or of the shared library (a Python module, say) that this is part of.
+std::filesystem::path own_folder() {
+  Dl_info self = {};
+  if (dladdr(reinterpret_cast<const void*>(&own_folder), &self) != 0 && self.dli_fname != nullptr) {
+    const std::filesystem::path path = self.dli_fname;
+    if (path.is_absolute()) return path.parent_path();  // of a program it is what argv[0] says
+  }
+  std::error_code unreadable;
+  return std::filesystem::read_symlink("/proc/self/exe", unreadable).parent_path();
+}
+
 void* open_library() {
   if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
     fail(ErrorCode::kDevice,
@@ -21,9 +32,7 @@ void* open_library() {
          "use "
          "--device cpu");
   }
-  std::error_code unreadable;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", unreadable);
-  const std::filesystem::path folder = program.parent_path();
+  const std::filesystem::path folder = own_folder();
   std::string reason;
   for (const auto& path :
        {folder / kLibrary, folder / ".." / "lib" / kLibrary, folder / ".." / "bin" / kLibrary}) {

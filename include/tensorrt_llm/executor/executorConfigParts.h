@@ -172,11 +172,12 @@ class OrchestratorConfig {
 /// Accepted with one rank, which runs in this process; more are refused by the executor.
 class ParallelConfig {
  public:
-  explicit ParallelConfig(CommunicationType commType = CommunicationType::kMPI,
-                          CommunicationMode commMode = CommunicationMode::kLEADER,
-                          std::optional<std::vector<SizeType32>> deviceIds = std::nullopt,
-                          std::optional<std::vector<SizeType32>> participantIds = std::nullopt,
-                          std::optional<OrchestratorConfig> const& orchestratorConfig = std::nullopt)
+  explicit ParallelConfig(
+      CommunicationType commType = CommunicationType::kMPI,
+      CommunicationMode commMode = CommunicationMode::kLEADER,
+      std::optional<std::vector<SizeType32>> deviceIds = std::nullopt,
+      std::optional<std::vector<SizeType32>> participantIds = std::nullopt,
+      std::optional<OrchestratorConfig> const& orchestratorConfig = std::nullopt)
       : commType_(commType),
         commMode_(commMode),
         deviceIds_(std::move(deviceIds)),

@@ -92,9 +92,7 @@ class LookaheadDecodingConfig {
  public:
   explicit LookaheadDecodingConfig(SizeType32 windowSize = 1, SizeType32 ngramSize = 1,
                                    SizeType32 verificationSetSize = 0)
-      : windowSize_(windowSize),
-        ngramSize_(ngramSize),
-        verificationSetSize_(verificationSetSize) {}
+      : windowSize_(windowSize), ngramSize_(ngramSize), verificationSetSize_(verificationSetSize) {}
 
   bool operator==(LookaheadDecodingConfig const& other) const { return get() == other.get(); }
   [[nodiscard]] std::tuple<SizeType32, SizeType32, SizeType32> get() const {

@@ -23,8 +23,8 @@ struct Result {
   std::optional<Tensor> contextLogits;               // fp32, [prompt, vocab_size]
   /// fp32, [beams, tokens, vocab_size]; streaming: [tokens, beams, vocab_size].
   std::optional<Tensor> generationLogits;
-  std::optional<Tensor> encoderOutput;  // never there
-  std::vector<FinishReason> finishReasons;  // by beam
+  std::optional<Tensor> encoderOutput;                   // never there
+  std::vector<FinishReason> finishReasons;               // by beam
   std::optional<ContextPhaseParams> contextPhaseParams;  // never there
   SizeType32 decodingIter = 0;   // tokens generated per beam, in this response
   SizeType32 sequenceIndex = 0;  // which of numReturnSequences
@@ -36,8 +36,7 @@ class Response {
  public:
   Response(IdType requestId, std::string errorMsg)
       : requestId_(requestId), content_(std::move(errorMsg)) {}
-  Response(IdType requestId, Result result)
-      : requestId_(requestId), content_(std::move(result)) {}
+  Response(IdType requestId, Result result) : requestId_(requestId), content_(std::move(result)) {}
 
   [[nodiscard]] IdType getRequestId() const { return requestId_; }
   [[nodiscard]] bool hasError() const { return content_.index() == 0; }

@@ -50,7 +50,9 @@ class SamplingConfig {
   [[nodiscard]] std::optional<FloatType> getFrequencyPenalty() const { return frequencyPenalty_; }
   [[nodiscard]] std::optional<FloatType> getLengthPenalty() const { return lengthPenalty_; }
   [[nodiscard]] std::optional<SizeType32> getEarlyStopping() const { return earlyStopping_; }
-  [[nodiscard]] std::optional<SizeType32> getNoRepeatNgramSize() const { return noRepeatNgramSize_; }
+  [[nodiscard]] std::optional<SizeType32> getNoRepeatNgramSize() const {
+    return noRepeatNgramSize_;
+  }
   [[nodiscard]] std::optional<SizeType32> getNumReturnSequences() const {
     return numReturnSequences_;
   }

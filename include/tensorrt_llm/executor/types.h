@@ -41,14 +41,14 @@ using BufferView = std::basic_string_view<std::uint8_t>;
 /// Changes a request's logits (fp32, [1, beams, vocab_size], in host memory) before a token is
 /// chosen. Called on the executor's thread; an exception ends the request with an error. The stream
 /// is null: the tensor is ready.
-using LogitsPostProcessor =
-    std::function<void(IdType, Tensor&, BeamTokens const&, StreamPtr const&, std::optional<IdType>)>;
+using LogitsPostProcessor = std::function<void(IdType, Tensor&, BeamTokens const&, StreamPtr const&,
+                                               std::optional<IdType>)>;
 using LogitsPostProcessorMap = std::unordered_map<std::string, LogitsPostProcessor>;
 /// The same for all requests of a pass that ask for it.
-using LogitsPostProcessorBatched = std::function<void(
-    std::vector<IdType> const&, std::vector<Tensor>&,
-    std::vector<std::reference_wrapper<BeamTokens const>> const&, StreamPtr const&,
-    std::vector<std::optional<IdType>> const&)>;
+using LogitsPostProcessorBatched =
+    std::function<void(std::vector<IdType> const&, std::vector<Tensor>&,
+                       std::vector<std::reference_wrapper<BeamTokens const>> const&,
+                       StreamPtr const&, std::vector<std::optional<IdType>> const&)>;
 
 enum class DataType { kBOOL, kUINT8, kINT8, kINT32, kINT64, kBF16, kFP8, kFP16, kFP32, kUNKNOWN };
 

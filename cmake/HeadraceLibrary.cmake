@@ -20,8 +20,10 @@ set_target_properties(
              LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib
              LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,headrace_compat,headrace_executor,headrace_api"
              LINK_DEPENDS ${version_script})
-target_link_options(headrace_library PRIVATE -Wl,--version-script=${version_script}
-                                             -Wl,--no-undefined)
+target_link_options(headrace_library PRIVATE -Wl,--version-script=${version_script})
+if(NOT HEADRACE_SANITIZE)  # Clang's runtimes are in the program alone
+  target_link_options(headrace_library PRIVATE -Wl,--no-undefined)
+endif()
 target_include_directories(
   headrace_library INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
                              $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)

@@ -66,7 +66,8 @@ OutputOptions to_output(const tle::OutputConfig& from) {
   return {.log_probs = from.returnLogProbs,
           .context_logits = from.returnContextLogits,
           .generation_logits = from.returnGenerationLogits,
-          .exclude_input = from.excludeInputFromOutput};
+          .exclude_input = from.excludeInputFromOutput,
+          .exclude_end_id = true};  // upstream's sequences end before it
 }
 
 std::vector<std::vector<int32_t>> to_words(const std::optional<std::list<tle::VecTokens>>& words) {

@@ -12,7 +12,7 @@ namespace {
 
 TEST(Fmtstr, PrintsValuesAsTheyAreWhateverTheDirectiveAsksFor) {
   EXPECT_EQ(fmtstr("%d", size_t{18446744073709551615U}), "18446744073709551615");
-  EXPECT_EQ(fmtstr("%d %lu %zu", int8_t{-3}, -4LL, uint16_t{5}), "-3 -4 5");
+  EXPECT_EQ(fmtstr("%d %d %zu", int8_t{-3}, -4LL, uint16_t{5}), "-3 -4 5");
   EXPECT_EQ(fmtstr("%x", -1), "ffffffff");
   EXPECT_EQ(fmtstr("%x", int64_t{-1}), "ffffffffffffffff");
   EXPECT_EQ(fmtstr("%s and %s", std::string("one"), "two"), "one and two");

@@ -1,6 +1,6 @@
 # Front of the build: `make help` lists what there is. The build itself is CMake's (CMakePresets.json).
 .DEFAULT_GOAL := build
-.PHONY: help deps build demo test unit lint format sanitize fuzz golden clean
+.PHONY: help deps build install demo test unit lint format sanitize fuzz golden clean
 
 BUILD := build
 DEPS := scripts/install-deps
@@ -15,6 +15,9 @@ deps: ## install compilers and libraries, for `make test` nvcc and pybind11 too 
 build: deps ## release build: build/bin/headrace and build/bin/trtllm-build (the default)
 	@cmake --preset release
 	@cmake --build --preset release
+
+install: build ## install program, library, headers and CMake package under PREFIX (/usr/local)
+	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
 
 demo: build ## convert, build, plan and summarise with a real model, 20 % of it in memory
 	@$(DEPS) demo

@@ -1,21 +1,12 @@
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "base/context.h"
 #include "engine/build_config.h"
+#include "headrace/builder.h"
 
 namespace headrace {
-
-/// What a build wrote.
-struct BuildReport {
-  int64_t matrices = 0;
-  int64_t tiles = 0;
-  uint64_t streamable_bytes = 0;
-  uint64_t file_bytes = 0;  // of the weight file
-  double seconds = 0;
-};
 
 /// Builds an engine folder of a checkpoint folder. The output appears whole or not at all, and
 /// holds the checkpoint's tokenizer and other companion files too. Needs a few MiB of memory,

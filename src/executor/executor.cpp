@@ -8,8 +8,7 @@
 #include "base/context.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/log.h"
-#include "base/mutex.h"
+#include "base/function_log.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "base/trace.h"
@@ -17,24 +16,6 @@
 
 namespace headrace {
 namespace {
-
-/// Hands lines to a function of the caller's. Thread-safe.
-class FunctionLog : public Log {
- public:
-  explicit FunctionLog(LogFunction function)
-      : Log(LogLevel::kVerbose), function_(std::move(function)) {}
-
- protected:
-  void write(LogLevel level, std::string_view line) override {
-    if (!function_) return;
-    const MutexLock lock(mutex_);
-    function_(level, line);
-  }
-
- private:
-  Mutex mutex_;
-  const LogFunction function_;
-};
 
 int thread_count(int asked) {
   if (asked >= 0) return asked == 0 ? available_processors() : asked;

@@ -1,0 +1,122 @@
+#include "tensorrt_llm/executor/tensor.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+
+namespace tensorrt_llm::executor {
+namespace {
+
+using headrace::ErrorCode;
+using headrace::fail;
+
+size_t element_bytes(DataType type) {
+  switch (type) {
+    case DataType::kBOOL:
+    case DataType::kUINT8:
+    case DataType::kINT8:
+    case DataType::kFP8:
+      return 1;
+    case DataType::kBF16:
+    case DataType::kFP16:
+      return 2;
+    case DataType::kINT32:
+    case DataType::kFP32:
+      return 4;
+    case DataType::kINT64:
+      return 8;
+    case DataType::kUNKNOWN:
+      break;
+  }
+  fail(ErrorCode::kInvalidArgument, "[tensor] the data type is unknown: use one that is known");
+}
+
+size_t element_count(Shape const& shape) {
+  size_t count = 1;
+  for (Shape::DimType64 const dim : shape) {
+    if (dim < 0 || __builtin_mul_overflow(count, static_cast<size_t>(dim), &count)) {
+      fail(ErrorCode::kInvalidArgument, "[tensor] a dimension of {}: sizes are 0 or more", dim);
+    }
+  }
+  return count;
+}
+
+}  // namespace
+
+struct Tensor::Impl {
+  DataType type = DataType::kUNKNOWN;
+  Shape shape = {};
+  std::vector<std::byte> owned = {};
+  void* wrapped = nullptr;  // null: the memory is `owned`
+  size_t wrapped_bytes = 0;
+
+  size_t size_bytes() const { return element_count(shape) * element_bytes(type); }
+  void* data() { return wrapped != nullptr ? wrapped : owned.data(); }
+};
+
+Tensor Tensor::cpu(DataType dataType, Shape shape) {
+  auto impl = std::make_shared<Impl>(Impl{.type = dataType, .shape = std::move(shape)});
+  impl->owned.resize(impl->size_bytes());
+  return Tensor(std::move(impl));
+}
+
+Tensor Tensor::gpu(DataType /*dataType*/, CudaStreamPtr /*stream*/, Shape /*shape*/) {
+  fail(ErrorCode::kUnsupported, "[tensor] there are no tensors in GPU memory: use Tensor::cpu");
+}
+
+Tensor Tensor::of(DataType dataType, void* data, Shape shape) {
+  auto impl = std::make_shared<Impl>(
+      Impl{.type = dataType, .shape = std::move(shape), .owned = {}, .wrapped = data});
+  impl->wrapped_bytes = impl->size_bytes();
+  return Tensor(std::move(impl));
+}
+
+Tensor::Impl& Tensor::impl() const {
+  if (impl_ == nullptr) {
+    fail(ErrorCode::kInvalidArgument, "[tensor] this one is null: make one with Tensor::cpu");
+  }
+  return *impl_;
+}
+
+Tensor Tensor::copyToCpu(CudaStreamPtr /*stream*/) const {
+  Tensor copy = cpu(getDataType(), getShape());
+  copy.setFrom(*this);
+  return copy;
+}
+
+void* Tensor::getData() { return impl().data(); }
+void const* Tensor::getData() const { return impl().data(); }
+DataType Tensor::getDataType() const { return impl().type; }
+MemoryType Tensor::getMemoryType() const {
+  impl();
+  return MemoryType::kCPU;
+}
+Shape Tensor::getShape() const { return impl().shape; }
+size_t Tensor::getSize() const { return element_count(impl().shape); }
+size_t Tensor::getSizeInBytes() const { return impl().size_bytes(); }
+
+void Tensor::setZero(CudaStreamPtr /*stream*/) {
+  if (getSizeInBytes() > 0) std::memset(getData(), 0, getSizeInBytes());
+}
+
+void Tensor::setFrom(Tensor const& other, CudaStreamPtr /*stream*/) {
+  Impl& to = impl();
+  Impl& from = other.impl();
+  if (&to == &from) return;
+  if (to.type != from.type) {
+    fail(ErrorCode::kInvalidArgument, "[tensor] setFrom: the other tensor has another data type");
+  }
+  size_t const bytes = from.size_bytes();
+  if (to.wrapped == nullptr) {
+    to.owned.resize(bytes);
+  } else if (bytes > to.wrapped_bytes) {
+    fail(ErrorCode::kInvalidArgument, "[tensor] setFrom: {} bytes do not fit into memory of {}",
+         bytes, to.wrapped_bytes);
+  }
+  to.shape = from.shape;
+  if (bytes > 0) std::memcpy(to.data(), from.data(), bytes);
+}
+
+}  // namespace tensorrt_llm::executor

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -125,6 +126,10 @@ class Backend {
   virtual Buffer allocate(size_t size_bytes, const char* purpose) = 0;
   virtual void upload(std::byte* to, std::span<const std::byte> from) = 0;
   virtual void download(std::span<std::byte> to, const std::byte* from) = 0;
+  /// Within the backend's memory, in the order of ops. The two do not overlap.
+  virtual void copy(std::byte* to, const std::byte* from, size_t size_bytes) {
+    std::memcpy(to, from, size_bytes);
+  }
   virtual void synchronize() = 0;
 
   /// out[t] = float32(rows[t]) for `tokens` rows of `width` elements of `dtype`, packed.

@@ -58,7 +58,7 @@ void BeamSearch::add_logits(std::span<const float> logits) {
         static_cast<float>(log_sum_exp(scaled, maximum) - static_cast<double>(maximum));
     // Exclusions change no other token's log probability: they come after the sum.
     const TokenHistory& history = beams_[rows_given_].history;
-    if (rules_.change(history)) rules_.exclude(history, adjusted_);
+    if (rules_.changes(history)) rules_.exclude(history, adjusted_);
     find_likeliest(scaled, candidates_wanted_, order_);
     for (const int32_t id : order_) {
       add_candidate(id, (scaled[static_cast<size_t>(id)] - maximum) - log_sum);
@@ -73,7 +73,7 @@ std::span<const float> BeamSearch::adjust(std::span<const float> logits) {
   const TokenHistory& history = beams_[rows_given_].history;
   const float temperature = rules_.params().temperature;
   const bool divides = temperature != 0 && temperature != 1;
-  if (!divides && !rules_.change(history)) return logits;
+  if (!divides && !rules_.changes(history)) return logits;
   adjusted_.assign(logits.begin(), logits.end());
   rules_.penalise(history, adjusted_);
   const float maximum = *std::ranges::max_element(adjusted_);
@@ -85,8 +85,8 @@ std::span<const float> BeamSearch::adjust(std::span<const float> logits) {
 
 int64_t BeamSearch::best_needed() const {
   const float temperature = rules_.params().temperature;
-  const bool changes =
-      std::ranges::any_of(beams_, [this](const Beam& beam) { return rules_.change(beam.history); });
+  const bool changes = std::ranges::any_of(
+      beams_, [this](const Beam& beam) { return rules_.changes(beam.history); });
   if (changes || (temperature != 0 && temperature != 1)) return 0;
   return static_cast<int64_t>(candidates_wanted_);
 }

@@ -59,7 +59,7 @@ bool LogitRules::excludes_end(const TokenHistory& history) const {
   return history.generated() < params_.min_length && !end_ids_.empty();
 }
 
-bool LogitRules::change(const TokenHistory& history) const {
+bool LogitRules::changes(const TokenHistory& history) const {
   return penalises() || excludes_end(history) || params_.no_repeat_ngram_size > 0 ||
          !constraints_.bad_words.empty() || !constraints_.embedding_bias.empty();
 }

@@ -49,7 +49,7 @@ class LogitRules {
   TokenHistory start(std::span<const int32_t> prompt) const;
 
   /// False if penalise() and exclude() would leave the logits as they are, whatever those are.
-  bool change(const TokenHistory& history) const;
+  bool changes(const TokenHistory& history) const;
 
   /// Adds the bias and applies the penalties to `logits` [vocab_size], which are not yet divided by
   /// the temperature: what a penalty takes off is multiplied by it instead, which is the same and

@@ -41,7 +41,7 @@ SampledToken Sampler::sample(std::span<const float> logits) {
 }
 
 int64_t Sampler::best_needed() const {
-  if (rules_.change(history_)) return 0;
+  if (rules_.changes(history_)) return 0;
   return greedy_ ? 1 : params().top_k;
 }
 
@@ -72,7 +72,7 @@ void Sampler::add(const SampledToken& token) {
 
 /// Applies the rules to a copy; returns `logits` itself if there is nothing to apply.
 std::span<const float> Sampler::adjust(std::span<const float> logits) {
-  if (!rules_.change(history_)) return logits;
+  if (!rules_.changes(history_)) return logits;
   adjusted_.assign(logits.begin(), logits.end());
   rules_.penalise(history_, adjusted_);
   rules_.exclude(history_, adjusted_);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -114,6 +115,33 @@ TEST(CudaMatmul, MatrixClassIsBatchInvariantAndClose) {
   }
 }
 
+// Few rows of the matrix class have a kernel of their own, with the bits that cuBLASLt gives to many.
+TEST(CudaMatmul, FewRowsOfTheMatrixClassHaveTheBitsOfMany) {
+  constexpr int64_t kMany = 300;
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const auto& [rows, k] : std::array<std::pair<int64_t, int64_t>, 5>{
+             {{72, 200}, {4104, 72}, {8, 8}, {12296, 136}, {8192, 1000}}}) {
+      for (const bool adds : {false, true}) {
+        cuda().reserve({.max_tokens = kMany, .max_k = k, .dtype = dtype, .canonical_rows = 8});
+        const MatmulProblem problem({.dtype = dtype,
+                                     .rows = rows,
+                                     .k = k,
+                                     .tokens = kMany,
+                                     .bias = adds,
+                                     .accumulate = adds},
+                                    Data::kPlain, 13);
+        const std::vector<float> many = problem.run(cuda());
+        for (const int64_t tokens : {9, 31, 32, 33, 64}) {
+          const auto few = problem.run_first(cuda(), tokens, problem.weights().whole());
+          const auto count = static_cast<size_t>(tokens * rows);
+          EXPECT_TRUE(equal_bits(std::span(many).first(count), std::span(few).first(count)))
+              << dtype_name(dtype) << ' ' << rows << " x " << k << ", " << tokens << " rows";
+        }
+      }
+    }
+  }
+}
+
 void expect_reference_bits(const AttentionProblem& problem, int64_t block_tokens, int64_t chunk) {
   cuda().reserve({.max_tokens = 1, .dtype = problem.out_dtype()});  // every pass canonical
   const auto expected = problem.run(*make_reference_backend(), 16, 1000);
@@ -201,15 +229,17 @@ TEST(CudaAttention, MatrixClassDoesNotDependOnCutsAndIsClose) {
   std::vector<int64_t> lengths(9, 330);  // so that no pass has fewer than 9 rows
   lengths.insert(lengths.begin() + 4, {70, 1, 33});
   for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
-    for (const int64_t head_dim : {64, 128}) {
-      const AttentionProblem problem({.heads = 4, .kv_heads = 2, .head_dim = head_dim}, dtype,
-                                     lengths, Numbers(7), dtype);
+    for (const Heads& heads : {Heads{.heads = 4, .kv_heads = 2, .head_dim = 64},
+                               Heads{.heads = 4, .kv_heads = 2, .head_dim = 128},
+                               Heads{.heads = 11, .kv_heads = 1, .head_dim = 128}}) {
+      const AttentionProblem problem(heads, dtype, lengths, Numbers(7), dtype);
       // No 16-bit matrices: racecheck reports cuBLAS's kernels.
       cuda().reserve({.max_tokens = 4096, .dtype = DType::kFloat32, .canonical_rows = 8});
       const auto whole = problem.run(cuda(), 64, 512);
       for (const int64_t chunk : {1, 7, 64, 100}) {
         EXPECT_TRUE(equal_elements(dtype, whole, problem.run(cuda(), 16, chunk))) << chunk;
       }
+      EXPECT_TRUE(equal_elements(dtype, whole, problem.run(cuda(), 8, 1)));
       const auto exact = problem.run(*make_reference_backend(), 16, 1000);
       EXPECT_FALSE(equal_elements(dtype, exact, whole)) << "not the matrix class";
       // One unit in the last place where the exact result lies near the middle between two.

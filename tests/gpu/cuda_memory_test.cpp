@@ -35,6 +35,19 @@ TEST(CudaMemory, LargeBlocksHoldWhatIsWrittenAndComeBackWhole) {
   EXPECT_EQ(*backend->free_memory_bytes(), free_before);
 }
 
+TEST(CudaMemory, CopiesArriveInTheOrderOfOps) {
+  const std::unique_ptr<Backend> backend = make_cuda_backend(0);
+  const Buffer buffer = backend->allocate(3 * 4096, "test");
+  std::vector<std::byte> written(4096, std::byte{5});
+  backend->upload(buffer.data(), written);
+  backend->copy(buffer.data() + 4096, buffer.data(), 4096);
+  backend->upload(buffer.data(), std::vector<std::byte>(4096, std::byte{6}));
+  backend->copy(buffer.data() + 8192, buffer.data() + 4096, 4096);
+  std::vector<std::byte> read(4096);
+  backend->download(read, buffer.data() + 8192);
+  EXPECT_EQ(read, written);
+}
+
 TEST(CudaMemory, MoreThanThereIsIsAnErrorThatLeavesNothingBehind) {
   const std::unique_ptr<Backend> backend = make_cuda_backend(0);
   const uint64_t free_before = *backend->free_memory_bytes();

@@ -29,6 +29,11 @@ class MatmulProblem {
         before_(numbers_.floats(static_cast<size_t>(shape.rows * shape.tokens))) {}
 
   std::vector<float> run(Backend& backend, std::vector<std::vector<WeightRun>> leases) const {
+    return run_first(backend, shape_.tokens, std::move(leases));
+  }
+  /// Of the first `tokens` token rows alone.
+  std::vector<float> run_first(Backend& backend, int64_t tokens,
+                               std::vector<std::vector<WeightRun>> leases) const {
     std::vector<float> out = before_;
     const std::array outputs = {MatrixOutput{.rows = shape_.rows,
                                              .out = out.data(),
@@ -38,7 +43,7 @@ class MatmulProblem {
     const size_t count = leases.size();
     ListFeed feed(std::move(leases));
     backend.matmul({.dtype = shape_.dtype,
-                    .tokens = shape_.tokens,
+                    .tokens = tokens,
                     .k = shape_.k,
                     .x = x_.data(),
                     .x_stride_bytes = static_cast<size_t>(shape_.k) * dtype_size(shape_.dtype),

@@ -108,7 +108,7 @@ TEST(LogitRules, HostileInputIsRefusedAtOnce) {
 TEST(LogitRules, SaysWhetherItChangesAnything) {
   const auto changes = [](const SamplingParams& params, const TokenConstraints& constraints = {}) {
     const LogitRules rules(params, Ids{1}, constraints);
-    return rules.change(rules.start({}));
+    return rules.changes(rules.start({}));
   };
   EXPECT_FALSE(changes({.temperature = 2, .top_k = 9, .min_p = 0.5f}));
   EXPECT_FALSE(changes({}, {.stop_words = {{1}}}));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
@@ -10,7 +11,6 @@ namespace headrace::cuda {
 inline constexpr int kSplit = static_cast<int>(numerics::kAttentionSplit);
 inline constexpr int kStep = static_cast<int>(numerics::kAttentionStep);
 inline constexpr int kSumLanes = static_cast<int>(numerics::kSumLanes);
-inline constexpr int kVectorBytes = static_cast<int>(sizeof(uint4));
 
 __device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
 
@@ -92,22 +92,6 @@ __device__ __forceinline__ bool last_to_arrive(int32_t* counter, int blocks, int
   if (is_last == 0) return false;
   __threadfence();
   return true;
-}
-
-/// Begins to copy 16 bytes to shared memory, or zeros if `present` is false.
-__device__ __forceinline__ void copy_vector(void* to, const void* from, bool present = true) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
-               "r"(present ? kVectorBytes : 0)
-               : "memory");
-}
-__device__ __forceinline__ void end_copies_of_stage() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-/// Waits until all but the last `kLeft` groups of the thread's copies have arrived.
-template <int kLeft>
-__device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
 }
 
 /// Launches with that much shared memory a block; false, and nothing is launched, if the device has

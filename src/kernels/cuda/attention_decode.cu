@@ -58,7 +58,8 @@ template <typename T, int kHeadDim>
 __device__ __forceinline__ void sum_terms(int count, Shared<T, kHeadDim>& shared) {
   float sum = 0.0f;
 #pragma unroll
-  for (int t = threadIdx.x % kSumLanes; t < kSplit; t += kSumLanes) {
+  for (int i = 0; i < kSplit / kSumLanes; ++i) {
+    const int t = i * kSumLanes + static_cast<int>(threadIdx.x) % kSumLanes;
     if (t < count) sum = __fadd_rn(sum, shared.p[t]);
   }
   sum = tree_sum<kSumLanes>(sum);
@@ -90,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
   allow_next();
   const int thread = static_cast<int>(threadIdx.x);
   const int tile_index = static_cast<int>(blockIdx.z);
-  const Query<T, kHeadDim, false> query(params, params.tiles[tile_index],
+  const Query<T, kHeadDim> query(params, params.tiles[tile_index],
                                         static_cast<int>(blockIdx.y));
   const int splits = (query.context + kSplit - 1) / kSplit;
   const int parts = (splits + params.part_splits - 1) / params.part_splits;
@@ -102,10 +103,7 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
     prefetch((thread % 2 == 0 ? query.cache.k : query.cache.v) + query.cache.block_at(position),
              static_cast<int>(sizeof(T)) * kHeadDim << query.cache.block_shift);
   }
-  wait_for_previous();
-  if (first >= last) return;
-
-  const int chunks = (last - first) * C::kOfSplit;
+  const int chunks = max(last - first, 0) * C::kOfSplit;
   const auto stage = [&](int n) {
     return reinterpret_cast<T*>(stage_vectors) + n % kStages * C::kElements;
   };
@@ -113,8 +111,14 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
     if (n < chunks) query.copy((first + n / C::kOfSplit) * kSplit, n % C::kOfSplit, stage(n));
     end_copies_of_stage();
   };
+  const auto copy_first = [&] {
 #pragma unroll
-  for (int n = 0; n < kStages - 1; ++n) copy(n);
+    for (int n = 0; n < kStages - 1; ++n) copy(n);
+  };
+  if (params.rope.stores) copy_first();
+  wait_for_previous();
+  if (first >= last) return;
+  if (!params.rope.stores) copy_first();
   const bool fused = params.rope.cos != nullptr;
   // The row's own K and V are not in the cache yet; its split takes them from here.
   const int own_position = fused && last == splits ? query.context - 1 : -1;

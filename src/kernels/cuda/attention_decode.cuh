@@ -2,9 +2,8 @@
 
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/row_rotation.cuh"
-#include "kernels/cuda/tensor_core.cuh"
 
-/// What the decode kernels of both row classes share. A block attends for one row and head over
+/// What canonical decode attention is made of. A block attends for one row and head over
 /// consecutive splits. K and V of a split pass through shared memory as chunks of 16 KiB in a queue
 /// that does not drain between splits: first K, some dimensions of all positions at a time; then V,
 /// some positions of all dimensions at a time.
@@ -14,7 +13,7 @@ inline constexpr int kThreads = kSplit / 2;
 inline constexpr int kWarps = kThreads / 32;
 inline constexpr int kChunkBytes = 16384;
 inline constexpr int kStages = 4;      // chunks in shared memory where blocks share a multiprocessor,
-inline constexpr int kMoreStages = 8;  // and where each has one for itself
+inline constexpr int kMoreStages = 7;  // and where each has one for itself, but for a product's
 
 template <typename T, int kHeadDim>
 struct Chunks {
@@ -44,10 +43,8 @@ struct OwnRow {
   T v[kHeadDim];
 };
 
-/// One row and head. For tensor cores
-/// (`kSwizzled`) chunks lie swizzled in shared memory, and V is zero at positions that the row does not
-/// see; otherwise those are left out.
-template <typename T, int kHeadDim, bool kSwizzled>
+/// One row and head.
+template <typename T, int kHeadDim>
 struct Query {
   using C = Chunks<T, kHeadDim>;
   int64_t row;
@@ -61,46 +58,45 @@ struct Query {
         context(tile.position + 1),
         cache(params, tile, head_index) {}
 
-  /// Where element `column` of line `line` is in a line of a chunk.
-  __device__ static __forceinline__ int place(int line, int column) {
-    return kSwizzled ? swizzled(line, column) : column;
-  }
-
-  /// Begins to copy a chunk of the split that begins at `begin` to `stage`.
+  /// Begins to copy a chunk of the split that begins at `begin` to `stage`, but for positions that the
+  /// row does not see.
   __device__ __forceinline__ void copy(int begin, int chunk, T* stage) const {
     const int thread = static_cast<int>(threadIdx.x);
     if (chunk < C::kOfK) {
       constexpr int kRowVectors = kSplit / C::kVector;
+      constexpr int kRows = kThreads / kRowVectors;  // at once
       const int column = thread % kRowVectors * C::kVector;
       if (begin + column >= context) return;
-      const T* const from = cache.k_at(begin + column);
+      const int row = thread / kRowVectors;
+      const T* const from = cache.k_at(begin + column) + cache.k_dim(chunk * C::kKDims + row);
+      T* const to = stage + row * kSplit + column;
 #pragma unroll
-      for (int d = thread / kRowVectors; d < C::kKDims; d += kThreads / kRowVectors) {
-        copy_vector(stage + d * kSplit + place(d, column),
-                    from + cache.k_dim(chunk * C::kKDims + d));
+      for (int i = 0; i < C::kKDims / kRows; ++i) {
+        copy_vector(to + i * kRows * kSplit, from + cache.k_dim(i * kRows));
       }
       return;
     }
     constexpr int kRowVectors = kHeadDim / C::kVector;
-    const int first = begin + (chunk - C::kOfK) * C::kVPositions;
+    constexpr int kRows = kThreads / kRowVectors;
     const int column = thread % kRowVectors * C::kVector;
+    const int row = thread / kRowVectors;
+    const int first = begin + (chunk - C::kOfK) * C::kVPositions + row;
+    T* const to = stage + row * kHeadDim + column;
 #pragma unroll
-    for (int t = thread / kRowVectors; t < C::kVPositions; t += kThreads / kRowVectors) {
-      const int position = first + t;
-      const bool seen = position < context;
-      if (!kSwizzled && !seen) return;
-      copy_vector(stage + t * kHeadDim + place(t, column),
-                  seen ? cache.v_at(position) + column : cache.v, seen);
+    for (int i = 0; i < C::kVPositions / kRows; ++i) {
+      const int position = first + i * kRows;
+      if (position >= context) return;
+      copy_vector(to + i * kRows * kHeadDim, cache.v_at(position) + column);
     }
   }
 };
 
 /// Rotates the thread's pair of Q; if the row's own position is this block's, that of K too, and takes
 /// V. One head of each group writes both to the cache.
-template <typename T, int kHeadDim, bool kSwizzled>
+template <typename T, int kHeadDim>
 __device__ __forceinline__ void rotate_and_store(const AttentionParams& params,
-                                                 const Query<T, kHeadDim, kSwizzled>& query,
-                                                 bool owns, OwnRow<T, kHeadDim>& own) {
+                                                 const Query<T, kHeadDim>& query, bool owns,
+                                                 OwnRow<T, kHeadDim>& own) {
   constexpr int kHalf = kHeadDim / 2;
   const int d = static_cast<int>(threadIdx.x);
   const RowRotation rotation = {.cos = params.rope.cos[query.row * kHalf + d],

@@ -50,13 +50,14 @@ struct Tile {
     const bool seen = position < context;
     const T* const k_from = seen ? cache.k_at(position) : cache.k;
 #pragma unroll
-    for (int d = thread / kKVectors; d < kHeadDim; d += kThreads / kKVectors) {
-      copy_vector(stage.k + d * kStep + swizzled(d, column),
-                  k_from + cache.k_dim(d), seen);
+    for (int i = 0; i < kHeadDim * kKVectors / kThreads; ++i) {
+      const int d = i * (kThreads / kKVectors) + thread / kKVectors;
+      copy_vector(stage.k + d * kStep + swizzled(d, column), k_from + cache.k_dim(d), seen);
     }
     const int v_column = thread % kVVectors * kVector;
 #pragma unroll
-    for (int t = thread / kVVectors; t < kStep; t += kThreads / kVVectors) {
+    for (int i = 0; i < kStep * kVVectors / kThreads; ++i) {
+      const int t = i * (kThreads / kVVectors) + thread / kVVectors;
       const int at = begin + t;
       copy_vector(stage.v + t * kHeadDim + swizzled(t, v_column),
                   at < context ? cache.v_at(at) + v_column : cache.v, at < context);

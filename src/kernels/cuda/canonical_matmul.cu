@@ -264,30 +264,15 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-DeviceLimits find_device_limits() {
-  int device = 0;
-  DeviceLimits limits;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&limits.multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return limits;
-}
-
-const DeviceLimits& device_limits() {
-  static const DeviceLimits limits = find_device_limits();
-  return limits;
-}
-
 template <typename T, int kTokens, int kRows, int kUnroll>
 void launch_tokens(Launch launch, Queue& queue) {
   const auto kernel = canonical_matmul_kernel<T, kTokens, kRows, kUnroll>;
-  const DeviceLimits& limits = device_limits();
   static const cudaError_t ready = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limits.shared_bytes);
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, queue.shared_bytes);
   static_cast<void>(ready);  // a launch would fail too, and is checked
   // Two blocks a multiprocessor, as registers allow; more columns than fit go tile by tile.
   const int padded_k = (launch.k + kChunk - 1) / kChunk * kChunk;
-  const int budget = limits.shared_bytes / (kTokens < 8 ? 2 : 1) - 1024;
+  const int budget = queue.shared_bytes / (kTokens < 8 ? 2 : 1) - 1024;
   const int most_k = budget / static_cast<int>(kTokens * sizeof(float)) / kChunk * kChunk;
   launch.tile_k = std::min(padded_k, most_k);
   const int shared = launch.tile_k * kTokens * static_cast<int>(sizeof(float));
@@ -299,7 +284,7 @@ void launch_tokens(Launch launch, Queue& queue) {
     cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, kThreads,
                                                   static_cast<size_t>(shared));
   }
-  const int most = limits.multiprocessors * std::max(1, per_multiprocessor);
+  const int most = queue.multiprocessors * std::max(1, per_multiprocessor);
   const int blocks = std::min(most, (groups + kWarpsPerBlock - 1) / kWarpsPerBlock);
   headrace::cuda::launch(queue, kernel, blocks, kThreads, static_cast<size_t>(shared), launch);
 }
@@ -319,21 +304,21 @@ void launch_type(const Launch& launch, Queue& queue) {
 
 }  // namespace
 
-void canonical_matmul(const CanonicalMatmul& matmul, const NormRows* norm, Queue& queue) {
+void canonical_matmul(const MatmulRuns& matmul, const NormRows* norm, Queue& queue) {
   if (norm != nullptr) {
-    if (canonical_matmul_bulk(matmul, norm, device_limits(), queue)) return;
+    if (canonical_matmul_bulk(matmul, norm, queue)) return;
     rms_norm(*norm, queue);
   }
   auto launch = launch_of<Launch>(matmul);
   launch.x_aligned =
       matmul.k % kLaneColumns == 0 && matmul.x_stride_bytes % sizeof(uint4) == 0 ? 1 : 0;
   for (int64_t left = matmul.tokens; left > 0; left -= kMostLaunchTokens) {
-    CanonicalMatmul part = matmul;
+    MatmulRuns part = matmul;
     part.runs = launch.runs;
     part.x = launch.x;
     part.tokens = std::min<int64_t>(kMostLaunchTokens, left);
     launch.tokens = static_cast<int32_t>(part.tokens);
-    if (!canonical_matmul_bulk(part, nullptr, device_limits(), queue)) {
+    if (!canonical_matmul_bulk(part, nullptr, queue)) {
       HR_DISPATCH_DTYPE(matmul.dtype, T, launch_type<T>(launch, queue))
     }
     launch.x += kMostLaunchTokens * launch.x_stride_bytes;

@@ -273,20 +273,20 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
 }
 
 template <typename T, int kTokens, int kWarps, bool kNorm>
-bool launch_bulk(BulkLaunch launch, const DeviceLimits& limits, Queue& queue) {
+bool launch_bulk(BulkLaunch launch, Queue& queue) {
   constexpr int kStageBytes = kWarps * kRows * kSegment * static_cast<int>(sizeof(T));
   constexpr int kStaticBytes = 4096;  // barriers, sums and the system's own
   const int64_t x_bytes = static_cast<int64_t>(kTokens) * launch.k * sizeof(T);
-  const int64_t room = limits.shared_bytes - kStaticBytes - x_bytes;
+  const int64_t room = queue.shared_bytes - kStaticBytes - x_bytes;
   launch.stages = static_cast<int32_t>(
       std::min<int64_t>({kMostStages, kQueueBytes / kStageBytes, room / kStageBytes}));
   if (launch.stages < kFewestStages) return false;
   const auto kernel = canonical_bulk_kernel<T, kTokens, kWarps, kNorm>;
   static const cudaError_t ready =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           limits.shared_bytes - kStaticBytes);
+                           queue.shared_bytes - kStaticBytes);
   static_cast<void>(ready);  // a launch would fail too, and is checked
-  const int blocks = std::min(limits.multiprocessors, number_groups(launch, kRows));
+  const int blocks = std::min(queue.multiprocessors, number_groups(launch, kRows));
   const auto shared = static_cast<size_t>(launch.stages * kStageBytes + x_bytes);
   headrace::cuda::launch(queue, kernel, blocks, kWarps * 32, shared, launch);
   return true;
@@ -297,29 +297,29 @@ template <typename T>
 constexpr int kManyWarps = sizeof(T) == 2 ? 16 : 8;
 
 template <typename T>
-bool launch_tokens(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
+bool launch_tokens(const BulkLaunch& launch, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, kManyWarps<T>, false>(launch, limits, queue);
+      return launch_bulk<T, 1, kManyWarps<T>, false>(launch, queue);
     case 2:
-      return launch_bulk<T, 2, kManyWarps<T>, false>(launch, limits, queue);
+      return launch_bulk<T, 2, kManyWarps<T>, false>(launch, queue);
     case 3:
     case 4:
-      return launch_bulk<T, 4, kManyWarps<T>, false>(launch, limits, queue);
+      return launch_bulk<T, 4, kManyWarps<T>, false>(launch, queue);
     default:  // as many registers a thread as there are
-      return launch_bulk<T, 8, 8, false>(launch, limits, queue);
+      return launch_bulk<T, 8, 8, false>(launch, queue);
   }
 }
 
 /// For as many token rows as a block norms at once.
 template <typename T>
-bool launch_normed(const BulkLaunch& launch, const DeviceLimits& limits, Queue& queue) {
+bool launch_normed(const BulkLaunch& launch, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, kManyWarps<T>, true>(launch, limits, queue);
+      return launch_bulk<T, 1, kManyWarps<T>, true>(launch, queue);
     case 2:
       if constexpr (kManyWarps<T> * 32 < 2 * kNormThreads) return false;
-      return launch_bulk<T, 2, kManyWarps<T>, true>(launch, limits, queue);
+      return launch_bulk<T, 2, kManyWarps<T>, true>(launch, queue);
     default:
       return false;
   }
@@ -327,8 +327,8 @@ bool launch_normed(const BulkLaunch& launch, const DeviceLimits& limits, Queue& 
 
 }  // namespace
 
-bool canonical_matmul_bulk(const CanonicalMatmul& matmul, const NormRows* norm,
-                           const DeviceLimits& limits, Queue& queue) {
+bool canonical_matmul_bulk(const MatmulRuns& matmul, const NormRows* norm,
+Queue& queue) {
   if (!queue.can_overlap || matmul.k % kLaneColumns != 0 ||
       matmul.x_stride_bytes % sizeof(uint4) != 0 || matmul.tokens > kMostLaunchTokens) {
     return false;
@@ -336,10 +336,10 @@ bool canonical_matmul_bulk(const CanonicalMatmul& matmul, const NormRows* norm,
   auto launch = launch_of<BulkLaunch>(matmul);
   bool launched = false;
   if (norm == nullptr) {
-    HR_DISPATCH_DTYPE(matmul.dtype, T, launched = launch_tokens<T>(launch, limits, queue))
+    HR_DISPATCH_DTYPE(matmul.dtype, T, launched = launch_tokens<T>(launch, queue))
   } else {
     launch.norm = *norm;
-    HR_DISPATCH_DTYPE(matmul.dtype, T, launched = launch_normed<T>(launch, limits, queue))
+    HR_DISPATCH_DTYPE(matmul.dtype, T, launched = launch_normed<T>(launch, queue))
   }
   return launched;
 }

@@ -63,10 +63,14 @@ CudaBackend::CudaBackend(int index) : index_(index) {
   // Kernels that divide a multiprocessor's memory alike can share it.
   check(cudaDeviceSetCacheConfig(cudaFuncCachePreferShared), "setting up the device");
   check(cudaStreamCreateWithFlags(&queue_.stream, cudaStreamNonBlocking), "creating a stream");
-  int major = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
-        "asking for the device's properties");
-  queue_.can_overlap = major >= kOverlapMajor;
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, index), "asking for the device's properties");
+    return value;
+  };
+  queue_.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  queue_.shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  queue_.can_overlap = attribute(cudaDevAttrComputeCapabilityMajor) >= kOverlapMajor;
   staging_ = std::make_unique<Staging>(queue_);
 }
 
@@ -108,6 +112,11 @@ void CudaBackend::download(std::span<std::byte> to, const std::byte* from) {
   check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, ops().interrupted()),
         "downloading");
   synchronize();
+}
+
+void CudaBackend::copy(std::byte* to, const std::byte* from, size_t size_bytes) {
+  check(cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToDevice, ops().interrupted()),
+        "copying on the device");
 }
 
 void CudaBackend::synchronize() {
@@ -179,27 +188,29 @@ bool CudaBackend::writes_x(const MatmulArgs& args) const {
 
 void CudaBackend::multiply(const MatmulArgs& args, std::span<const WeightRun> runs) {
   std::array<MatmulRun, kMaxRunsPerLaunch> launch;
-  CanonicalMatmul matmul = {.dtype = args.dtype,
-                            .runs = launch.data(),
-                            .x = args.x,
-                            .x_stride_bytes = args.x_stride_bytes,
-                            .tokens = args.tokens,
-                            .k = args.k};
+  MatmulRuns matmul = {.dtype = args.dtype,
+                       .runs = launch.data(),
+                       .x = args.x,
+                       .x_stride_bytes = args.x_stride_bytes,
+                       .tokens = args.tokens,
+                       .k = args.k};
+  bool in_order = false;  // the canonical one: of the runs that wait
   const auto flush = [&] {
     if (matmul.run_count == 0) return;
-    const auto norm = writes_x(args) ? std::exchange(norm_, std::nullopt) : std::nullopt;
-    canonical_matmul(matmul, norm ? &*norm : nullptr, ops());
+    if (in_order) {
+      const auto norm = writes_x(args) ? std::exchange(norm_, std::nullopt) : std::nullopt;
+      canonical_matmul(matmul, norm ? &*norm : nullptr, ops());
+    } else {
+      ops();
+      gemm_->multiply(matmul);
+    }
     matmul.run_count = 0;
   };
   for (const WeightRun& run : runs) {
-    if (!canonical(args, run.matrix)) {
-      ops();
-      gemm_->multiply(args.dtype, run_of(args, run), args.x, args.x_stride_bytes, args.tokens,
-                      args.k);
-      continue;
-    }
+    const bool next_in_order = canonical(args, run.matrix);
+    if (next_in_order != in_order || matmul.run_count == kMaxRunsPerLaunch) flush();
+    in_order = next_in_order;
     launch[static_cast<size_t>(matmul.run_count++)] = run_of(args, run);
-    if (matmul.run_count == kMaxRunsPerLaunch) flush();
   }
   flush();
 }

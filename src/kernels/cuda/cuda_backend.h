@@ -28,6 +28,7 @@ class CudaBackend : public Backend {
   Buffer allocate(size_t size_bytes, const char* purpose) override;
   void upload(std::byte* to, std::span<const std::byte> from) override;
   void download(std::span<std::byte> to, const std::byte* from) override;
+  void copy(std::byte* to, const std::byte* from, size_t size_bytes) override;
   void synchronize() override;
 
   void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,

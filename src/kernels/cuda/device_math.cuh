@@ -43,11 +43,10 @@ __device__ __forceinline__ float power_of_two(int n) { return __int_as_float((n 
 
 __device__ __forceinline__ float canonical_exp(float x) {
   namespace n = numerics;
-  if (isnan(x)) return x;
-  x = fminf(fmaxf(x, n::kExpLowest), n::kExpHighest);
-  const float q = __fmaf_rn(x, n::kLog2E, n::kRoundMagic);
+  const float bounded = fminf(fmaxf(x, n::kExpLowest), n::kExpHighest);  // a number, always
+  const float q = __fmaf_rn(bounded, n::kLog2E, n::kRoundMagic);
   const float whole = __fsub_rn(q, n::kRoundMagic);
-  const float r = __fmaf_rn(whole, -n::kLn2Low, __fmaf_rn(whole, -n::kLn2High, x));
+  const float r = __fmaf_rn(whole, -n::kLn2Low, __fmaf_rn(whole, -n::kLn2High, bounded));
   float p = n::kExpC6;
   p = __fmaf_rn(p, r, n::kExpC5);
   p = __fmaf_rn(p, r, n::kExpC4);
@@ -57,7 +56,8 @@ __device__ __forceinline__ float canonical_exp(float x) {
   p = __fmaf_rn(p, r, 1.0f);
   const int exponent = __float_as_int(q) - __float_as_int(n::kRoundMagic);
   const int half = exponent >> 1;  // rounds down
-  return __fmul_rn(__fmul_rn(p, power_of_two(half)), power_of_two(exponent - half));
+  const float result = __fmul_rn(__fmul_rn(p, power_of_two(half)), power_of_two(exponent - half));
+  return isnan(x) ? x : result;
 }
 
 __device__ __forceinline__ float silu(float z) {

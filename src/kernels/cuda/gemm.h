@@ -16,7 +16,7 @@
 namespace headrace::cuda {
 
 /// The matrix class (docs/numerics.md): products of many token rows on tensor cores, through
-/// cuBLASLt. Only algorithms that add each output's products in one order, given by K alone, are
+/// cuBLASLt, or for few of them by a kernel of our own that reads memory faster. Of cuBLASLt's only algorithms that add each output's products in one order, given by K alone, are
 /// used: no split-K, no stream-K, and all of one family, so that neither the rows of a launch nor
 /// the number of token rows changes a bit. check_family() proves it at start-up. Used by one
 /// thread.
@@ -32,13 +32,12 @@ class Gemm {
   /// rows a multiple of 4 too. Depends on the matrix alone, not on its cuts.
   static bool supports(const MatmulArgs& args, const MatrixOutput& output);
 
-  /// out = W x + bias, or out += W x, then + bias.
-  void multiply(DType dtype, const MatmulRun& run, const std::byte* x, size_t x_stride_bytes,
-                int64_t tokens, int64_t k);
+  /// out = W x + bias, or out += W x, then + bias, for every run.
+  void multiply(const MatmulRuns& matmul);
 
   /// Compares products of a whole matrix with those of its parts, and of few with those of many
-  /// token rows, by bits. Error{kDevice} if they differ. Takes some milliseconds and 64 MiB, which
-  /// are given back.
+  /// token rows, by bits. Error{kDevice} if they differ. The kernel of our own for few token rows
+  /// is used if it agrees. Takes some milliseconds and 64 MiB, which are given back.
   void check_family(DType dtype);
 
   size_t workspace_bytes() const { return kWorkspaceBytes; }
@@ -65,6 +64,7 @@ class Gemm {
     cublasLtMatmulAlgo_t algorithm = {};
   };
 
+  void multiply(const MatmulRuns& matmul, const MatmulRun& run);
   const Choice& choose(const Shape& shape, const MatmulRun& run, const std::byte* x);
   Choice describe(const Shape& shape) const;
   std::vector<cublasLtMatmulAlgo_t> candidates(const Choice& described, const Shape& shape) const;
@@ -76,6 +76,7 @@ class Gemm {
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
   float* trial_ = nullptr;  // outputs of algorithms that are tried
+  bool own_for_few_ = false;  // matrix_matmul() gives this device's bits
   int family_ = -1;         // id of the algorithms that may be used; -1: not settled yet
   std::map<Shape, Choice> choices_;
 };

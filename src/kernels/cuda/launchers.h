@@ -16,6 +16,8 @@ namespace headrace::cuda {
 /// (launch.cuh), unless something else than a kernel came between them.
 struct Queue {
   cudaStream_t stream = nullptr;
+  int multiprocessors = 0;
+  int shared_bytes = 0;      // that a block may use
   bool can_overlap = false;  // the device can at all
   bool may_overlap = false;  // the last thing enqueued began after all before it, or waits for them
 
@@ -96,7 +98,9 @@ void rope_and_store(const RopeParams& params, Queue& queue);
 struct FusedRope {
   const float* cos = nullptr;  // [tokens, head_dim / 2]
   const float* sin = nullptr;
-  bool stores = false;  // K is rotated and K and V are stored too; only in attention_one_row
+  bool stores = false;  // K is rotated and K and V are stored too; only in attention_one_row, in
+                        // passes of one row a sequence: other positions are of earlier passes, so
+                        // that the kernel may read them before the one before it has ended
 };
 
 struct AttentionParams {
@@ -155,7 +159,7 @@ struct KeyedLogit {
 /// Keys are larger for larger logits, and of equal logits for smaller ids.
 KeyedLogit logit_of_key(uint64_t key);
 
-// --- canonical_matmul.cu ------------------------------------------------------------------------
+// --- products -----------------------------------------------------------------------------------
 
 /// A run of rows of one matrix and where its products go.
 struct MatmulRun {
@@ -171,7 +175,7 @@ struct MatmulRun {
 inline constexpr int32_t kMaxRunsPerLaunch = 16;
 
 /// Products of up to kMaxRunsPerLaunch runs with the same x [tokens, k], all in `dtype`.
-struct CanonicalMatmul {
+struct MatmulRuns {
   DType dtype = DType::kFloat16;
   const MatmulRun* runs = nullptr;
   int32_t run_count = 0;
@@ -186,6 +190,13 @@ inline constexpr int64_t kMostNormedTokens = 2;
 
 /// Multiplies by the canonical sum. A norm that is not null comes first and writes x: on the way,
 /// if the kernel is made for it.
-void canonical_matmul(const CanonicalMatmul& matmul, const NormRows* norm, Queue& queue);
+void canonical_matmul(const MatmulRuns& matmul, const NormRows* norm, Queue& queue);
+
+/// Token rows up to which there is matrix_matmul().
+inline constexpr int64_t kMostMatrixTokens = 64;
+
+/// Multiplies on tensor cores: an output's products are added 16 columns at a time, in order. 16-bit
+/// numbers; k, rows and strides as Gemm::supports() wants them.
+void matrix_matmul(const MatmulRuns& matmul, Queue& queue);
 
 }  // namespace headrace::cuda

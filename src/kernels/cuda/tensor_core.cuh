@@ -78,19 +78,48 @@ __device__ __forceinline__ void load_right(const T* numbers, unsigned (&right)[2
                : "memory");
 }
 
-/// Where element `column` of line `line` lies in a line of shared memory, so that eight lines read
-/// at the same columns, 16 bytes each, meet different banks. A line has at least 64 elements.
-__device__ __forceinline__ int swizzled(int line, int column) { return column ^ ((line & 7) << 3); }
+/// fp32 numbers on the right of a product, likewise.
+struct SplitRight {
+  unsigned high[2];
+  unsigned low[2];
+};
 
-/// The left side of a product from shared memory, where lanes say where numbers lie as above.
+/// A word of each lane is two neighbours of row lane / 4 of an 8 x 8 matrix, columns 2q and 2q + 1:
+/// the same of the matrix transposed.
+__device__ __forceinline__ unsigned transposed(unsigned pair) {
+  unsigned result;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(pair));
+  return result;
+}
+
+/// The left side of a product from shared memory, where its transpose lies: each lane says where the
+/// eight numbers begin of line lane % 8 + lane / 16 * 8, from column lane / 8 % 2 * 8 on.
 template <typename T>
-__device__ __forceinline__ void load_left(const T* numbers, LeftFragment& left) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(numbers));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+__device__ __forceinline__ void load_left_transposed(unsigned address, LeftFragment& left) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(left.words[0]), "=r"(left.words[1]), "=r"(left.words[2]),
                  "=r"(left.words[3])
                : "r"(address)
                : "memory");
+}
+
+/// Where element `column` of line `line` lies in a line of shared memory, so that eight lines read
+/// at the same columns, 16 bytes each, meet different banks. A line has at least 64 elements.
+__device__ __forceinline__ int swizzled(int line, int column) { return column ^ ((line & 7) << 3); }
+
+/// Four 8 x 8 matrices from shared memory: the lanes of each eight say where the lines of one begin. A
+/// lane gets columns 2q and 2q + 1 of line g of each.
+__device__ __forceinline__ void load_matrices(unsigned address, unsigned (&words)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(address)
+               : "memory");
+}
+
+/// The left side of a product from shared memory, where lanes say where numbers lie as above.
+template <typename T>
+__device__ __forceinline__ void load_left(const T* numbers, LeftFragment& left) {
+  load_matrices(static_cast<unsigned>(__cvta_generic_to_shared(numbers)), left.words);
 }
 
 /// sums[n] += left x right n, for kCount right sides beside each other: a line of `right` is a line of

@@ -290,8 +290,9 @@ void check_beam_flags(const RunFlags& flags) {
   if (flags.beams.num_beams == 1) return;
   const auto refuse = [&](bool given, const char* flag) {
     if (!given) return;
-    fail(ErrorCode::kUnsupported, "[run] {} does not work with --num_beams {}: leave one of them out",
-         flag, flags.beams.num_beams);
+    fail(ErrorCode::kUnsupported,
+         "[run] {} does not work with --num_beams {}: leave one of them out", flag,
+         flags.beams.num_beams);
   };
   refuse(flags.streaming, "--streaming");
   refuse(flags.interactive, "--interactive");

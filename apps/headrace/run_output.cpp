@@ -79,19 +79,21 @@ void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
   const int64_t prompts = static_cast<int64_t>(outputs.size()) / beams;
   if (!files.all.empty()) {
     NpyWriter writer(fs, files.all, NpyDType::kFloat32, {prompts, beams, max_output_len});
-    for (const OutputRow& output : outputs) {
-      std::vector<float> row(output.log_probs.begin(), output.log_probs.end());
-      row.resize(static_cast<size_t>(max_output_len), 0.0f);
-      writer.append(std::span<const float>(row));
+    std::vector<float> all(outputs.size() * static_cast<size_t>(max_output_len));
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const size_t begin = i * static_cast<size_t>(max_output_len);
+      std::ranges::copy(outputs[i].log_probs, all.begin() + static_cast<ptrdiff_t>(begin));
     }
+    writer.append(std::span<const float>(all));
     writer.commit();
   }
   if (!files.cumulative.empty()) {
     NpyWriter writer(fs, files.cumulative, NpyDType::kFloat32, {prompts, beams});
+    std::vector<float> sums;
     for (const OutputRow& output : outputs) {
-      const auto sum = static_cast<float>(output.cumulative_log_prob);
-      writer.append(std::span(&sum, 1));
+      sums.push_back(static_cast<float>(output.cumulative_log_prob));
     }
+    writer.append(std::span<const float>(sums));
     writer.commit();
   }
 }

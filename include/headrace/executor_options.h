@@ -59,8 +59,8 @@ struct ExecutorOptions {
   int32_t ring_requests = 0;           // slots of the ring of streamed weights; 0: planned
   std::string profile_path = {};       // machine profile; empty: measured once and cached
 
-  int64_t max_batch_size = 0;  // sequences in a pass, each of up to max_beam_width beams, or as many
-                               // more without; 0: the engine's
+  int64_t max_batch_size = 0;  // sequences in a pass, each of up to max_beam_width beams, or as
+                               // many more without; 0: the engine's
   int64_t max_num_tokens = 0;  // token rows of a pass; 0: the engine's, less on the CPU
   int64_t max_beam_width = 1;  // up to the engine's; requests with more beams are refused
   std::optional<int64_t> max_queue_size = {};  // requests that wait; nothing: no limit

@@ -131,8 +131,8 @@ void ActiveRequest::fill_in_beams(const Sequence& sequence, Result& result) cons
   if (wanted > 0 && wanted < beams.size()) beams.resize(wanted);
   const auto prompt_end = sequence.ids.begin() + sequence.prompt_size;
   for (BeamHypothesis& beam : beams) {
-    const FinishReason reason = beam.end == BeamEnd::kRunning ? sequence.finish_reason
-                                                              : finish_reason_of(beam.end);
+    const FinishReason reason =
+        beam.end == BeamEnd::kRunning ? sequence.finish_reason : finish_reason_of(beam.end);
     const auto length = static_cast<float>(std::max<size_t>(1, beam.tokens.size()));
     if (leaves_end_id_out(reason)) {
       beam.tokens.pop_back();

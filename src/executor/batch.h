@@ -35,8 +35,8 @@ class BatchEvents {
   /// Logits [lines, vocab] that the next tokens will be chosen from, to be changed. What it throws
   /// fails the sequence.
   virtual void on_logits(Sequence& /*sequence*/, std::span<float> /*logits*/) {}
-  /// The same for all sequences of the pass that are kBatched: `logits` is [lines, vocab], the lines
-  /// of each sequence in turn. What it throws fails all of them.
+  /// The same for all sequences of the pass that are kBatched: `logits` is [lines, vocab], the
+  /// lines of each sequence in turn. What it throws fails all of them.
   virtual void on_batched_logits(std::span<Sequence* const> /*sequences*/,
                                  std::span<float> /*logits*/) {}
   /// A token was added, to each line; finish_reason says whether it was the last. False ends the

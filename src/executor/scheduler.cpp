@@ -150,8 +150,8 @@ void Scheduler::plan_running(Room& room) {
   }
 }
 
-/// Gets the blocks for `positions` more positions of each line, if need be from those behind in order. False if the
-/// sequence was the last itself, and is preempted.
+/// Gets the blocks for `positions` more positions of each line, if need be from those behind in
+/// order. False if the sequence was the last itself, and is preempted.
 bool Scheduler::grow(Sequence& sequence, int64_t positions, Room& room) {
   while (!take_blocks(sequence, sequence.cached + positions)) {
     HR_CHECK(limits_.policy == CapacityPolicy::kMaxUtilization && running_.size() > 1);

@@ -39,8 +39,8 @@ struct PassRows {
 /// It owns the blocks of the sequences. Under kGuaranteedNoEvict a sequence is admitted when the
 /// blocks are sure for all of it; under kMaxUtilization when they are there for its prompt and a
 /// step of everyone. Then, when they run out, the last running sequence in order gives its blocks
-/// back and waits to be computed again from its prompt and what it has generated, or if it is a beam
-/// search, from its prompt alone.
+/// back and waits to be computed again from its prompt and what it has generated, or if it is a
+/// beam search, from its prompt alone.
 ///
 /// The lines of a beam search share the full blocks of their prompt, and of what else they have in
 /// common. Its tables follow its beams when the pass is planned that computes them.

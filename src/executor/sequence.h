@@ -99,7 +99,7 @@ struct Sequence {
   std::vector<std::vector<int32_t>> tables = std::vector<std::vector<int32_t>>(1);
   std::vector<int32_t> parents;  // of each line, whose table it is to take over; empty: its own
   int64_t cached = 0;            // positions of each line whose K and V are there
-  int64_t context_done = 0;     // prompt positions whose logits have been handed out
+  int64_t context_done = 0;      // prompt positions whose logits have been handed out
   int64_t preemptions = 0;
   int64_t reused_blocks = 0;  // of its prompt, found in the cache
   PrefixCache::Cursor prefix = {};

@@ -211,8 +211,8 @@ void Session::check(std::span<const GenerationRequest> requests) const {
     lines += request.beams.beam_width;
   }
   if (lines > limits.max_lines()) {
-    fail(ErrorCode::kInvalidArgument, "[session] a batch of {} does not fit the session's {}", lines,
-         limits.max_lines());
+    fail(ErrorCode::kInvalidArgument, "[session] a batch of {} does not fit the session's {}",
+         lines, limits.max_lines());
   }
 }
 

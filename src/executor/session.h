@@ -28,8 +28,8 @@ namespace headrace {
 /// configuration, never from free memory.
 struct SessionLimits {
   static constexpr int64_t kEnginesMost = -1;
-  int64_t max_sequences = 1;  // sequences in one batch; kEnginesMost: the engine's max_batch_size
-  int64_t max_beam_width = 1;       // beams that each of them may have
+  int64_t max_sequences = 1;   // sequences in one batch; kEnginesMost: the engine's max_batch_size
+  int64_t max_beam_width = 1;  // beams that each of them may have
   int64_t max_sequence_tokens = 0;  // prompt + output of one sequence; 0: the engine's max_seq_len
   bool context_logits = false;      // logits of every prompt position are wanted
   int64_t kv_tokens = 0;            // positions of the KV cache; 0: enough for all sequences
@@ -148,8 +148,8 @@ class Session {
 
   /// Generates for all requests as one batch: every sequence decodes one token a pass, and prompts
   /// fill what a pass has left. A request's tokens and logits do not depend on the others.
-  /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more sequences,
-  /// beams or tokens than the limits allow. `observer` may be null.
+  /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more
+  /// sequences, beams or tokens than the limits allow. `observer` may be null.
   std::vector<GenerationResult> generate(std::span<const GenerationRequest> requests,
                                          GenerationObserver* observer = nullptr);
 

@@ -60,10 +60,11 @@ SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
          limits.max_sequences, build.max_batch_size);
   }
   if (limits.max_beam_width < 1 || limits.max_beam_width > build.max_beam_width) {
-    fail(ErrorCode::kInvalidArgument,
-         "[session] {} beams cannot run, the engine's --max_beam_width is {}: use 1 to {}, or build "
-         "again with more",
-         limits.max_beam_width, build.max_beam_width, build.max_beam_width);
+    fail(
+        ErrorCode::kInvalidArgument,
+        "[session] {} beams cannot run, the engine's --max_beam_width is {}: use 1 to {}, or build "
+        "again with more",
+        limits.max_beam_width, build.max_beam_width, build.max_beam_width);
   }
   if (limits.max_sequence_tokens == 0) limits.max_sequence_tokens = build.max_seq_len;
   if (limits.max_sequence_tokens > build.max_seq_len) {

@@ -93,8 +93,8 @@ class BeamSearch {
   const std::vector<BeamHypothesis>& hypotheses() const { return finished_.all(); }
 
   /// The best beam_width outputs if the search ended here, the best first: hypotheses() and, before
-  /// it is done, the running beams (BeamEnd::kRunning), scored alike. Of equal scores hypotheses are
-  /// better, then the better beam.
+  /// it is done, the running beams (BeamEnd::kRunning), scored alike. Of equal scores hypotheses
+  /// are better, then the better beam.
   std::vector<BeamHypothesis> outputs() const;
 
   /// Output of the running beam with row `row`: generated tokens, and the sum of their log

@@ -2,6 +2,7 @@
 // followed token by token.
 
 #include <deque>
+#include <limits>
 #include <memory>
 #include <random>
 #include <set>
@@ -138,6 +139,12 @@ class Driver {
       if (sequence.cached < sequence.known()) continue;
       std::vector<float> logits(static_cast<size_t>(sequence.lines() * kVocab));
       for (float& logit : logits) logit = static_cast<float>(draw(0, 1000)) / 100;
+      // Now and then two tokens alone are left, for fewer beams than there may be.
+      if (draw(0, 9) == 0) {
+        for (size_t i = 0; i < logits.size(); ++i) {
+          if (i % kVocab >= 2) logits[i] = -std::numeric_limits<float>::infinity();
+        }
+      }
       sequence.choose(logits);
       if (sequence.finished()) scheduler_.remove(sequence);
     }

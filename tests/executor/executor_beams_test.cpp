@@ -91,8 +91,8 @@ TEST_F(ExecutorBeamsTest, OneResponseHoldsAllBeamsTheBestFirst) {
   ASSERT_EQ(best.tokens.size(), 2U);
   EXPECT_EQ(best.cum_log_probs[1], got[0].cum_log_probs[1]);
   EXPECT_TRUE(std::ranges::equal(std::span(best.tokens[1]).first(kPrompt.size()), kPrompt));
-  EXPECT_TRUE(std::ranges::equal(std::span(best.tokens[1]).subspan(kPrompt.size()),
-                                 got[0].tokens[1]));
+  EXPECT_TRUE(
+      std::ranges::equal(std::span(best.tokens[1]).subspan(kPrompt.size()), got[0].tokens[1]));
 
   Executor normalizing(beam_options());
   EXPECT_FLOAT_EQ(serve(normalizing, beam_request(4, 9))[0].cum_log_probs[3],

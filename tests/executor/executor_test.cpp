@@ -323,7 +323,8 @@ TEST_F(ExecutorTest, HostileRequestsGetErrorsAndTheExecutorGoesOn) {
   refuse("top_k", [](Request& r) { r.sampling.top_k = -1; });
   refuse("3 beams, 1 to 2 work", [](Request& r) { r.sampling.beam_width = 3; });
   refuse("0 beams", [](Request& r) { r.sampling.beam_width = 0; });
-  refuse("8 blocks of KV cache, there are 4", [](Request& r) { r.sampling.beam_width = 2, r.max_new_tokens = 50; });
+  refuse("8 blocks of KV cache, there are 4",
+         [](Request& r) { r.sampling.beam_width = 2, r.max_new_tokens = 50; });
   refuse("length_penalty", [&](Request& r) {
     r.sampling.beam_width = 2;
     r.sampling.length_penalty = nan;

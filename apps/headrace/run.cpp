@@ -29,7 +29,7 @@ class RunObserver : public GenerationObserver {
  public:
   RunObserver(const RunFlags& flags, const Tokenizer* tokenizer, size_t requests,
               LogitsFiles* logits, Progress& progress)
-      : flags_(flags), logits_(logits), progress_(progress) {
+      : flags_(flags), tokenizer_(tokenizer), logits_(logits), progress_(progress) {
     if (tokenizer == nullptr) return;
     texts_.reserve(requests);
     for (size_t i = 0; i < requests; ++i) texts_.emplace_back(*tokenizer, flags.stop_words);
@@ -53,6 +53,19 @@ class RunObserver : public GenerationObserver {
 
   void on_generation_logits(size_t request, int64_t step, std::span<const float> logits) override {
     if (logits_ != nullptr) logits_->set_generation(request, step, logits);
+  }
+
+  /// The text of a beam, which on_token() knows nothing of.
+  std::string beam_text(std::span<const int32_t> tokens) const {
+    if (tokenizer_ == nullptr) return "";
+    Text text(*tokenizer_, flags_.stop_words);
+    std::string all;
+    for (const int32_t token : tokens) {
+      all += text.stop.feed(text.detokenizer.push(token));
+      if (text.stop.stopped()) return all;
+    }
+    all += text.stop.feed(text.detokenizer.finish());
+    return all + text.stop.finish();
   }
 
   /// The text of a finished sequence, stop words and what follows them left out.
@@ -89,6 +102,7 @@ class RunObserver : public GenerationObserver {
   }
 
   const RunFlags& flags_;
+  const Tokenizer* tokenizer_;
   LogitsFiles* logits_;
   Progress& progress_;
   std::vector<Text> texts_;
@@ -118,7 +132,8 @@ std::vector<GenerationRequest> make_requests(const RunFlags& flags,
     requests.push_back({.prompt = prompt.ids,
                         .max_new_tokens = flags.max_output_len,
                         .end_ids = end_ids(flags, tokenizer),
-                        .sampling = flags.sampling});
+                        .sampling = flags.sampling,
+                        .beams = flags.beams.options()});
   }
   return requests;
 }
@@ -128,6 +143,7 @@ SessionOptions options_for(const RunFlags& flags, const std::vector<Prompt>& pro
   size_t longest = 0;
   for (const Prompt& prompt : prompts) longest = std::max(longest, prompt.ids.size());
   options.limits.max_sequences = static_cast<int64_t>(prompts.size());
+  options.limits.max_beam_width = flags.beams.num_beams;
   options.limits.max_sequence_tokens = static_cast<int64_t>(longest) + flags.max_output_len;
   options.limits.context_logits = !flags.output_logits_npy.empty();
   return options;
@@ -144,29 +160,51 @@ const char* finish_reason_name(FinishReason reason) {
   }
 }
 
-nlohmann::json result_json(const Prompt& prompt, const GenerationResult& result,
-                           const std::string& text) {
-  return {{"input_text", prompt.text},
-          {"input_ids", prompt.ids},
-          {"output_ids", result.tokens},
+nlohmann::json output_json(const OutputRow& output, const std::string& text) {
+  return {{"output_ids", output.tokens},
           {"output_text", text},
-          {"cum_log_prob", result.cumulative_log_prob},
-          {"finish_reason", finish_reason_name(result.finish_reason)}};
+          {"cum_log_prob", output.cumulative_log_prob},
+          {"finish_reason", finish_reason_name(output.finish_reason)}};
+}
+
+/// The best output beside the prompt; of a beam search, all of them in "beams" too.
+nlohmann::json result_json(const Prompt& prompt, std::span<const OutputRow> beams,
+                           std::span<const std::string> texts) {
+  nlohmann::json json = output_json(beams[0], texts[0]);
+  json["input_text"] = prompt.text;
+  json["input_ids"] = prompt.ids;
+  for (size_t i = 0; beams.size() > 1 && i < beams.size(); ++i) {
+    json["beams"].push_back(output_json(beams[i], texts[i]));
+  }
+  return json;
+}
+
+void print_result(size_t number, const Prompt& prompt, std::span<const OutputRow> beams,
+                  std::span<const std::string> texts) {
+  std::printf("Input [Text %zu]: \"%s\"\n", number, prompt.text.c_str());
+  for (size_t i = 0; i < beams.size(); ++i) {
+    const std::string ids = fmt::format("{}", fmt::join(beams[i].tokens, ", "));
+    std::printf("Output [Text %zu Beam %zu]: \"%s\"\n", number, i,
+                texts[i].empty() ? ids.c_str() : texts[i].c_str());
+  }
 }
 
 void print_results(const RunFlags& flags, const std::vector<Prompt>& prompts,
-                   const std::vector<GenerationResult>& results, RunObserver& observer) {
+                   std::span<const OutputRow> outputs, RunObserver& observer) {
   nlohmann::json all = nlohmann::json::array();
+  const auto beams = static_cast<size_t>(flags.beams.num_beams);
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const std::string text = observer.finish(i);
+    const std::span<const OutputRow> own = outputs.subspan(i * beams, beams);
+    std::vector<std::string> texts;
+    for (const OutputRow& output : own) {
+      texts.push_back(beams == 1 ? observer.finish(i) : observer.beam_text(output.tokens));
+    }
     if (flags.json) {
-      all.push_back(result_json(prompts[i], results[i], text));
+      all.push_back(result_json(prompts[i], own, texts));
       continue;
     }
     if (flags.streaming) std::printf("\n");
-    const std::string ids = fmt::format("{}", fmt::join(results[i].tokens, ", "));
-    std::printf("Input [Text %zu]: \"%s\"\n", i, prompts[i].text.c_str());
-    std::printf("Output [Text %zu Beam 0]: \"%s\"\n", i, text.empty() ? ids.c_str() : text.c_str());
+    print_result(i, prompts[i], own, texts);
   }
   using ErrorHandler = nlohmann::json::error_handler_t;
   if (flags.json) std::printf("%s\n", all.dump(2, ' ', false, ErrorHandler::replace).c_str());
@@ -196,14 +234,16 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
                          "tokens");
   const std::vector<GenerationResult> results = session.generate(requests, &observer);
   context.progress.finish();
-  print_results(flags, prompts, results, observer);
+  const int64_t beams = flags.beams.num_beams;
+  const std::vector<OutputRow> outputs = output_rows(results, beams);
+  print_results(flags, prompts, outputs, observer);
   if (logits != nullptr) logits->commit();
   const int32_t pad = requests[0].end_ids.empty() ? -1 : requests[0].end_ids[0];
   write_token_files(context.fs, {.csv = flags.output_csv, .npy = flags.output_npy}, prompts,
-                    results, flags.max_output_len, pad);
+                    outputs, flags.max_output_len, pad);
   write_log_prob_files(
       context.fs, {.all = flags.output_log_probs_npy, .cumulative = flags.output_cum_log_probs_npy},
-      results, flags.max_output_len);
+      outputs, beams, flags.max_output_len);
   if (flags.run_profiling) print_profiling(session);
   const std::string summary = streaming_summary(session);
   if (!summary.empty()) context.log.info("{}", summary);
@@ -244,9 +284,25 @@ int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& contex
   return 0;
 }
 
+/// What does not go together with a beam search.
+void check_beam_flags(const RunFlags& flags) {
+  validate_beam_search_options(flags.beams.options());
+  if (flags.beams.num_beams == 1) return;
+  const auto refuse = [&](bool given, const char* flag) {
+    if (!given) return;
+    fail(ErrorCode::kUnsupported,
+         "[run] {} does not work with --num_beams {}: leave one of them out", flag,
+         flags.beams.num_beams);
+  };
+  refuse(flags.streaming, "--streaming");
+  refuse(flags.interactive, "--interactive");
+  refuse(!flags.output_logits_npy.empty(), "--output_logits_npy");
+}
+
 int run(RunFlags& flags, Context& context) {
   require_engine(flags.session, context);
   validate_sampling_params(flags.sampling);
+  check_beam_flags(flags);
   start_trace(flags.session, context);
   const auto tokenizer = load_tokenizer(flags, context);
   if (flags.max_output_len < 1) {
@@ -281,7 +337,6 @@ void add_later_flags(CLI::App& command) {
         },
         what + " (later; only " + harmless + ")");
   };
-  only("--num_beams", "1", "beam search");
   only("--num_return_sequences", "1", "several sequences for a prompt");
   only("--no_repeat_ngram_size", "0", "n-gram blocking");
 }
@@ -329,11 +384,11 @@ void add_run_command(App& app) {
   command->add_flag("--interactive", flags->interactive, "Answer lines from standard input");
   add_output_flags(*command, *flags);
   add_sampling_flags(*command, flags->sampling);
+  add_beam_flags(*command, flags->beams);
   command->add_option("--end_id", flags->end_id, "Token that ends a sequence; -1: none");
   command->add_option("--stop_words", flags->stop_words, "Text that ends a sequence");
   add_later_flags(*command);
-  accept_options(*command, {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
-                            "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction"});
+  accept_options(*command, {"--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction"});
   accept_switches(*command, {"--no_prompt_template", "--kv_cache_enable_block_reuse",
                              "--enable_chunked_context", "--use_py_session"});
   command->final_callback(

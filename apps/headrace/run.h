@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "headrace/sampling_flags.h"
 #include "headrace/session_flags.h"
 #include "sampling/sampler.h"
 
@@ -23,6 +24,7 @@ struct RunFlags {
   std::string output_cum_log_probs_npy;
   bool run_profiling = false;
   SamplingParams sampling;
+  BeamFlags beams;
   std::string end_id;  // empty: the model's; -1: never stop early
   std::vector<std::string> stop_words;
   bool streaming = false;

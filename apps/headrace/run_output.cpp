@@ -25,15 +25,39 @@ std::string stem(const std::string& path) {
 
 }  // namespace
 
+std::vector<OutputRow> output_rows(const std::vector<GenerationResult>& results, int64_t beams) {
+  std::vector<OutputRow> rows;
+  for (size_t i = 0; i < results.size(); ++i) {
+    const GenerationResult& result = results[i];
+    if (beams == 1) {
+      rows.push_back({.prompt = i,
+                      .tokens = result.tokens,
+                      .log_probs = result.log_probs,
+                      .cumulative_log_prob = result.cumulative_log_prob,
+                      .finish_reason = result.finish_reason});
+      continue;
+    }
+    for (size_t beam = 0; beam < static_cast<size_t>(beams); ++beam) {
+      OutputRow& row = rows.emplace_back(OutputRow{.prompt = i});
+      if (beam >= result.beams.size()) continue;
+      const BeamHypothesis& found = result.beams[beam];
+      row.tokens = found.tokens;
+      row.log_probs = found.log_probs;
+      row.cumulative_log_prob = static_cast<double>(found.cumulative_log_prob);
+      row.finish_reason = finish_reason_of(found.end);
+    }
+  }
+  return rows;
+}
+
 void write_token_files(FileSystem& fs, const TokenFiles& files, const std::vector<Prompt>& prompts,
-                       const std::vector<GenerationResult>& results, int64_t max_output_len,
-                       int32_t pad) {
+                       std::span<const OutputRow> outputs, int64_t max_output_len, int32_t pad) {
   if (files.csv.empty() && files.npy.empty()) return;
   const int64_t width = longest_prompt(prompts) + max_output_len;
   std::vector<std::vector<int32_t>> rows;
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    std::vector<int32_t> row = prompts[i].ids;
-    row.insert(row.end(), results[i].tokens.begin(), results[i].tokens.end());
+  for (const OutputRow& output : outputs) {
+    std::vector<int32_t> row = prompts[output.prompt].ids;
+    row.insert(row.end(), output.tokens.begin(), output.tokens.end());
     row.resize(static_cast<size_t>(width), pad);
     rows.push_back(std::move(row));
   }
@@ -50,23 +74,26 @@ void write_token_files(FileSystem& fs, const TokenFiles& files, const std::vecto
 }
 
 void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
-                          const std::vector<GenerationResult>& results, int64_t max_output_len) {
-  const auto count = static_cast<int64_t>(results.size());
+                          std::span<const OutputRow> outputs, int64_t beams,
+                          int64_t max_output_len) {
+  const int64_t prompts = static_cast<int64_t>(outputs.size()) / beams;
   if (!files.all.empty()) {
-    NpyWriter writer(fs, files.all, NpyDType::kFloat32, {count, 1, max_output_len});
-    for (const GenerationResult& result : results) {
-      std::vector<float> row = result.log_probs;
-      row.resize(static_cast<size_t>(max_output_len), 0.0f);
-      writer.append(std::span<const float>(row));
+    NpyWriter writer(fs, files.all, NpyDType::kFloat32, {prompts, beams, max_output_len});
+    std::vector<float> all(outputs.size() * static_cast<size_t>(max_output_len));
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const size_t begin = i * static_cast<size_t>(max_output_len);
+      std::ranges::copy(outputs[i].log_probs, all.begin() + static_cast<ptrdiff_t>(begin));
     }
+    writer.append(std::span<const float>(all));
     writer.commit();
   }
   if (!files.cumulative.empty()) {
-    NpyWriter writer(fs, files.cumulative, NpyDType::kFloat32, {count, 1});
-    for (const GenerationResult& result : results) {
-      const auto sum = static_cast<float>(result.cumulative_log_prob);
-      writer.append(std::span(&sum, 1));
+    NpyWriter writer(fs, files.cumulative, NpyDType::kFloat32, {prompts, beams});
+    std::vector<float> sums;
+    for (const OutputRow& output : outputs) {
+      sums.push_back(static_cast<float>(output.cumulative_log_prob));
     }
+    writer.append(std::span<const float>(sums));
     writer.commit();
   }
 }

@@ -13,26 +13,39 @@
 
 namespace headrace::app {
 
+/// What one beam of one prompt, or a prompt without beams, got.
+struct OutputRow {
+  size_t prompt = 0;
+  std::span<const int32_t> tokens = {};
+  std::span<const float> log_probs = {};
+  double cumulative_log_prob = 0;
+  FinishReason finish_reason = FinishReason::kLength;
+};
+
+/// `beams` rows of each result, in order; those that a search did not find are empty. They point
+/// into `results`.
+std::vector<OutputRow> output_rows(const std::vector<GenerationResult>& results, int64_t beams);
+
 /// Where token ids go; an empty path writes nothing.
 struct TokenFiles {
   std::string csv;
   std::string npy;
 };
 
-/// Writes prompt + output ids, one row a prompt, padded with `pad` to the longest prompt +
+/// Writes prompt + output ids, one row a prompt and beam, padded with `pad` to the longest prompt +
 /// max_output_len. Files appear complete or not at all.
 void write_token_files(FileSystem& fs, const TokenFiles& files, const std::vector<Prompt>& prompts,
-                       const std::vector<GenerationResult>& results, int64_t max_output_len,
-                       int32_t pad);
+                       std::span<const OutputRow> outputs, int64_t max_output_len, int32_t pad);
 
 /// Where log probabilities go; an empty path writes nothing.
 struct LogProbFiles {
-  std::string all;         // [prompts, 1, max_output_len], 0 after the end
-  std::string cumulative;  // [prompts, 1]
+  std::string all;         // [prompts, beams, max_output_len], 0 after the end
+  std::string cumulative;  // [prompts, beams]
 };
 
 void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
-                          const std::vector<GenerationResult>& results, int64_t max_output_len);
+                          std::span<const OutputRow> outputs, int64_t beams,
+                          int64_t max_output_len);
 
 /// --output_logits_npy X.npy: X_context.npy [sum of prompt lengths, vocab] and X_generation.npy
 /// [prompts, 1, max_output_len, vocab], float32, zero where nothing was generated. Written while

@@ -75,6 +75,7 @@ void check_flags(const SummarizeFlags& flags) {
          flags.data_type);
   }
   validate_sampling_params(flags.sampling);
+  validate_beam_search_options(flags.beams.options());
 }
 
 /// Articles of the set, at most `limit`; reads them all once, so that a broken set is refused
@@ -203,7 +204,8 @@ class Summarizer {
       requests.push_back({.prompt = std::move(prompt),
                           .max_new_tokens = lengths_.output_len,
                           .end_ids = tokenizer_.stop_ids(),
-                          .sampling = flags_.sampling});
+                          .sampling = flags_.sampling,
+                          .beams = flags_.beams.options()});
       kept.push_back(std::move(sample));
     }
     samples_ = std::move(kept);
@@ -257,6 +259,7 @@ int summarize(const SummarizeFlags& flags, Context& context) {
 
   SessionOptions options = session_options(flags.session);
   options.limits.max_sequences = flags.batch_size;
+  options.limits.max_beam_width = flags.beams.num_beams;
   options.limits.max_sequence_tokens = lengths.max_input_length + lengths.output_len;
   const auto session = Session::open(options, context);
   report_plan(*session, context.log);
@@ -273,18 +276,15 @@ int summarize(const SummarizeFlags& flags, Context& context) {
   return 0;
 }
 
-void add_beam_flags(CLI::App& command) {
-  for (const std::string flag : {"--num_beams", "--num_return_sequences"}) {
-    command.add_option_function<std::string>(
-        flag,
-        [flag](const std::string& value) {
-          if (value == "1") return;
-          fail(ErrorCode::kUnsupported,
-               "[summarize] {} {}: beam search and several sequences come later; use 1", flag,
-               value);
-        },
-        "Beam search comes later; only 1");
-  }
+void add_later_flags(CLI::App& command) {
+  command.add_option_function<std::string>(
+      "--num_return_sequences",
+      [](const std::string& value) {
+        if (value == "1") return;
+        fail(ErrorCode::kUnsupported,
+             "[summarize] --num_return_sequences {}: several sequences come later; use 1", value);
+      },
+      "Several sequences come later; only 1");
 }
 
 void add_task_flags(CLI::App& command, SummarizeFlags& flags) {
@@ -328,9 +328,9 @@ void add_summarize_command(App& app) {
                       "Share of the weights kept in fast memory, 0.0 to 1.0 (default 1)");
   add_task_flags(*command, *flags);
   add_sampling_flags(*command, flags->sampling);
-  add_beam_flags(*command);
-  accept_options(*command, {"--length_penalty", "--early_stopping", "--beam_search_diversity_rate",
-                            "--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction",
+  add_beam_flags(*command, flags->beams);
+  add_later_flags(*command);
+  accept_options(*command, {"--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction",
                             "--vocab_file"});
   accept_switches(*command, {"--use_py_session", "--debug_mode", "--kv_cache_enable_block_reuse",
                              "--enable_chunked_context"});

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "headrace/sampling_flags.h"
 #include "headrace/session_flags.h"
 #include "sampling/sampler.h"
 
@@ -29,6 +30,7 @@ struct SummarizeFlags {
   bool no_add_special_tokens = false;
   bool chat = false;
   SamplingParams sampling;
+  BeamFlags beams;  // the best beam is the summary
 };
 
 }  // namespace headrace::app

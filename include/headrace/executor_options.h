@@ -37,7 +37,9 @@ struct LogitsStep {
 };
 
 /// Changes logits before a token is chosen from them. Called on the executor's thread, which waits;
-/// an exception ends the request with an error. It may not call the executor, but for cancel().
+/// an exception ends the request with an error. It may not call the executor, but for cancel(). It
+/// sees the steps of a beam search that was preempted (kMaxUtilization) again, and should do the
+/// same to them.
 using LogitsProcessor = std::function<void(const LogitsStep&)>;
 /// The same for all sequences of a pass that ask for it; an exception ends all of their requests.
 using BatchedLogitsProcessor = std::function<void(std::span<const LogitsStep>)>;
@@ -57,9 +59,10 @@ struct ExecutorOptions {
   int32_t ring_requests = 0;           // slots of the ring of streamed weights; 0: planned
   std::string profile_path = {};       // machine profile; empty: measured once and cached
 
-  int64_t max_batch_size = 0;  // sequences in a pass; 0: the engine's
+  int64_t max_batch_size = 0;  // sequences in a pass, each of up to max_beam_width beams, or as
+                               // many more without; 0: the engine's
   int64_t max_num_tokens = 0;  // token rows of a pass; 0: the engine's, less on the CPU
-  int64_t max_beam_width = 1;  // requests with more beams are refused
+  int64_t max_beam_width = 1;  // up to the engine's; requests with more beams are refused
   std::optional<int64_t> max_queue_size = {};  // requests that wait; nothing: no limit
   CapacityPolicy capacity_policy = CapacityPolicy::kGuaranteedNoEvict;
   KvCacheOptions kv_cache = {};

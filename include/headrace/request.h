@@ -10,7 +10,8 @@ namespace headrace {
 /// How the tokens of a request are chosen. Names, defaults and meanings are those of TensorRT-LLM.
 struct SamplingOptions {
   int32_t beam_width = 1;            // beams of a beam search; 1: none
-  int32_t num_return_sequences = 1;  // without beams, sequences drawn apart; with, the first beams
+  int32_t num_return_sequences = 0;  // without beams, sequences drawn apart; with, the first beams;
+                                     // 0: one, or all beams
   float temperature = 1.0f;          // 0: greedy
   int32_t top_k = 1;                 // 0: no limit, unless top_p is 0 too
   float top_p = 0.0f;                // 0 or 1: no limit
@@ -24,16 +25,20 @@ struct SamplingOptions {
   int32_t no_repeat_ngram_size = 0;  // 0: off
   int32_t min_length = 0;            // no end id before so many generated tokens
   uint64_t random_seed = 0;          // equal seeds give equal draws at equal positions
-  float length_penalty = 0.0f;       // of beam search
-  int32_t early_stopping = 1;        // of beam search: 0 no, 1 yes, others as TensorRT-LLM
-  float beam_search_diversity_rate = 0.0f;  // of beam search
+  /// Of beam search: sums are divided by length^length_penalty before they are compared.
+  float length_penalty = 0.0f;
+  /// Of beam search. 1: it ends when there are beam_width complete outputs; 0: when besides no
+  /// running beam would beat them if it ended; others: when none can beat them any more.
+  int32_t early_stopping = 1;
+  /// Of beam search: added times its place to what is compared of a beam's continuations.
+  float beam_search_diversity_rate = 0.0f;
 };
 
 /// What a response holds beside tokens.
 struct OutputOptions {
   bool log_probs = false;          // natural logarithms, by token and summed
   bool context_logits = false;     // of every prompt position
-  bool generation_logits = false;  // those that each token was chosen from
+  bool generation_logits = false;  // those that each token was chosen from; not with beams
   bool exclude_input = false;      // leave the prompt out of Result::tokens
   bool exclude_end_id = false;     // leave the end id that ended a sequence out of Result::tokens
 };
@@ -42,7 +47,8 @@ struct OutputOptions {
 struct Request {
   std::vector<int32_t> prompt;         // token ids, at least one
   int64_t max_new_tokens = 1;          // 1 or more
-  bool streaming = false;              // a response for every token instead of one at the end
+  bool streaming = false;              // a response for every token instead of one at the end; with
+                                       // beams only if return_all_generated_tokens
   SamplingOptions sampling = {};       // how tokens are chosen
   OutputOptions output = {};           // what responses hold
   std::optional<int32_t> end_id = {};  // generating it ends a sequence; nothing: never
@@ -54,7 +60,8 @@ struct Request {
   std::optional<uint64_t> client_id = {};    // handed to the logits processor
   float priority = 0.5f;                     // 0 to 1; larger ones are served first
   std::optional<int64_t> deadline_ms = {};   // since enqueue; then it ends with what there is
-  bool return_all_generated_tokens = false;  // streaming: each response repeats the earlier tokens
+  bool return_all_generated_tokens = false;  // streaming: each response repeats the earlier tokens,
+                                             // or tells all beams as they are now
 };
 
 /// The name of Request::logits_processor that means ExecutorOptions::batched_logits_processor.

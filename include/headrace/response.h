@@ -18,7 +18,7 @@ enum class FinishReason {
 };
 
 /// Logits as they came from the model, after a logits processor's changes. values is
-/// [beams, rows, vocab_size] (without beams: [rows, vocab_size]), float32.
+/// [rows, vocab_size], float32.
 struct Logits {
   int64_t rows = 0;
   int64_t vocab_size = 0;
@@ -26,7 +26,8 @@ struct Logits {
 };
 
 /// What one response tells of one sequence of a request (or of all its beams). Vectors over beams
-/// have one element without a beam search.
+/// have one element without a beam search; with one the best beam comes first, and there are fewer
+/// than asked for if exclusions left fewer, or before the first tokens.
 struct Result {
   bool is_final = false;           // nothing more comes for this request
   int32_t sequence_index = 0;      // which of num_return_sequences
@@ -34,7 +35,9 @@ struct Result {
   /// By beam. Streaming: the new tokens alone (or all generated so far, if asked for). Otherwise
   /// the prompt, unless it is excluded, and all that was generated.
   std::vector<std::vector<int32_t>> tokens = {};
-  std::vector<float> cum_log_probs = {};           // by beam; empty unless asked for
+  /// By beam; empty unless asked for. Of beams divided by length, unless
+  /// ExecutorOptions::normalize_log_probs is off.
+  std::vector<float> cum_log_probs = {};
   std::vector<std::vector<float>> log_probs = {};  // by beam, of the generated tokens in `tokens`
   std::optional<Logits> context_logits = {};       // on a sequence's first response
   std::optional<Logits> generation_logits = {};    // of the generated tokens in `tokens`

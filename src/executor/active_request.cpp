@@ -21,6 +21,7 @@ SequenceOptions sequence_options(uint64_t id, const Request& request, int32_t in
                           .prompt = request.prompt,
                           .max_new_tokens = request.max_new_tokens,
                           .sampling = sampling_params(request.sampling, index),
+                          .beams = beam_search_options(request.sampling),
                           .constraints = token_constraints(request),
                           .priority = request.priority,
                           .arrival = id,
@@ -28,6 +29,11 @@ SequenceOptions sequence_options(uint64_t id, const Request& request, int32_t in
                           .logits_use = logits_use(request)};
   if (request.end_id && *request.end_id >= 0) options.end_ids = {*request.end_id};
   return options;
+}
+
+/// Sequences that are computed apart.
+int32_t count_sequences(const SamplingOptions& sampling) {
+  return sampling.beam_width > 1 ? 1 : std::max(1, sampling.num_return_sequences);
 }
 
 /// `arrival_ns` + `ms`, or the end of time.
@@ -39,13 +45,18 @@ int64_t deadline_after(int64_t arrival_ns, int64_t ms) {
 
 }  // namespace
 
-ActiveRequest::ActiveRequest(uint64_t id, Request request, int64_t arrival_ns, int64_t vocab_size)
-    : id_(id), request_(std::move(request)), vocab_size_(vocab_size) {
+ActiveRequest::ActiveRequest(uint64_t id, Request request, int64_t arrival_ns, int64_t vocab_size,
+                             bool normalize_log_probs)
+    : id_(id),
+      request_(std::move(request)),
+      vocab_size_(vocab_size),
+      normalize_log_probs_(normalize_log_probs) {
   if (request_.deadline_ms) deadline_ns_ = deadline_after(arrival_ns, *request_.deadline_ms);
-  unfinished_ = static_cast<size_t>(request_.sampling.num_return_sequences);
+  const int32_t count = count_sequences(request_.sampling);
+  unfinished_ = static_cast<size_t>(count);
   outputs_.resize(unfinished_);
   sequences_.reserve(unfinished_);
-  for (int32_t i = 0; i < request_.sampling.num_return_sequences; ++i) {
+  for (int32_t i = 0; i < count; ++i) {
     sequences_.push_back(std::make_unique<Sequence>(sequence_options(id, request_, i)));
   }
 }
@@ -62,7 +73,9 @@ void ActiveRequest::add_generation_logits(const Sequence& sequence, std::span<co
 }
 
 void ActiveRequest::on_token(const Sequence& sequence, std::vector<Response>& responses) {
-  if (!sequence.finished() && !request_.streaming) return;
+  // A beam search that was preempted comes by what it has told again.
+  const bool news = sequence.generated() > output(sequence).told;
+  if (!sequence.finished() && !(request_.streaming && news)) return;
   responses.push_back(respond(sequence));
 }
 
@@ -90,29 +103,61 @@ Response ActiveRequest::respond(const Sequence& sequence) {
   result.is_final = over();
   result.sequence_index = sequence.index;
   result.is_sequence_final = sequence.finished();
-  const int64_t first =
-      request_.streaming && !request_.return_all_generated_tokens ? output.told : 0;
-  result.tokens = {tokens(sequence, first)};
-  result.finish_reasons = {sequence.finish_reason};
-  if (request_.output.log_probs) {
-    result.cum_log_probs = {static_cast<float>(sequence.cumulative_log_prob)};
-    result.log_probs = {{sequence.log_probs.begin() + first,
-                         sequence.log_probs.end() - (leaves_end_id_out(sequence) ? 1 : 0)}};
+  if (sequence.beams) {
+    fill_in_beams(sequence, result);
+  } else {
+    const bool new_ones = request_.streaming && !request_.return_all_generated_tokens;
+    fill_in_line(sequence, new_ones ? output.told : 0, result);
   }
   fill_in_logits(output, result);
   output.told = sequence.generated();
   return response;
 }
 
-/// The tokens of a response: generated ones from number `first` on, and maybe the prompt.
-std::vector<int32_t> ActiveRequest::tokens(const Sequence& sequence, int64_t first) const {
-  const bool with_prompt = !request_.streaming && !request_.output.exclude_input;
-  const auto begin = sequence.ids.begin() + (with_prompt ? 0 : sequence.prompt_size + first);
-  return {begin, sequence.ids.end() - (leaves_end_id_out(sequence) ? 1 : 0)};
+/// Of a sequence without beams: generated tokens from number `first` on.
+void ActiveRequest::fill_in_line(const Sequence& sequence, int64_t first, Result& result) const {
+  result.tokens = {tokens(sequence, first)};
+  result.finish_reasons = {sequence.finish_reason};
+  if (!request_.output.log_probs) return;
+  const auto end = sequence.log_probs.end() - (leaves_end_id_out(sequence.finish_reason) ? 1 : 0);
+  result.cum_log_probs = {static_cast<float>(sequence.cumulative_log_prob)};
+  result.log_probs = {{sequence.log_probs.begin() + first, end}};
 }
 
-bool ActiveRequest::leaves_end_id_out(const Sequence& sequence) const {
-  return request_.output.exclude_end_id && sequence.finish_reason == FinishReason::kEndId;
+/// The best beams, as they are now. What ends the sequence ends those that still run.
+void ActiveRequest::fill_in_beams(const Sequence& sequence, Result& result) const {
+  std::vector<BeamHypothesis> beams = sequence.beams->outputs();
+  const auto wanted = static_cast<size_t>(request_.sampling.num_return_sequences);
+  if (wanted > 0 && wanted < beams.size()) beams.resize(wanted);
+  const auto prompt_end = sequence.ids.begin() + sequence.prompt_size;
+  for (BeamHypothesis& beam : beams) {
+    const FinishReason reason =
+        beam.end == BeamEnd::kRunning ? sequence.finish_reason : finish_reason_of(beam.end);
+    const auto length = static_cast<float>(std::max<size_t>(1, beam.tokens.size()));
+    if (leaves_end_id_out(reason)) {
+      beam.tokens.pop_back();
+      beam.log_probs.pop_back();
+    }
+    if (tells_prompt()) {
+      beam.tokens.insert(beam.tokens.begin(), sequence.ids.begin(), prompt_end);
+    }
+    result.tokens.push_back(std::move(beam.tokens));
+    result.finish_reasons.push_back(reason);
+    if (!request_.output.log_probs) continue;
+    result.cum_log_probs.push_back(beam.cumulative_log_prob /
+                                   (normalize_log_probs_ ? length : 1.0f));
+    result.log_probs.push_back(std::move(beam.log_probs));
+  }
+}
+
+/// The tokens of a response: generated ones from number `first` on, and maybe the prompt.
+std::vector<int32_t> ActiveRequest::tokens(const Sequence& sequence, int64_t first) const {
+  const auto begin = sequence.ids.begin() + (tells_prompt() ? 0 : sequence.prompt_size + first);
+  return {begin, sequence.ids.end() - (leaves_end_id_out(sequence.finish_reason) ? 1 : 0)};
+}
+
+bool ActiveRequest::leaves_end_id_out(FinishReason reason) const {
+  return request_.output.exclude_end_id && reason == FinishReason::kEndId;
 }
 
 /// Logits go out once: generation logits with the token that they chose, or all at the end.

@@ -20,7 +20,9 @@ namespace headrace {
 class ActiveRequest {
  public:
   /// `request` has been checked. It arrived at `arrival_ns`, which its deadline counts from.
-  ActiveRequest(uint64_t id, Request request, int64_t arrival_ns, int64_t vocab_size);
+  /// `normalize_log_probs`: sums of beams are divided by length.
+  ActiveRequest(uint64_t id, Request request, int64_t arrival_ns, int64_t vocab_size,
+                bool normalize_log_probs);
 
   uint64_t id() const { return id_; }
   const Request& request() const { return request_; }
@@ -55,13 +57,17 @@ class ActiveRequest {
 
   Output& output(const Sequence& sequence) { return outputs_[static_cast<size_t>(sequence.index)]; }
   Response respond(const Sequence& sequence);
+  void fill_in_line(const Sequence& sequence, int64_t first, Result& result) const;
+  void fill_in_beams(const Sequence& sequence, Result& result) const;
+  bool tells_prompt() const { return !request_.streaming && !request_.output.exclude_input; }
   std::vector<int32_t> tokens(const Sequence& sequence, int64_t first) const;
-  bool leaves_end_id_out(const Sequence& sequence) const;
+  bool leaves_end_id_out(FinishReason reason) const;
   void fill_in_logits(Output& output, Result& result) const;
 
   const uint64_t id_;
   const Request request_;
   const int64_t vocab_size_;
+  const bool normalize_log_probs_;
   std::optional<int64_t> deadline_ns_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<Output> outputs_;  // by sequence

@@ -32,15 +32,16 @@ class BatchEvents {
   /// Logits after prompt position `position`, in order, once each.
   virtual void on_context_logits(Sequence& /*sequence*/, int64_t /*position*/,
                                  std::span<const float> /*logits*/) {}
-  /// Logits that the next token will be chosen from, to be changed. What it throws fails the
-  /// sequence.
+  /// Logits [lines, vocab] that the next tokens will be chosen from, to be changed. What it throws
+  /// fails the sequence.
   virtual void on_logits(Sequence& /*sequence*/, std::span<float> /*logits*/) {}
-  /// The same for all sequences of the pass that are kBatched: `logits` is [sequences, vocab]. What
-  /// it throws fails all of them.
+  /// The same for all sequences of the pass that are kBatched: `logits` is [lines, vocab], the
+  /// lines of each sequence in turn. What it throws fails all of them.
   virtual void on_batched_logits(std::span<Sequence* const> /*sequences*/,
                                  std::span<float> /*logits*/) {}
-  /// A token was added; finish_reason says whether it was the last. False ends the sequence.
-  virtual bool on_token(Sequence& sequence, const SampledToken& token) = 0;
+  /// A token was added, to each line; finish_reason says whether it was the last. False ends the
+  /// sequence.
+  virtual bool on_token(Sequence& sequence) = 0;
   /// The sequence alone has failed (no token can be chosen, or a handler threw) and is out of the
   /// batch.
   virtual void on_failure(Sequence& sequence, std::exception_ptr error) = 0;
@@ -77,25 +78,29 @@ class Batch {
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
-  /// A row of logits.
-  struct LogitRow {
+  /// Rows of logits that belong together: one, or those of the lines of a sequence that decodes.
+  struct LogitRows {
     Sequence* sequence = nullptr;
     int64_t position = 0;
-    bool chooses = false;     // the next token, not only context logits
+    size_t first = 0;  // row of logits
+    size_t count = 1;
+    bool chooses = false;     // the next tokens, not only context logits
     int64_t best_needed = 0;  // likeliest tokens that are enough; 0: the logits leave the device
   };
 
   void pack(int64_t most_best);
-  void add_logit_rows(Sequence& sequence, int64_t rows, int64_t row_begin, int64_t most_best);
+  void pack_lines(Sequence& sequence, int64_t most_best);
+  void pack_rows(Sequence& sequence, int64_t rows, int64_t most_best);
+  void add_logit_rows(const LogitRows& rows, int64_t first_row, int64_t most_best);
   bool find_best(const float* logits, const PassResources& resources);
   void choose_from_best(BatchEvents& events);
   void choose_from_logits(const float* logits, const PassResources& resources, bool found_best,
                           BatchEvents& events);
-  void take_row(const LogitRow& row, std::span<float> logits, BatchEvents& events);
+  void take_rows(const LogitRows& rows, std::span<float> logits, BatchEvents& events);
   void choose_batched(int64_t vocab, BatchEvents& events);
   template <typename Choose>
   void choose(Sequence& sequence, BatchEvents& events, Choose&& choose);
-  void accept(Sequence& sequence, const SampledToken& token, BatchEvents& events);
+  void accept(Sequence& sequence, BatchEvents& events);
   void fail(Sequence& sequence, BatchEvents& events);
 
   Scheduler scheduler_;
@@ -108,8 +113,8 @@ class Batch {
   std::vector<int32_t> ids_;
   std::vector<SequenceRows> rows_;
   std::vector<int32_t> logit_rows_;
-  std::vector<LogitRow> owners_;    // of logit_rows_
-  std::vector<float> host_logits_;  // one row
+  std::vector<LogitRows> owners_;   // of logit_rows_
+  std::vector<float> host_logits_;  // of one owner
   std::vector<Sequence*> batched_;  // kBatched sequences that choose
   std::vector<float> batched_logits_;
   int64_t best_count_ = 0;  // tokens of a row that backend.best_tokens() found

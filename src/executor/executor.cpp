@@ -115,7 +115,7 @@ int64_t Executor::vocab_size() const { return impl_->core.limits().vocab_size; }
 
 int64_t Executor::max_sequence_tokens() const {
   const PromptLimits& limits = impl_->core.limits();
-  return std::min(limits.max_sequence_tokens, limits.kv_positions + 1);
+  return std::min(limits.max_sequence_tokens, limits.kv_positions() + 1);
 }
 
 }  // namespace headrace

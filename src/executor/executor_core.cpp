@@ -27,8 +27,6 @@ Fault fault_of(const std::exception& error) {
 
 RequestLimits request_limits(const ExecutorOptions& options, const Session& session) {
   RequestLimits limits{.prompt = session.prompt_limits(),
-                       .max_beam_width = options.max_beam_width,
-                       .max_sequences = session.limits().max_sequences,
                        .batched_logits_processor = options.batched_logits_processor != nullptr};
   for (const auto& [name, processor] : options.logits_processors) {
     limits.logits_processors.insert(name);
@@ -70,6 +68,7 @@ SessionOptions session_options(const ExecutorOptions& options) {
   session.memory_limit = options.memory_limit_bytes;
   session.limits.max_sequences =
       options.max_batch_size == 0 ? SessionLimits::kEnginesMost : options.max_batch_size;
+  session.limits.max_beam_width = options.max_beam_width;
   session.limits.kv_tokens = options.kv_cache.max_tokens.value_or(0);
   session.limits.kv_memory_fraction = options.kv_cache.free_memory_fraction;
   session.prefill_chunk = options.max_num_tokens;

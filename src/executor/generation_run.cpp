@@ -15,6 +15,7 @@ GenerationRun::GenerationRun(std::span<const GenerationRequest> requests,
                         .max_new_tokens = requests[i].max_new_tokens,
                         .end_ids = requests[i].end_ids,
                         .sampling = requests[i].sampling,
+                        .beams = requests[i].beams,
                         .arrival = i,
                         .context_logits = context_logits,
                         .logits_use = wants_logits ? LogitsUse::kEach : LogitsUse::kNone}));
@@ -52,7 +53,8 @@ std::vector<GenerationResult> GenerationRun::run(const PassResources& resources,
         {.tokens = {sequence->generated_ids().begin(), sequence->generated_ids().end()},
          .log_probs = std::move(sequence->log_probs),
          .cumulative_log_prob = sequence->cumulative_log_prob,
-         .finish_reason = sequence->finish_reason});
+         .finish_reason = sequence->finish_reason,
+         .beams = sequence->beams ? sequence->beams->hypotheses() : std::vector<BeamHypothesis>{}});
   }
   return results;
 }
@@ -66,9 +68,10 @@ void GenerationRun::on_logits(Sequence& sequence, std::span<float> logits) {
   observer_->on_generation_logits(sequence.request_id, sequence.generated(), logits);
 }
 
-bool GenerationRun::on_token(Sequence& sequence, const SampledToken& token) {
+bool GenerationRun::on_token(Sequence& sequence) {
   ++generated_;
-  return observer_ == nullptr || observer_->on_token(sequence.request_id, token.id);
+  if (observer_ == nullptr || sequence.beams) return true;
+  return observer_->on_token(sequence.request_id, sequence.ids.back());
 }
 
 void GenerationRun::on_failure(Sequence&, std::exception_ptr error) {

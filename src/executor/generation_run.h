@@ -28,7 +28,7 @@ class GenerationRun : private BatchEvents {
   void on_context_logits(Sequence& sequence, int64_t position,
                          std::span<const float> logits) override;
   void on_logits(Sequence& sequence, std::span<float> logits) override;
-  bool on_token(Sequence& sequence, const SampledToken& token) override;
+  bool on_token(Sequence& sequence) override;
   void on_failure(Sequence& sequence, std::exception_ptr error) override;
 
   GenerationObserver* const observer_;

@@ -31,27 +31,45 @@ void check_length(std::string_view place, int64_t length, int64_t wanted,
         "larger --max_seq_len",
         place, length, wanted, limits.max_sequence_tokens, left);
   }
-  if (length + wanted - 1 > limits.kv_positions) {  // the last token is not kept
+  if (length + wanted - 1 > limits.kv_positions()) {  // the last token is not kept
     refuse(
         "{} has {} tokens and asks for {} more, the KV cache holds {}: ask for fewer, or give the "
         "cache more tokens",
-        place, length, wanted, limits.kv_positions);
+        place, length, wanted, limits.kv_positions());
   }
 }
 
-void check_sequences(const SamplingOptions& sampling, const RequestLimits& limits) {
-  const int32_t beams = sampling.beam_width;
-  if (beams < 1 || beams > limits.max_beam_width) {
-    refuse("[request] beam_width {}: this executor takes 1 to {}", beams, limits.max_beam_width);
+void check_beam_request(const Request& request, const PromptLimits& limits) {
+  const int32_t beams = request.sampling.beam_width;
+  check_beams("[request]", beams, static_cast<int64_t>(request.prompt.size()),
+              request.max_new_tokens, limits);
+  if (request.sampling.num_return_sequences > beams) {
+    refuse("[request] num_return_sequences {} of {} beams: use 1 to {}, or 0 for all of them",
+           request.sampling.num_return_sequences, beams, beams);
   }
-  if (beams > 1) {
-    fail(ErrorCode::kUnsupported, "[request] beam_width {}: beam search is not there yet; use 1",
+  if (request.streaming && !request.return_all_generated_tokens) {
+    refuse(
+        "[request] beams cannot be streamed token by token, for they replace each other: set "
+        "return_all_generated_tokens, or leave streaming out");
+  }
+  if (request.output.generation_logits) {
+    fail(ErrorCode::kUnsupported,
+         "[request] generation_logits of {} beams are not there yet: use beam_width 1, or a logits "
+         "processor",
          beams);
   }
-  if (sampling.num_return_sequences < 1 || sampling.num_return_sequences > limits.max_sequences) {
-    refuse("[request] num_return_sequences {}: this executor takes 1 to {}",
-           sampling.num_return_sequences, limits.max_sequences);
+  BeamSearchOptions options = beam_search_options(request.sampling);
+  options.max_new_tokens = request.max_new_tokens;
+  validate_beam_search_options(options);
+}
+
+void check_sequences(const Request& request, const PromptLimits& limits) {
+  const SamplingOptions& sampling = request.sampling;
+  if (sampling.num_return_sequences < 0 || sampling.num_return_sequences > limits.max_lines) {
+    refuse("[request] num_return_sequences {}: this executor takes 1 to {}, or 0",
+           sampling.num_return_sequences, limits.max_lines);
   }
+  if (sampling.beam_width != 1) check_beam_request(request, limits);
 }
 
 void check_processor(const std::string& name, const RequestLimits& limits) {
@@ -72,10 +90,29 @@ void check_prompt(std::string_view place, std::span<const int32_t> prompt, int64
   }
 }
 
+void check_beams(std::string_view place, int64_t beam_width, int64_t prompt_tokens,
+                 int64_t max_new_tokens, const PromptLimits& limits) {
+  if (beam_width < 1 || beam_width > limits.max_beam_width) {
+    refuse("{} asks for {} beams, 1 to {} work: build with more --max_beam_width, and open with it",
+           place, beam_width, limits.max_beam_width);
+  }
+  const int64_t positions = prompt_tokens + max_new_tokens - 1;
+  const auto blocks = [&](int64_t beams) {
+    return limits.kv.blocks_for_beams(beams, prompt_tokens, positions);
+  };
+  if (blocks(beam_width) <= limits.kv_blocks) return;
+  int64_t fit = beam_width;
+  while (fit > 1 && blocks(fit) > limits.kv_blocks) --fit;
+  refuse(
+      "{} asks for {} beams of up to {} tokens, which need {} blocks of KV cache, there are {}: {} "
+      "fit, or ask for fewer tokens, or give the cache more",
+      place, beam_width, prompt_tokens + max_new_tokens, blocks(beam_width), limits.kv_blocks, fit);
+}
+
 void check_request(const Request& request, const RequestLimits& limits) {
   const int64_t vocab = limits.prompt.vocab_size;
   check_prompt("[request] the prompt", request.prompt, request.max_new_tokens, limits.prompt);
-  check_sequences(request.sampling, limits);
+  check_sequences(request, limits.prompt);
   validate_sampling_params(sampling_params(request.sampling, 0));
   validate_token_constraints(token_constraints(request), vocab);
   check_processor(request.logits_processor, limits);
@@ -119,6 +156,16 @@ TokenConstraints token_constraints(const Request& request) {
   return {.bad_words = request.bad_words,
           .stop_words = request.stop_words,
           .embedding_bias = request.embedding_bias};
+}
+
+BeamSearchOptions beam_search_options(const SamplingOptions& options) {
+  EarlyStopping early_stopping = EarlyStopping::kNever;
+  if (options.early_stopping == 0) early_stopping = EarlyStopping::kHeuristic;
+  if (options.early_stopping == 1) early_stopping = EarlyStopping::kWhenFull;
+  return {.beam_width = options.beam_width,
+          .length_penalty = options.length_penalty,
+          .early_stopping = early_stopping,
+          .diversity_rate = options.beam_search_diversity_rate};
 }
 
 }  // namespace headrace

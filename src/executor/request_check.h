@@ -7,6 +7,8 @@
 #include <string_view>
 
 #include "headrace/request.h"
+#include "kv/kv_cache.h"
+#include "sampling/beam_search.h"
 #include "sampling/sampling_params.h"
 #include "sampling/token_constraints.h"
 
@@ -17,14 +19,17 @@ struct PromptLimits {
   int64_t vocab_size = 0;
   int64_t max_input_tokens = 0;     // the engine's --max_input_len
   int64_t max_sequence_tokens = 0;  // prompt + output
-  int64_t kv_positions = 0;         // of the whole KV cache
+  int64_t max_lines = 1;            // lines of tokens at the same time
+  int64_t max_beam_width = 1;
+  KvShape kv = {};
+  int64_t kv_blocks = 0;  // of the whole KV cache
+
+  int64_t kv_positions() const { return kv_blocks * kv.block_tokens; }
 };
 
 /// What a request may ask for.
 struct RequestLimits {
   PromptLimits prompt = {};
-  int64_t max_beam_width = 1;
-  int64_t max_sequences = 1;  // of one request
   std::set<std::string> logits_processors = {};
   bool batched_logits_processor = false;
 };
@@ -34,6 +39,11 @@ struct RequestLimits {
 void check_prompt(std::string_view place, std::span<const int32_t> prompt, int64_t max_new_tokens,
                   const PromptLimits& limits);
 
+/// The same for more beams than the engine has, or than fit the KV cache with a prompt of so many
+/// tokens, which is known to fit with one. `place` as above.
+void check_beams(std::string_view place, int64_t beam_width, int64_t prompt_tokens,
+                 int64_t max_new_tokens, const PromptLimits& limits);
+
 /// Error naming the first field of `request` that cannot be honoured, and what would work: a
 /// request may hold anything. Limited time and memory, whatever it holds.
 void check_request(const Request& request, const RequestLimits& limits);
@@ -42,5 +52,6 @@ void check_request(const Request& request, const RequestLimits& limits);
 /// function of the request's; index 0 has the request's.
 SamplingParams sampling_params(const SamplingOptions& options, int32_t index);
 TokenConstraints token_constraints(const Request& request);
+BeamSearchOptions beam_search_options(const SamplingOptions& options);
 
 }  // namespace headrace

@@ -40,7 +40,8 @@ Scheduler::Scheduler(const SchedulerLimits& limits, KvCache& kv) : limits_(limit
 
 void Scheduler::add(Sequence& sequence) {
   HR_CHECK(sequence.prompt_size > 0 && sequence.place == Sequence::Place::kNowhere);
-  HR_CHECK(kv_.shape().blocks_for(sequence.final_positions()) <= kv_.blocks());
+  HR_CHECK(sequence.width <= limits_.max_sequences);
+  HR_CHECK(blocks_for(sequence, sequence.final_positions()) <= kv_.blocks());
   sequence.admitted_before = admissions_;
   sequence.waiting_before = waiting_.size();
   wait(sequence);
@@ -66,13 +67,14 @@ void Scheduler::remove(Sequence& sequence) {
 std::span<const PassRows> Scheduler::next_pass() {
   pass_.clear();
   prompts_.clear();
+  copies_.clear();
   admitted_.clear();
   preempted_ = 0;
   Room room{.rows = limits_.max_rows, .logit_rows = limits_.max_logit_rows};
   for (const Sequence* sequence : running_) {
     if (!sequence->decoding()) continue;
-    --room.rows;
-    --room.logit_rows;
+    room.rows -= sequence->lines();
+    room.logit_rows -= sequence->lines();
   }
   plan_running(room);
   // What a preempted sequence gave back is for those that run, not for the next to come.
@@ -83,9 +85,10 @@ std::span<const PassRows> Scheduler::next_pass() {
 
 void Scheduler::computed(const PassRows& rows) {
   Sequence& sequence = *rows.sequence;
-  sequence.cached += rows.rows;
-  if (!prefixes_) return;
-  prefixes_->remember(sequence.ids, sequence.cached, sequence.blocks, sequence.prefix);
+  const bool decoding = sequence.decoding();
+  sequence.cached += decoding ? 1 : rows.rows;
+  if (!prefixes_ || (sequence.beams && decoding)) return;  // beams may yet be dropped
+  prefixes_->remember(sequence.ids, sequence.cached, sequence.tables[0], sequence.prefix);
 }
 
 void Scheduler::forget_prefixes() {
@@ -98,21 +101,36 @@ int64_t Scheduler::free_blocks() const {
   return kv_.free_blocks() + (prefixes_ ? prefixes_->idle() : 0);
 }
 
-/// Extends the block table to so many positions. False, and nothing taken, if the blocks are not
-/// there.
-bool Scheduler::take_blocks(Sequence& sequence, int64_t positions) {
-  if (prefixes_) {
-    const auto held = static_cast<int64_t>(sequence.blocks.size());
-    if (!prefixes_->make_room(kv_.shape().blocks_for(positions) - held)) return false;
+/// Lets the block tables follow the last step of a beam search. False, and nothing changed, if the
+/// blocks for copies are not there. Blocks that are remembered are the prompt's, which some line
+/// always keeps: none becomes idle here.
+bool Scheduler::follow_beams(Sequence& sequence) {
+  if (sequence.parents.empty()) return true;
+  while (!kv_.reorder(sequence.tables, sequence.parents, sequence.cached, copies_)) {
+    if (!prefixes_ || !prefixes_->make_room(kv_.free_blocks() + 1)) return false;
   }
-  return kv_.grow(sequence.blocks, positions);
+  sequence.parents.clear();
+  return true;
+}
+
+/// Extends the block tables to so many positions. False, and none of them extended, if the blocks
+/// are not there.
+bool Scheduler::take_blocks(Sequence& sequence, int64_t positions) {
+  if (!follow_beams(sequence)) return false;
+  const int64_t wanted = kv_.shape().blocks_for(positions);
+  int64_t missing = 0;
+  for (const auto& table : sequence.tables) missing += wanted - static_cast<int64_t>(table.size());
+  if (prefixes_ && !prefixes_->make_room(missing)) return false;
+  if (missing > kv_.free_blocks()) return false;
+  for (auto& table : sequence.tables) HR_CHECK(kv_.grow(table, positions));
+  return true;
 }
 
 /// Takes over what is known of the sequence's beginning, unless its logits are still wanted.
 void Scheduler::find_prefix(Sequence& sequence) {
   if (!prefixes_) return;
   if (sequence.context_logits && sequence.context_done < sequence.prompt_size) return;
-  const int64_t blocks = prefixes_->find(sequence.ids, sequence.blocks, sequence.prefix);
+  const int64_t blocks = prefixes_->find(sequence.ids, sequence.tables[0], sequence.prefix);
   sequence.cached = blocks * kv_.shape().block_tokens;
 }
 
@@ -121,21 +139,21 @@ void Scheduler::plan_running(Room& room) {
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
     const bool decoding = sequence.decoding();
-    const int64_t rows = decoding ? 1 : prompt_rows(sequence, room);
+    const int64_t rows = decoding ? sequence.lines() : prompt_rows(sequence, room);
     if (rows == 0) continue;
-    if (!grow(sequence, rows, room)) return;
+    if (!grow(sequence, decoding ? 1 : rows, room)) return;
     if (decoding) {
-      pass_.push_back({.sequence = &sequence, .rows = 1});
+      pass_.push_back({.sequence = &sequence, .rows = rows});
     } else {
       plan_prompt(sequence, rows, room);
     }
   }
 }
 
-/// Gets the blocks for `rows` more positions, if need be from those behind in order. False if the
-/// sequence was the last itself, and is preempted.
-bool Scheduler::grow(Sequence& sequence, int64_t rows, Room& room) {
-  while (!take_blocks(sequence, sequence.cached + rows)) {
+/// Gets the blocks for `positions` more positions of each line, if need be from those behind in
+/// order. False if the sequence was the last itself, and is preempted.
+bool Scheduler::grow(Sequence& sequence, int64_t positions, Room& room) {
+  while (!take_blocks(sequence, sequence.cached + positions)) {
     HR_CHECK(limits_.policy == CapacityPolicy::kMaxUtilization && running_.size() > 1);
     const bool itself = running_.back() == &sequence;
     preempt_last(room);
@@ -147,11 +165,12 @@ bool Scheduler::grow(Sequence& sequence, int64_t rows, Room& room) {
 void Scheduler::preempt_last(Room& room) {
   Sequence& last = *running_.back();
   if (last.decoding()) {
-    ++room.rows;
-    ++room.logit_rows;
+    room.rows += last.lines();
+    room.logit_rows += last.lines();
   }
   running_.pop_back();
   stop_running(last);
+  last.restart();
   ++last.preemptions;
   ++preempted_;
   wait(last);
@@ -159,7 +178,7 @@ void Scheduler::preempt_last(Room& room) {
 
 void Scheduler::admit(Room& room) {
   int64_t promised = promised_blocks();
-  while (!waiting_.empty() && running() < limits_.max_sequences) {
+  while (!waiting_.empty() && lines_ < limits_.max_sequences) {
     promote_overtaken();
     Sequence& sequence = **waiting_.begin();
     if (!fits(sequence, promised)) return;
@@ -171,7 +190,7 @@ void Scheduler::admit(Room& room) {
     }
     run(sequence);
     HR_CHECK(take_blocks(sequence, sequence.cached + rows));
-    promised += blocks_of_next_step(sequence) - static_cast<int64_t>(sequence.blocks.size());
+    promised += blocks_to_take(sequence);
     plan_prompt(sequence, rows, room);
   }
 }
@@ -193,7 +212,8 @@ void Scheduler::run(Sequence& sequence) {
   sequence.place = Sequence::Place::kRunning;
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, ByOrder()),
                   &sequence);
-  reserved_ += kv_.shape().blocks_for(sequence.final_positions());
+  lines_ += sequence.width;
+  reserved_ += blocks_for(sequence, sequence.final_positions());
   sequence.reused_blocks += sequence.prefix.blocks;
   reused_blocks_ += sequence.prefix.blocks;
   ++admissions_;
@@ -202,12 +222,14 @@ void Scheduler::run(Sequence& sequence) {
 
 /// Undoes run(), for a sequence that is no longer in running_.
 void Scheduler::stop_running(Sequence& sequence) {
-  reserved_ -= kv_.shape().blocks_for(sequence.final_positions());
+  lines_ -= sequence.width;
+  reserved_ -= blocks_for(sequence, sequence.final_positions());
   drop_cache(sequence);
 }
 
 void Scheduler::drop_cache(Sequence& sequence) {
-  prefixes_ ? prefixes_->release(sequence.blocks) : kv_.release(sequence.blocks);
+  for (auto& table : sequence.tables) prefixes_ ? prefixes_->release(table) : kv_.release(table);
+  sequence.tables.resize(1);
   sequence.cached = 0;
   sequence.prefix = {};
 }
@@ -229,24 +251,39 @@ int64_t Scheduler::prompt_rows(const Sequence& sequence, const Room& room) const
   return whole && rows < wanted ? 0 : rows;
 }
 
+/// Blocks that its lines hold at most when each has so many positions.
+int64_t Scheduler::blocks_for(const Sequence& sequence, int64_t positions) const {
+  return kv_.shape().blocks_for_beams(sequence.width, sequence.prompt_size, positions);
+}
+
 /// Blocks that the sequence has when it has been computed and has decoded one token.
 int64_t Scheduler::blocks_of_next_step(const Sequence& sequence) const {
-  return kv_.shape().blocks_for(std::min(sequence.known() + 1, sequence.final_positions()));
+  return blocks_for(sequence, std::min(sequence.known() + 1, sequence.final_positions()));
+}
+
+/// Blocks that a running sequence takes at most until then. Lines that go on share what they have.
+int64_t Scheduler::blocks_to_take(const Sequence& sequence) const {
+  const auto held = static_cast<int64_t>(sequence.tables[0].size());
+  if (sequence.tables.size() == 1) {
+    return std::max<int64_t>(0, blocks_of_next_step(sequence) - held);
+  }
+  const int64_t each =
+      kv_.shape().blocks_for(std::min(sequence.known() + 1, sequence.final_positions()));
+  const int64_t copied = sequence.width - static_cast<int64_t>(sequence.tables.size());
+  return sequence.width * std::max<int64_t>(0, each - held) + copied;
 }
 
 /// Blocks that running sequences are about to take.
 int64_t Scheduler::promised_blocks() const {
   int64_t blocks = 0;
-  for (const Sequence* sequence : running_) {
-    const auto held = static_cast<int64_t>(sequence->blocks.size());
-    blocks += std::max<int64_t>(0, blocks_of_next_step(*sequence) - held);
-  }
+  for (const Sequence* sequence : running_) blocks += blocks_to_take(*sequence);
   return blocks;
 }
 
 bool Scheduler::fits(const Sequence& sequence, int64_t promised) const {
+  if (lines_ + sequence.width > limits_.max_sequences) return false;
   if (limits_.policy == CapacityPolicy::kGuaranteedNoEvict) {
-    return reserved_ + kv_.shape().blocks_for(sequence.final_positions()) <= kv_.blocks();
+    return reserved_ + blocks_for(sequence, sequence.final_positions()) <= kv_.blocks();
   }
   return promised + blocks_of_next_step(sequence) <= free_blocks();
 }

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "executor/prefix_cache.h"
 #include "headrace/response.h"
+#include "kernels/backend.h"
+#include "sampling/beam_search.h"
 #include "sampling/sampler.h"
 #include "sampling/sampling_params.h"
 #include "sampling/token_constraints.h"
@@ -27,6 +30,7 @@ struct SequenceOptions {
   int64_t max_new_tokens = 1;
   std::vector<int32_t> end_ids = {};
   SamplingParams sampling = {};
+  BeamSearchOptions beams = {};  // beam_width 1: none; max_new_tokens above holds
   TokenConstraints constraints = {};
   float priority = 0.5f;
   uint64_t arrival = 0;         // its place in the order of arrivals
@@ -34,22 +38,11 @@ struct SequenceOptions {
   LogitsUse logits_use = LogitsUse::kNone;
 };
 
-/// One line of tokens on its way from prompt to end. Owned by whoever made it, which keeps it where
+/// One line of tokens on its way from prompt to end, or the lines of a beam search: one until the
+/// first tokens are chosen, then one for each beam. Owned by whoever made it, which keeps it where
 /// it is until it has ended; moved on by Scheduler and Batch. Confined to one thread.
 struct Sequence {
-  explicit Sequence(const SequenceOptions& options)
-      : request_id(options.request_id),
-        index(options.index),
-        prompt_size(static_cast<int64_t>(options.prompt.size())),
-        max_new_tokens(options.max_new_tokens),
-        end_ids(options.end_ids),
-        stop_words(options.constraints.stop_words),
-        priority(options.priority),
-        arrival(options.arrival),
-        context_logits(options.context_logits),
-        logits_use(options.logits_use),
-        ids(options.prompt),
-        sampler(options.sampling, options.prompt, options.end_ids, options.constraints) {}
+  explicit Sequence(const SequenceOptions& options);
   Sequence(const Sequence&) = delete;
   Sequence& operator=(const Sequence&) = delete;
 
@@ -63,9 +56,26 @@ struct Sequence {
   /// Its next row is the token generated last, and nothing else is to be computed.
   bool decoding() const { return generated() > 0 && cached + 1 == known(); }
   bool finished() const { return finish_reason != FinishReason::kNotFinished; }
+  /// Rows that choose its next tokens, and rows of a pass in which it decodes: up to `width`.
+  int64_t lines() const { return beams ? beams->rows() : 1; }
+  /// The token that row `line` of a pass in which it decodes begins with.
+  int32_t last_token(int64_t line) const { return beams ? beams->tokens(line).back() : ids.back(); }
+  /// How many of the likeliest tokens of each row choose_from_best() takes; 0: all logits are
+  /// needed.
+  int64_t best_needed() const { return beams ? beams->best_needed() : sampler->best_needed(); }
+
+  /// Chooses the next tokens from logits [lines, vocab] and adds them. Throws what the sampler or
+  /// the search throws.
+  void choose(std::span<const float> logits);
+  /// The same from the first best_needed() of `best`, whose rows are the lines.
+  void choose_from_best(const BestTokens& best);
+  /// Forgets what a beam search has found: its beams cannot be computed again as one line. Others
+  /// keep their tokens.
+  void restart();
 
   const uint64_t request_id;
   const int32_t index;
+  const int64_t width;  // lines that it may have
   const int64_t prompt_size;
   const int64_t max_new_tokens;
   const std::vector<int32_t> end_ids;
@@ -75,24 +85,34 @@ struct Sequence {
   const bool context_logits;
   const LogitsUse logits_use;
 
-  std::vector<int32_t> ids;  // the prompt and what has been generated
-  Sampler sampler;
-  std::vector<float> log_probs;  // of the generated tokens
-  double cumulative_log_prob = 0;
+  std::vector<int32_t> ids;         // the prompt and what has been generated: by the best beam
+  std::optional<Sampler> sampler;   // this, or ...
+  std::optional<BeamSearch> beams;  // ... with width > 1, this
+  std::vector<float> log_probs;     // of the generated tokens; of a beam search, once it is done
+  double cumulative_log_prob = 0;   // the same
   FinishReason finish_reason = FinishReason::kNotFinished;
 
   // The scheduler's.
   enum class Place : uint8_t { kNowhere, kWaiting, kRunning };
   Place place = Place::kNowhere;
-  std::vector<int32_t> blocks;  // of the KV cache
-  int64_t cached = 0;           // positions whose K and V are there
-  int64_t context_done = 0;     // prompt positions whose logits have been handed out
+  /// Of each line, its blocks of the KV cache.
+  std::vector<std::vector<int32_t>> tables = std::vector<std::vector<int32_t>>(1);
+  std::vector<int32_t> parents;  // of each line, whose table it is to take over; empty: its own
+  int64_t cached = 0;            // positions of each line whose K and V are there
+  int64_t context_done = 0;      // prompt positions whose logits have been handed out
   int64_t preemptions = 0;
   int64_t reused_blocks = 0;  // of its prompt, found in the cache
   PrefixCache::Cursor prefix = {};
   bool urgent = false;           // others have overtaken it often enough
   uint64_t admitted_before = 0;  // admissions of others until it came
   uint64_t waiting_before = 0;   // sequences that waited when it came
+
+ private:
+  void add(const SampledToken& token);
+  void advance_beams();
 };
+
+/// What a beam's end is to those who asked for it; kNotFinished while it runs.
+FinishReason finish_reason_of(BeamEnd end);
 
 }  // namespace headrace

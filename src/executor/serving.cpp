@@ -53,7 +53,8 @@ void Serving::add(ArrivedRequest arrived) {
   const uint64_t id = arrived.id;
   try {
     auto request = std::make_unique<ActiveRequest>(
-        id, std::move(arrived.request), arrived.arrival_ns, session_.engine().model().vocab_size);
+        id, std::move(arrived.request), arrived.arrival_ns, session_.engine().model().vocab_size,
+        options_.normalize_log_probs);
     ActiveRequest& added = *requests_.emplace(id, std::move(request)).first->second;
     if (added.deadline_ns()) deadlines_.insert({*added.deadline_ns(), id});
     for (const auto& sequence : added.sequences()) batch_.add(*sequence);
@@ -184,33 +185,41 @@ void Serving::on_context_logits(Sequence& sequence, int64_t, std::span<const flo
   request_of(sequence).add_context_logits(sequence, logits);
 }
 
-LogitsStep Serving::logits_step(const Sequence& sequence, std::span<float> logits,
-                                std::span<const int32_t>& tokens) {
-  tokens = sequence.ids;
-  return {.request_id = sequence.request_id,
-          .client_id = request_of(sequence).request().client_id,
-          .sequence_index = sequence.index,
-          .logits = logits,
-          .tokens = std::span(&tokens, 1)};
+Serving::ShownStep Serving::show(const Sequence& sequence, std::span<float> logits) {
+  ShownStep shown{.step = {.request_id = sequence.request_id,
+                           .client_id = request_of(sequence).request().client_id,
+                           .sequence_index = sequence.index,
+                           .logits = logits}};
+  if (!sequence.beams) shown.tokens = {sequence.ids};
+  for (int64_t line = 0; sequence.beams && line < sequence.lines(); ++line) {
+    const auto prompt_end = sequence.ids.begin() + sequence.prompt_size;
+    std::vector<int32_t>& tokens = shown.beams.emplace_back(sequence.ids.begin(), prompt_end);
+    const std::span<const int32_t> generated = sequence.beams->tokens(line);
+    tokens.insert(tokens.end(), generated.begin(), generated.end());
+  }
+  for (const auto& tokens : shown.beams) shown.tokens.emplace_back(tokens);
+  shown.step.tokens = shown.tokens;
+  return shown;
 }
 
 void Serving::on_logits(Sequence& sequence, std::span<float> logits) {
   ActiveRequest& request = request_of(sequence);
   const auto processor = options_.logits_processors.find(request.request().logits_processor);
   if (processor != options_.logits_processors.end()) {
-    std::span<const int32_t> tokens;
-    processor->second(logits_step(sequence, logits, tokens));
+    processor->second(show(sequence, logits).step);
   }
   request.add_generation_logits(sequence, logits);
 }
 
 void Serving::on_batched_logits(std::span<Sequence* const> sequences, std::span<float> logits) {
-  const size_t vocab = logits.size() / sequences.size();
-  std::vector<std::span<const int32_t>> tokens(sequences.size());
+  const auto vocab = static_cast<size_t>(session_.engine().model().vocab_size);
+  std::vector<ShownStep> shown;
   std::vector<LogitsStep> steps;
-  steps.reserve(sequences.size());
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    steps.push_back(logits_step(*sequences[i], logits.subspan(i * vocab, vocab), tokens[i]));
+  for (const Sequence* sequence : sequences) {
+    const size_t size = static_cast<size_t>(sequence->lines()) * vocab;
+    shown.push_back(show(*sequence, logits.first(size)));  // what steps point at stays in place
+    steps.push_back(shown.back().step);
+    logits = logits.subspan(size);
   }
   options_.batched_logits_processor(steps);
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -218,7 +227,7 @@ void Serving::on_batched_logits(std::span<Sequence* const> sequences, std::span<
   }
 }
 
-bool Serving::on_token(Sequence& sequence, const SampledToken&) {
+bool Serving::on_token(Sequence& sequence) {
   ++stats_.generated_tokens;
   ActiveRequest& request = request_of(sequence);
   if (request.over()) return false;  // another of its sequences has failed in this pass

@@ -61,7 +61,7 @@ class Serving : private BatchEvents {
                          std::span<const float> logits) override;
   void on_logits(Sequence& sequence, std::span<float> logits) override;
   void on_batched_logits(std::span<Sequence* const> sequences, std::span<float> logits) override;
-  bool on_token(Sequence& sequence, const SampledToken& token) override;
+  bool on_token(Sequence& sequence) override;
   void on_failure(Sequence& sequence, std::exception_ptr error) override;
 
   bool reload_weights();
@@ -76,8 +76,13 @@ class Serving : private BatchEvents {
   void record_requests();
   KvCacheStats kv_stats() const;
   ActiveRequest& request_of(const Sequence& sequence);
-  LogitsStep logits_step(const Sequence& sequence, std::span<float> logits,
-                         std::span<const int32_t>& tokens);
+  /// What a logits processor is shown of a sequence, and the tokens that it points at.
+  struct ShownStep {
+    std::vector<std::vector<int32_t>> beams = {};       // prompt and generated tokens
+    std::vector<std::span<const int32_t>> tokens = {};  // of beams, or of the sequence
+    LogitsStep step = {};
+  };
+  ShownStep show(const Sequence& sequence, std::span<float> logits);
 
   const ExecutorOptions& options_;
   Session& session_;

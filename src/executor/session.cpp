@@ -102,7 +102,7 @@ uint64_t Session::memory_for_weights() const {
 /// Plans, and drops the weights that are loaded only when it is known that the new ones fit.
 void Session::load_weights() {
   PlanOptions plan_options;
-  plan_options.batch_size = options_.limits.max_sequences;
+  plan_options.batch_size = options_.limits.max_lines();
   plan_options.streamed_home = streamed_home(*backend_);
   plan_options.ring_requests = options_.ring_requests;
   const uint64_t available = memory_for_weights();
@@ -193,18 +193,26 @@ PromptLimits Session::prompt_limits() const {
   return {.vocab_size = engine_.model().vocab_size,
           .max_input_tokens = engine_.build().max_input_len,
           .max_sequence_tokens = options_.limits.max_sequence_tokens,
-          .kv_positions = kv_->blocks() * kv_->shape().block_tokens};
+          .max_lines = options_.limits.max_lines(),
+          .max_beam_width = options_.limits.max_beam_width,
+          .kv = kv_->shape(),
+          .kv_blocks = kv_->blocks()};
 }
 
 void Session::check(std::span<const GenerationRequest> requests) const {
   const SessionLimits& limits = options_.limits;
-  if (static_cast<int64_t>(requests.size()) > limits.max_sequences) {
-    fail(ErrorCode::kInvalidArgument, "[session] a batch of {} does not fit the session's {}",
-         requests.size(), limits.max_sequences);
-  }
+  int64_t lines = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
-    check_prompt(fmt::format("[session] prompt {}", i), requests[i].prompt,
-                 requests[i].max_new_tokens, prompt_limits());
+    const GenerationRequest& request = requests[i];
+    const std::string place = fmt::format("[session] prompt {}", i);
+    check_prompt(place, request.prompt, request.max_new_tokens, prompt_limits());
+    check_beams(place, request.beams.beam_width, static_cast<int64_t>(request.prompt.size()),
+                request.max_new_tokens, prompt_limits());
+    lines += request.beams.beam_width;
+  }
+  if (lines > limits.max_lines()) {
+    fail(ErrorCode::kInvalidArgument, "[session] a batch of {} does not fit the session's {}",
+         lines, limits.max_lines());
   }
 }
 

@@ -17,6 +17,7 @@
 #include "kv/kv_cache.h"
 #include "model/model.h"
 #include "plan/plan.h"
+#include "sampling/beam_search.h"
 #include "sampling/sampler.h"
 #include "stream/embedding_reader.h"
 #include "stream/weight_stream.h"
@@ -27,11 +28,15 @@ namespace headrace {
 /// configuration, never from free memory.
 struct SessionLimits {
   static constexpr int64_t kEnginesMost = -1;
-  int64_t max_sequences = 1;  // sequences in one batch; kEnginesMost: the engine's max_batch_size
+  int64_t max_sequences = 1;   // sequences in one batch; kEnginesMost: the engine's max_batch_size
+  int64_t max_beam_width = 1;  // beams that each of them may have
   int64_t max_sequence_tokens = 0;  // prompt + output of one sequence; 0: the engine's max_seq_len
   bool context_logits = false;      // logits of every prompt position are wanted
   int64_t kv_tokens = 0;            // positions of the KV cache; 0: enough for all sequences
   double kv_memory_fraction = 0;    // with kv_tokens 0: of what is free beside the weights, no more
+
+  /// Lines of tokens in one batch: sequences without a beam search, or beams.
+  int64_t max_lines() const { return max_sequences * max_beam_width; }
 };
 
 struct SessionOptions {
@@ -68,6 +73,7 @@ struct GenerationRequest {
   int64_t max_new_tokens = 1;
   std::vector<int32_t> end_ids;  // generating one of them ends the sequence; empty: never
   SamplingParams sampling;
+  BeamSearchOptions beams = {};  // beam_width 1: none; max_new_tokens above holds
 };
 
 struct GenerationResult {
@@ -75,19 +81,21 @@ struct GenerationResult {
   std::vector<float> log_probs;  // of each generated token, natural logarithm
   double cumulative_log_prob = 0;
   FinishReason finish_reason = FinishReason::kLength;
+  std::vector<BeamHypothesis> beams;  // best first, the first as above; empty without a search
 };
 
 /// Told what happens while a batch is generated. Called from the thread that runs generate().
 class GenerationObserver {
  public:
   virtual ~GenerationObserver() = default;
-  /// After each generated token; false ends that sequence (FinishReason::kStopped).
+  /// After each generated token; false ends that sequence (FinishReason::kStopped). Not called for
+  /// beam searches.
   virtual bool on_token(size_t /*request*/, int32_t /*token*/) { return true; }
   /// Whether the calls below are wanted; without them, logits need not leave the device.
   virtual bool wants_logits() const { return false; }
   /// Logits after prompt position `position`; only if SessionLimits::context_logits.
   virtual void on_context_logits(size_t, int64_t, std::span<const float>) {}
-  /// Logits that the `step`-th generated token is sampled from.
+  /// Logits that the `step`-th generated token is sampled from; of a beam search [lines, vocab].
   virtual void on_generation_logits(size_t, int64_t, std::span<const float>) {}
 };
 
@@ -140,8 +148,8 @@ class Session {
 
   /// Generates for all requests as one batch: every sequence decodes one token a pass, and prompts
   /// fill what a pass has left. A request's tokens and logits do not depend on the others.
-  /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more sequences
-  /// or tokens than the limits allow. `observer` may be null.
+  /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more
+  /// sequences, beams or tokens than the limits allow. `observer` may be null.
   std::vector<GenerationResult> generate(std::span<const GenerationRequest> requests,
                                          GenerationObserver* observer = nullptr);
 

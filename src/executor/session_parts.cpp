@@ -59,6 +59,13 @@ SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
          "again with more",
          limits.max_sequences, build.max_batch_size);
   }
+  if (limits.max_beam_width < 1 || limits.max_beam_width > build.max_beam_width) {
+    fail(
+        ErrorCode::kInvalidArgument,
+        "[session] {} beams cannot run, the engine's --max_beam_width is {}: use 1 to {}, or build "
+        "again with more",
+        limits.max_beam_width, build.max_beam_width, build.max_beam_width);
+  }
   if (limits.max_sequence_tokens == 0) limits.max_sequence_tokens = build.max_seq_len;
   if (limits.max_sequence_tokens > build.max_seq_len) {
     fail(ErrorCode::kInvalidArgument,
@@ -78,10 +85,10 @@ SessionLimits resolve_limits(SessionLimits limits, const BuildConfig& build) {
 }
 
 ModelLimits model_limits(const SessionLimits& limits, int64_t chunk, const BuildConfig& build) {
-  const int64_t rows = std::max(chunk, limits.max_sequences);
+  const int64_t rows = std::max(chunk, limits.max_lines());
   return {.max_tokens = rows,
-          .max_logit_rows = limits.context_logits ? rows : limits.max_sequences,
-          .max_sequences = limits.max_sequences,
+          .max_logit_rows = limits.context_logits ? rows : limits.max_lines(),
+          .max_sequences = limits.max_lines(),
           .max_context = limits.max_sequence_tokens,
           .canonical_rows = build.canonical_rows};
 }
@@ -96,7 +103,7 @@ int64_t resolve_chunk(int64_t asked, const Engine& engine, const SessionLimits& 
   if (chunk == 0) {
     chunk = backend.has_own_memory() ? engine.build().max_num_tokens : choose_chunk(engine, limits);
   }
-  return std::min(chunk, limits.max_sequences * limits.max_sequence_tokens);
+  return std::min(chunk, limits.max_lines() * limits.max_sequence_tokens);
 }
 
 void check_streaming_allowed(const Engine& engine, const WeightBudget& budget) {
@@ -143,7 +150,7 @@ KvShape kv_shape(const Engine& engine) {
 
 int64_t kv_blocks(const Engine& engine, const SessionLimits& limits) {
   const KvShape shape = kv_shape(engine);
-  const int64_t all = limits.max_sequences * shape.blocks_for(limits.max_sequence_tokens);
+  const int64_t all = limits.max_lines() * shape.blocks_for(limits.max_sequence_tokens);
   return limits.kv_tokens == 0 ? all : std::min(all, shape.blocks_for(limits.kv_tokens));
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -26,6 +27,13 @@ struct KvShape {
   }
   /// Blocks that `tokens` positions need.
   int64_t blocks_for(int64_t tokens) const { return (tokens + block_tokens - 1) / block_tokens; }
+  /// Blocks that `beams` sequences of `tokens` positions need at most when they share the full
+  /// blocks of their first `shared_tokens`.
+  int64_t blocks_for_beams(int64_t beams, int64_t shared_tokens, int64_t tokens) const {
+    const int64_t each = blocks_for(tokens);
+    const int64_t shared = std::min(each, shared_tokens / block_tokens);
+    return shared + beams * (each - shared);
+  }
 };
 
 /// One layer's K and V as kernels see them: block b begins at element b * block_elements of `k` and

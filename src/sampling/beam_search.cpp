@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -46,6 +47,16 @@ BeamSearch::BeamSearch(const BeamSearchOptions& options, const SamplingParams& p
       finished_(static_cast<size_t>(options_.beam_width), options_.max_new_tokens,
                 options_.length_penalty, options_.early_stopping) {
   beams_.push_back({.history = rules_.start(prompt)});
+}
+
+void BeamSearch::restart(std::span<const int32_t> prompt) {
+  beams_.clear();
+  beams_.push_back({.history = rules_.start(prompt)});
+  finished_ = FinishedBeams(static_cast<size_t>(options_.beam_width), options_.max_new_tokens,
+                            options_.length_penalty, options_.early_stopping);
+  done_ = false;
+  rows_given_ = 0;
+  candidates_.clear();
 }
 
 void BeamSearch::add_logits(std::span<const float> logits) {
@@ -201,6 +212,22 @@ void BeamSearch::continue_beams() {
   }
   next_.erase(next_.begin() + static_cast<ptrdiff_t>(steps_.size()), next_.end());
   beams_.swap(next_);
+}
+
+std::vector<BeamHypothesis> BeamSearch::outputs() const {
+  std::vector<BeamHypothesis> all = finished_.all();
+  if (done_) return all;
+  for (const Beam& beam : beams_) {
+    const auto length = static_cast<int64_t>(beam.tokens.size());
+    all.push_back({.tokens = beam.tokens,
+                   .log_probs = beam.log_probs,
+                   .cumulative_log_prob = beam.sum,
+                   .score = length == 0 ? 0 : finished_.score(beam.sum, length),
+                   .end = BeamEnd::kRunning});
+  }
+  std::ranges::stable_sort(all, std::ranges::greater(), &BeamHypothesis::score);
+  all.resize(std::min(all.size(), static_cast<size_t>(options_.beam_width)));
+  return all;
 }
 
 std::span<const int32_t> BeamSearch::tokens(int64_t row) const {

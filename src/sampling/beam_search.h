@@ -64,6 +64,9 @@ class BeamSearch {
              std::span<const int32_t> prompt, std::span<const int32_t> end_ids = {},
              TokenConstraints constraints = {});
 
+  /// Begins anew with the same options: what a new object would do.
+  void restart(std::span<const int32_t> prompt);
+
   /// Rows that the next step wants: 1, then as many as there are beams; 0 when done.
   int64_t rows() const { return done_ ? 0 : static_cast<int64_t>(beams_.size()); }
   /// Nothing is left to do: hypotheses() are final.
@@ -88,6 +91,11 @@ class BeamSearch {
   /// The hypotheses so far, the best first; beam_width of them at the end, or fewer if exclusions
   /// left fewer.
   const std::vector<BeamHypothesis>& hypotheses() const { return finished_.all(); }
+
+  /// The best beam_width outputs if the search ended here, the best first: hypotheses() and, before
+  /// it is done, the running beams (BeamEnd::kRunning), scored alike. Of equal scores hypotheses
+  /// are better, then the better beam.
+  std::vector<BeamHypothesis> outputs() const;
 
   /// Output of the running beam with row `row`: generated tokens, and the sum of their log
   /// probabilities.

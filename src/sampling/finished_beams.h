@@ -14,8 +14,8 @@ enum class EarlyStopping {
   kNever = 2,      // ("never") all beat the best running beam if it went on to the end for free
 };
 
-/// Why a hypothesis is complete.
-enum class BeamEnd { kEndId, kStopWord, kLength };
+/// Why a hypothesis is complete; kRunning: it is not (BeamSearch::outputs()).
+enum class BeamEnd { kEndId, kStopWord, kLength, kRunning };
 
 /// A complete output.
 struct BeamHypothesis {

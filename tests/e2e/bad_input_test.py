@@ -154,8 +154,16 @@ class RunTest(BadInputTest):
                 self.refuse("bench", "--engine_dir", self.engine, "--gpu_weights_percent", percents,
                             words=[message])
 
-    def test_beams_and_cuda_come_later(self):
-        self.refuse_run("--num_beams", 2, words=["num_beams"])
+    def test_beams_that_cannot_be(self):
+        self.refuse("run", "--engine_dir", self.engine, "--input_file", self.prompt,
+                    "--max_output_len", 4, "--profile", self.profile, "--num_beams", 2,
+                    words=["2 beams", "max_beam_width is 1"])
+        self.refuse_run("--num_beams", 0, words=["beam_width"])
+        self.refuse_run("--num_beams", 2, words=["--output_logits_npy"])
+        self.refuse_run("--num_beams", 2, "--streaming", words=["--streaming"])
+        self.refuse_run("--num_beams", 2, "--length_penalty", "nan", words=["length_penalty"])
+
+    def test_cuda_is_not_there(self):
         self.refuse_run("--device", "cuda", words=["CUDA"])
 
     def test_missing_engine(self):

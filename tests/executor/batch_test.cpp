@@ -35,8 +35,8 @@ class Recorder : public BatchEvents {
     std::vector<float>& all = outcome_.logits[sequence.request_id];
     all.insert(all.end(), logits.begin(), logits.end());
   }
-  bool on_token(Sequence& sequence, const SampledToken& token) override {
-    outcome_.tokens[sequence.request_id].push_back(token.id);
+  bool on_token(Sequence& sequence) override {
+    outcome_.tokens[sequence.request_id].push_back(sequence.ids.back());
     return true;
   }
   void on_failure(Sequence&, std::exception_ptr) override { ADD_FAILURE(); }

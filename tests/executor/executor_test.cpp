@@ -321,10 +321,16 @@ TEST_F(ExecutorTest, HostileRequestsGetErrorsAndTheExecutorGoesOn) {
   refuse("top_p", [&](Request& r) { r.sampling.top_p = nan; });
   refuse("min_p", [](Request& r) { r.sampling.min_p = 2; });
   refuse("top_k", [](Request& r) { r.sampling.top_k = -1; });
-  refuse("beam_width 3", [](Request& r) { r.sampling.beam_width = 3; });
-  refuse("beam search is not there yet", [](Request& r) { r.sampling.beam_width = 2; });
-  refuse("num_return_sequences 9", [](Request& r) { r.sampling.num_return_sequences = 9; });
-  refuse("num_return_sequences 0", [](Request& r) { r.sampling.num_return_sequences = 0; });
+  refuse("3 beams, 1 to 2 work", [](Request& r) { r.sampling.beam_width = 3; });
+  refuse("0 beams", [](Request& r) { r.sampling.beam_width = 0; });
+  refuse("8 blocks of KV cache, there are 4",
+         [](Request& r) { r.sampling.beam_width = 2, r.max_new_tokens = 50; });
+  refuse("length_penalty", [&](Request& r) {
+    r.sampling.beam_width = 2;
+    r.sampling.length_penalty = nan;
+  });
+  refuse("num_return_sequences 17", [](Request& r) { r.sampling.num_return_sequences = 17; });
+  refuse("num_return_sequences -1", [](Request& r) { r.sampling.num_return_sequences = -1; });
   refuse("bad_words[0] is empty", [](Request& r) { r.bad_words = {{}}; });
   refuse("1003", [](Request& r) { r.stop_words = {{1003}}; });
   refuse("bias", [](Request& r) { r.embedding_bias = {1.0f}; });

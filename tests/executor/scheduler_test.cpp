@@ -204,8 +204,8 @@ void check_pass(const Case& made, const Driver& driver, std::span<const PassRows
           sequence.context_logits && at >= sequence.context_done && at < sequence.prompt_size;
       logit_rows += context || at + 1 == sequence.known() ? 1 : 0;
     }
-    RC_ASSERT(static_cast<int64_t>(sequence.blocks.size()) * kBlockTokens >= last);
-    for (const int32_t block : sequence.blocks) {
+    RC_ASSERT(static_cast<int64_t>(sequence.tables[0].size()) * kBlockTokens >= last);
+    for (const int32_t block : sequence.tables[0]) {
       RC_ASSERT(blocks.insert(block).second || made.limits.reuse_prefixes);
     }
   }

@@ -275,6 +275,9 @@ TEST_F(SessionTest, RequestsThatCannotBeServedAreErrors) {
   refuse(request(std::vector<int32_t>(300, 1), 1), "300");
   const std::vector<GenerationRequest> two(2, request({1}, 1));
   expect_error(ErrorCode::kInvalidArgument, "batch of 2", [&] { session->generate(two); });
+  std::vector<GenerationRequest> beams(1, request({1}, 1));
+  beams[0].beams.beam_width = 2;
+  expect_error(ErrorCode::kInvalidArgument, "2 beams", [&] { session->generate(beams); });
 }
 
 TEST_F(SessionTest, SettingsThatCannotBeHonouredAreErrors) {
@@ -291,6 +294,7 @@ TEST_F(SessionTest, SettingsThatCannotBeHonouredAreErrors) {
   }
   refuse("batch of 0", invalid, [](SessionOptions& o) { o.limits.max_sequences = 0; });
   refuse("max_batch_size 8", invalid, [](SessionOptions& o) { o.limits.max_sequences = 9; });
+  refuse("--max_beam_width is 4", invalid, [](SessionOptions& o) { o.limits.max_beam_width = 5; });
   refuse("max_seq_len 256", invalid, [](SessionOptions& o) { o.limits.max_sequence_tokens = 257; });
   refuse("chunk", invalid, [](SessionOptions& o) { o.prefill_chunk = -1; });
   refuse("CUDA", ErrorCode::kDevice, [](SessionOptions& o) { o.device = "cuda"; });

@@ -25,6 +25,9 @@ TEST(KvShapeTest, SizesFollowFromTheShape) {
   EXPECT_EQ(kShape.blocks_for(0), 0);
   EXPECT_EQ(kShape.blocks_for(4), 1);
   EXPECT_EQ(kShape.blocks_for(5), 2);
+  EXPECT_EQ(kShape.blocks_for_beams(1, 9, 20), 5);
+  EXPECT_EQ(kShape.blocks_for_beams(3, 9, 20), 2 + 3 * 3);
+  EXPECT_EQ(kShape.blocks_for_beams(3, 9, 5), 2);
 }
 
 TEST(KvCacheTest, GrowTakesEachBlockOnceAndReleaseGivesItBack) {

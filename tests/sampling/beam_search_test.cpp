@@ -66,6 +66,44 @@ TEST(BeamSearch, NamesParentsAndTokensOfTheBest) {
   EXPECT_EQ(search.hypotheses()[0].end, BeamEnd::kLength);
 }
 
+TEST(BeamSearch, OutputsAreHypothesesAndRunningBeamsByScore) {
+  const Ids ends = {2};
+  BeamSearch search({.beam_width = 2, .max_new_tokens = 9, .early_stopping = EarlyStopping::kNever},
+                    {}, Ids{7}, ends);
+  step(search, {logs({0.5f, 0.3f, 0.2f})});
+  ASSERT_EQ(search.outputs().size(), 2U);
+  EXPECT_EQ(search.outputs()[0].tokens, (Ids{0}));
+  EXPECT_EQ(search.outputs()[0].end, BeamEnd::kRunning);
+  // A hypothesis of 0.5 x 0.8, and running beams of 0.3 x 0.9 and 0.5 x 0.1.
+  step(search, {logs({0.1f, 0.1f, 0.8f}), logs({0.9f, 0.05f, 0.05f})});
+  const std::vector<BeamHypothesis> outputs = search.outputs();
+  ASSERT_EQ(outputs.size(), 2U);
+  EXPECT_EQ(outputs[0].tokens, (Ids{0, 2}));
+  EXPECT_EQ(outputs[0].end, BeamEnd::kEndId);
+  EXPECT_EQ(outputs[1].tokens, (Ids{1, 0}));
+  EXPECT_EQ(outputs[1].end, BeamEnd::kRunning);
+  EXPECT_NEAR(outputs[1].score, std::log(0.27) / 2, 1e-6);
+  EXPECT_EQ(outputs[1].log_probs.size(), 2U);
+}
+
+TEST(BeamSearch, ARestartedSearchFindsTheSame) {
+  BeamSearch search({.beam_width = 2, .max_new_tokens = 4}, {.repetition_penalty = 1.5f}, Ids{1});
+  const std::vector<float> logits = logs({0.5f, 0.3f, 0.15f, 0.05f});
+  step(search, {logits});
+  step(search, {logits, logits});
+  search.restart(Ids{1});
+  EXPECT_EQ(search.rows(), 1);
+  run(search, logits);
+  BeamSearch other({.beam_width = 2, .max_new_tokens = 4}, {.repetition_penalty = 1.5f}, Ids{1});
+  run(other, logits);
+  ASSERT_EQ(search.hypotheses().size(), 2U);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(search.hypotheses()[i].tokens, other.hypotheses()[i].tokens);
+    EXPECT_EQ(search.hypotheses()[i].score, other.hypotheses()[i].score);
+  }
+  EXPECT_EQ(search.outputs().size(), 2U);
+}
+
 TEST(BeamSearch, TiesGoToTheBetterBeamAndTheSmallerId) {
   BeamSearch search({.beam_width = 3, .max_new_tokens = 9}, {}, {});
   const std::vector<float> even(4, 0.0f);

@@ -32,6 +32,7 @@ NamedTensor random_tensor(const TensorSpec& spec, DType dtype, uint64_t seed) {
 BuildConfig tiny_build(const TinyModel& shape) {
   BuildConfig build;
   build.max_batch_size = shape.max_batch_size;
+  build.max_beam_width = shape.max_beam_width;
   build.max_input_len = shape.max_seq_len == 0 ? shape.max_position_embeddings : shape.max_seq_len;
   build.max_seq_len = shape.max_seq_len;
   build.tokens_per_block = shape.tokens_per_block;

@@ -30,6 +30,7 @@ struct TinyModel {
   uint64_t tile_bytes = 16384;
   bool weight_streaming = true;
   int64_t max_batch_size = 8;
+  int64_t max_beam_width = 4;
   int64_t max_seq_len = 0;  // 0: max_position_embeddings
   int64_t tokens_per_block = 16;
   int64_t canonical_rows = 0;  // 0: all

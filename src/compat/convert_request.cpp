@@ -80,9 +80,8 @@ std::vector<float> to_bias(const std::optional<tle::Tensor>& bias) {
   if (bias->getDataType() != tle::DataType::kFP32) {
     fail(ErrorCode::kInvalidArgument, "[executor] the embedding bias is not kFP32: use that");
   }
-  const tle::Tensor tensor = *bias;
-  const auto* values = static_cast<const float*>(tensor.getData());
-  return {values, values + tensor.getSize()};
+  const auto* values = static_cast<const float*>(bias->getData());
+  return {values, values + bias->getSize()};
 }
 
 }  // namespace

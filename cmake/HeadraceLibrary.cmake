@@ -48,6 +48,7 @@ install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLU
         FILES_MATCHING PATTERN "*.h")
 install(EXPORT headrace NAMESPACE headrace:: FILE headraceTargets.cmake DESTINATION ${package})
 if(TARGET headrace_cuda)  # loaded at run time, beside the library that asks for it
+  set_target_properties(headrace_cuda PROPERTIES INSTALL_RPATH "$ORIGIN;/usr/local/cuda/lib64")
   install(TARGETS headrace_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 

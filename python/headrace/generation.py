@@ -196,8 +196,8 @@ class Generation:
     def stopped(self) -> bool:
         """All sequences have met a stop text, so that the request can be cancelled."""
         texts = self._texts.values()
-        return (len(texts) == self._params.num_return_sequences
-                and all(text.stopped for text in texts))
+        wanted = self._params.num_return_sequences or self._params.beam_width
+        return len(texts) == wanted and all(text.stopped for text in texts)
 
     def output(self) -> Output:
         """What became of it."""

@@ -101,8 +101,8 @@ class SamplingOptions:
 
     beam_width: int = 1
     """Beams of a beam search; 1: none."""
-    num_return_sequences: int = 1
-    """Without beams, sequences drawn apart; with, the first beams."""
+    num_return_sequences: int = 0
+    """Without beams, sequences drawn apart; with, the first beams. 0: one sequence, or all beams."""
     temperature: float = 1.0
     """0: greedy."""
     top_k: int = 1

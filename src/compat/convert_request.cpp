@@ -42,6 +42,9 @@ SamplingOptions to_sampling(const tle::Request& request) {
   SamplingOptions to;
   to.beam_width = from.getBeamWidth();
   to.num_return_sequences = request.getNumReturnSequences();
+  // Of beams that were not counted upstream returns all: 0 here.
+  const bool counted = from.getNumReturnSequences() || to.num_return_sequences != 1;
+  if (to.beam_width > 1 && !counted) to.num_return_sequences = 0;
   // Upstream's default: no limit, which without top_p is greedy here and there.
   to.top_k = from.getTopK().value_or(0);
   set(to.temperature, from.getTemperature());
@@ -80,9 +83,8 @@ std::vector<float> to_bias(const std::optional<tle::Tensor>& bias) {
   if (bias->getDataType() != tle::DataType::kFP32) {
     fail(ErrorCode::kInvalidArgument, "[executor] the embedding bias is not kFP32: use that");
   }
-  const tle::Tensor tensor = *bias;
-  const auto* values = static_cast<const float*>(tensor.getData());
-  return {values, values + tensor.getSize()};
+  const auto* values = static_cast<const float*>(bias->getData());
+  return {values, values + bias->getSize()};
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <utility>
 
@@ -33,13 +32,13 @@ using headrace::fail;
 class Executor::Impl {
  public:
   Impl(std::filesystem::path const& path, ModelType model_type, ExecutorConfig const& config)
-      : native_(headrace::compat::to_options(checked(path, model_type), config)) {
+      : native_(options(path, model_type, config)) {
     check_window(config.getKvCacheConfig().getMaxAttentionWindowVec());
   }
   Impl(BufferView const& weights, std::string const& json, ModelType model_type,
        ExecutorConfig const& config)
       : engine_(std::make_unique<headrace::compat::TemporaryEngine>(weights, json)),
-        native_(headrace::compat::to_options(checked(engine_->path(), model_type), config)) {
+        native_(options(engine_->path(), model_type, config)) {
     check_window(config.getKvCacheConfig().getMaxAttentionWindowVec());
   }
 
@@ -75,10 +74,10 @@ class Executor::Impl {
   headrace::Executor& native() { return native_; }
 
  private:
-  static std::filesystem::path const& checked(std::filesystem::path const& path,
-                                              ModelType model_type) {
+  static headrace::ExecutorOptions options(std::filesystem::path const& path, ModelType model_type,
+                                           ExecutorConfig const& config) {
     if (model_type != ModelType::kDECODER_ONLY) refuse_encoder();
-    return path;
+    return headrace::compat::to_options(path, config);
   }
 
   void check_window(std::optional<std::vector<SizeType32>> const& windows) const {

@@ -41,8 +41,8 @@ class SamplingConfig:
     def to_headrace(self, num_return_sequences: int) -> headrace.SamplingOptions:
         """The same for headrace. `num_return_sequences` is the request's."""
         sequences = self.num_return_sequences or num_return_sequences
-        if self.beam_width > 1 and sequences == 1:
-            sequences = self.beam_width  # all beams
+        if self.beam_width > 1 and self.num_return_sequences is None and sequences == 1:
+            sequences = 0  # all beams
         # Without top_k, top_p alone decides; without both, headrace is greedy.
         options = headrace.SamplingOptions(beam_width=self.beam_width,
                                            num_return_sequences=sequences, top_k=0)

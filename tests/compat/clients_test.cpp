@@ -43,7 +43,6 @@ TEST_F(Clients, AdvancedTellsSequencesApart) {
 
 TEST_F(Clients, AdvancedSearchesWithBeams) {
   const AdvancedOptions options{.excludeInputFromOutput = true, .beamWidth = 3};
-  if (!engine_searches_with_beams()) GTEST_SKIP() << "beam search is not there yet";
   const auto beams = clients::runAdvanced(engine(), kPrompts, options);
   AdvancedOptions first_two = options;
   first_two.numReturnSequences = 2;

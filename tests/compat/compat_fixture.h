@@ -25,15 +25,6 @@ class CompatTest : public ::testing::Test {
     }();
     return path;
   }
-
-  static bool engine_searches_with_beams() {
-    namespace tle = tensorrt_llm::executor;
-    tle::Executor executor(engine(), tle::ModelType::kDECODER_ONLY, tle::ExecutorConfig(2));
-    const auto id = executor.enqueueRequest(tle::Request({1}, 1, false, tle::SamplingConfig(2)));
-    const auto response = executor.awaitResponses(id).at(0);
-    return !response.hasError() ||
-           response.getErrorMsg().find("beam search is not there yet") == std::string::npos;
-  }
 };
 
 }  // namespace headrace::testing

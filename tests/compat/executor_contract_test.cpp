@@ -185,14 +185,20 @@ TEST_F(Contract, LogitsAndProbabilitiesHaveTheShapesThatAreDeclared) {
   }
 }
 
-TEST_F(Contract, LogitsOfBeamsHaveTheirDimension) {
-  if (!engine_searches_with_beams()) GTEST_SKIP() << "beam search is not there yet";
+TEST_F(Contract, BeamsHaveTheirOwnSums) {
   tle::Executor executor = open(tle::ExecutorConfig(2));
-  const tle::Request asking(kPrompt, 3, false, tle::SamplingConfig(2),
-                            tle::OutputConfig(true, false, true));
+  tle::Request asking(kPrompt, 3, false, tle::SamplingConfig(2), tle::OutputConfig(true, true));
   const auto whole = serve(executor, asking);
-  EXPECT_EQ(whole.at(0).getResult().generationLogits->getShape(), (tle::Shape{2, 3, kVocab}));
-  EXPECT_EQ(whole.at(0).getResult().cumLogProbs->size(), 2U);
+  ASSERT_EQ(whole.size(), 1U);
+  const tle::Result result = whole.at(0).getResult();
+  EXPECT_EQ(result.outputTokenIds.size(), 2U);
+  EXPECT_EQ(result.cumLogProbs->size(), 2U);
+  EXPECT_GE(result.cumLogProbs->at(0), result.cumLogProbs->at(1));
+  EXPECT_EQ(result.contextLogits->getShape().back(), kVocab);
+
+  asking.setOutputConfig(tle::OutputConfig(false, false, true));
+  const auto refused = serve(executor, asking);
+  EXPECT_NE(refused.at(0).getErrorMsg().find("generation_logits of 2 beams"), std::string::npos);
 }
 
 TEST_F(Contract, ProcessorsSeeTokensAndClients) {

@@ -115,7 +115,8 @@ TEST(CudaMatmul, MatrixClassIsBatchInvariantAndClose) {
   }
 }
 
-// Few rows of the matrix class have a kernel of their own, with the bits that cuBLASLt gives to many.
+// Few rows of the matrix class have a kernel of their own, with the bits that cuBLASLt gives to
+// many.
 TEST(CudaMatmul, FewRowsOfTheMatrixClassHaveTheBitsOfMany) {
   constexpr int64_t kMany = 300;
   for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {

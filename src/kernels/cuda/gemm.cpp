@@ -260,8 +260,7 @@ void Gemm::check_family(DType dtype) {
     const std::vector<float> part = product(rows, tokens);
     return std::memcmp(part.data(), whole.data(), part.size() * sizeof(float)) == 0;
   };
-  const bool same =
-      agrees(512, kTokens) && agrees(kRows, 9) && agrees(128, 40) && agrees(kRows, 1);
+  const bool same = agrees(512, kTokens) && agrees(kRows, 9) && agrees(128, 40) && agrees(kRows, 1);
   own_for_few_ = true;
   own_for_few_ = agrees(kRows, 9) && agrees(128, 40) && agrees(kRows, 64);
   cudaFree(operands);

@@ -16,10 +16,10 @@
 namespace headrace::cuda {
 
 /// The matrix class (docs/numerics.md): products of many token rows on tensor cores, through
-/// cuBLASLt, or for few of them by a kernel of our own that reads memory faster. Of cuBLASLt's only algorithms that add each output's products in one order, given by K alone, are
-/// used: no split-K, no stream-K, and all of one family, so that neither the rows of a launch nor
-/// the number of token rows changes a bit. check_family() proves it at start-up. Used by one
-/// thread.
+/// cuBLASLt, or for few of them by a kernel of our own that reads memory faster. Of cuBLASLt's only
+/// algorithms that add each output's products in one order, given by K alone, are used: no split-K,
+/// no stream-K, and all of one family, so that neither the rows of a launch nor the number of token
+/// rows changes a bit. check_family() proves it at start-up. Used by one thread.
 class Gemm {
  public:
   explicit Gemm(Queue& queue);
@@ -75,9 +75,9 @@ class Gemm {
   Queue& queue_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
-  float* trial_ = nullptr;  // outputs of algorithms that are tried
+  float* trial_ = nullptr;    // outputs of algorithms that are tried
   bool own_for_few_ = false;  // matrix_matmul() gives this device's bits
-  int family_ = -1;         // id of the algorithms that may be used; -1: not settled yet
+  int family_ = -1;           // id of the algorithms that may be used; -1: not settled yet
   std::map<Shape, Choice> choices_;
 };
 

@@ -195,8 +195,8 @@ void canonical_matmul(const MatmulRuns& matmul, const NormRows* norm, Queue& que
 /// Token rows up to which there is matrix_matmul().
 inline constexpr int64_t kMostMatrixTokens = 64;
 
-/// Multiplies on tensor cores: an output's products are added 16 columns at a time, in order. 16-bit
-/// numbers; k, rows and strides as Gemm::supports() wants them.
+/// Multiplies on tensor cores: an output's products are added 16 columns at a time, in order.
+/// 16-bit numbers; k, rows and strides as Gemm::supports() wants them.
 void matrix_matmul(const MatmulRuns& matmul, Queue& queue);
 
 }  // namespace headrace::cuda

@@ -194,7 +194,7 @@ TEST_F(Contract, BeamsHaveTheirOwnSums) {
   EXPECT_EQ(result.outputTokenIds.size(), 2U);
   EXPECT_EQ(result.cumLogProbs->size(), 2U);
   EXPECT_GE(result.cumLogProbs->at(0), result.cumLogProbs->at(1));
-  EXPECT_EQ(result.contextLogits->getShape().back(), kVocab);
+  EXPECT_EQ(result.contextLogits->getShape(), (tle::Shape{4, kVocab}));
 
   asking.setOutputConfig(tle::OutputConfig(false, false, true));
   const auto refused = serve(executor, asking);

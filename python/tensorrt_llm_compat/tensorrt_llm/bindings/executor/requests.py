@@ -78,7 +78,8 @@ class OutputConfig:
         return headrace.OutputOptions(log_probs=self.return_log_probs,
                                       context_logits=self.return_context_logits,
                                       generation_logits=self.return_generation_logits,
-                                      exclude_input=self.exclude_input_from_output)
+                                      exclude_input=self.exclude_input_from_output,
+                                      exclude_end_id=True)  # as upstream
 
 
 @dataclasses.dataclass

@@ -40,7 +40,7 @@ struct Result {
   std::vector<float> cum_log_probs = {};
   std::vector<std::vector<float>> log_probs = {};  // by beam, of the generated tokens in `tokens`
   std::optional<Logits> context_logits = {};       // on a sequence's first response
-  std::optional<Logits> generation_logits = {};    // of the generated tokens in `tokens`
+  std::optional<Logits> generation_logits = {};    // of the tokens not told of before
   std::vector<FinishReason> finish_reasons = {};   // by beam
 };
 

@@ -22,10 +22,6 @@ struct Sizes {
   std::map<std::string, uint64_t> tiles_by_codec;
 };
 
-std::string codec_name(CodecId codec) {
-  return codec == CodecId::kRaw ? "raw" : fmt::format("codec {}", static_cast<int>(codec));
-}
-
 Sizes measure(const Engine& engine) {
   const Manifest& manifest = engine.manifest();
   Sizes sizes;

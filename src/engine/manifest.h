@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checkpoint/model_config.h"
+#include "codec/codec_id.h"
 #include "tensor/dtype.h"
 
 namespace headrace {
@@ -46,9 +47,6 @@ struct MatrixInfo {
   uint32_t first_tile = 0;  // index into Manifest::tiles
   uint32_t tile_count = 0;
 };
-
-/// Ids of tile codecs as stored in engine files. Raw is the only one so far.
-enum class CodecId : uint8_t { kRaw = 0 };
 
 /// A run of whole rows of one matrix: the unit of residency, streaming, coding and checksums. Tiles
 /// stand in pass order and their offsets grow.

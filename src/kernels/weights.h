@@ -5,16 +5,20 @@
 #include <span>
 #include <utility>
 
+#include "codec/codec_id.h"
+
 namespace headrace {
 
 /// Consecutive whole rows of one matrix in fast memory, ready to be multiplied. Row r (counted from
 /// row_begin) starts at data + r * row_stride_bytes; 64 bytes after the last row are readable.
+/// Coded rows are laid out as RowLayout::of(codec, dtype, k, row_stride_bytes) says.
 struct WeightRun {
   const std::byte* data = nullptr;
   uint32_t matrix = 0;  // which matrix of the group
   int64_t row_begin = 0;
   int64_t rows = 0;
   size_t row_stride_bytes = 0;
+  CodecId codec = CodecId::kRaw;
 };
 
 class LeaseOwner {

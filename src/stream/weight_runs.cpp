@@ -10,7 +10,8 @@ void append_run(const Manifest& manifest, uint32_t tile, uint32_t first_matrix,
     WeightRun& last = runs.back();
     const std::byte* const end =
         last.data + static_cast<uint64_t>(last.rows) * last.row_stride_bytes;
-    if (last.matrix == matrix && last.row_stride_bytes == info.row_stride_bytes && end == data &&
+    if (last.matrix == matrix && last.codec == info.codec &&
+        last.row_stride_bytes == info.row_stride_bytes && end == data &&
         last.row_begin + last.rows == info.row_begin) {
       last.rows += info.rows;
       return;
@@ -20,7 +21,8 @@ void append_run(const Manifest& manifest, uint32_t tile, uint32_t first_matrix,
                   .matrix = matrix,
                   .row_begin = info.row_begin,
                   .rows = info.rows,
-                  .row_stride_bytes = info.row_stride_bytes});
+                  .row_stride_bytes = info.row_stride_bytes,
+                  .codec = info.codec});
 }
 
 }  // namespace headrace

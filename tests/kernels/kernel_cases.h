@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -9,12 +10,14 @@
 #include <random>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "codec/row_code.h"
 #include "kernels/backend.h"
 #include "tensor/dtype.h"
 #include "tensor/float16.h"
@@ -22,6 +25,11 @@
 namespace headrace::testing {
 
 inline constexpr DType kAllDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+
+/// The codecs, each with a dtype that it is for.
+inline constexpr std::pair<CodecId, DType> kCodecs[] = {{CodecId::kE3, DType::kBFloat16},
+                                                        {CodecId::kE4, DType::kBFloat16},
+                                                        {CodecId::kE3, DType::kFloat16}};
 
 /// The instruction sets that this machine can run.
 inline std::vector<CpuIsa> isas_here() {
@@ -171,16 +179,26 @@ class ListFeed : public WeightFeed, private LeaseOwner {
   size_t next_ = 0;
 };
 
-/// A matrix as an engine stores it: rows padded to 16 bytes, 64 bytes after the last; the padding
-/// holds bits that are NaN in every dtype.
+/// A matrix as an engine stores it: raw rows padded to 16 bytes, or coded ones; 64 bytes after the
+/// last; the padding of raw rows holds bits that are NaN in every dtype.
 struct StoredMatrix {
-  StoredMatrix(DType dtype, int64_t rows, int64_t k, Numbers& numbers)
+  StoredMatrix(DType dtype, int64_t rows, int64_t k, Numbers& numbers,
+               CodecId codec = CodecId::kRaw)
       : row_count(rows),
-        stride((static_cast<size_t>(k) * dtype_size(dtype) + 15) / 16 * 16),
-        bytes(static_cast<size_t>(rows) * stride + 64, std::byte{0xff}) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const auto row = numbers.elements(dtype, static_cast<size_t>(k));
-      std::memcpy(bytes.data() + static_cast<size_t>(r) * stride, row.data(), row.size());
+        codec(codec),
+        stride((static_cast<size_t>(k) * dtype_size(dtype) + 15) / 16 * 16) {
+    const auto count = static_cast<size_t>(rows);
+    std::vector<std::vector<std::byte>> raw;
+    for (size_t r = 0; r < count; ++r) {
+      raw.push_back(numbers.elements(dtype, static_cast<size_t>(k)));
+    }
+    if (codec != CodecId::kRaw) {
+      encode(dtype, k, raw);
+      return;
+    }
+    bytes.assign(count * stride + 64, std::byte{0xff});
+    for (size_t r = 0; r < count; ++r) {
+      std::memcpy(bytes.data() + r * stride, raw[r].data(), raw[r].size());
     }
   }
 
@@ -189,13 +207,34 @@ struct StoredMatrix {
             .matrix = matrix,
             .row_begin = begin,
             .rows = count,
-            .row_stride_bytes = stride};
+            .row_stride_bytes = stride,
+            .codec = codec};
   }
   std::vector<std::vector<WeightRun>> whole() const { return {{run(0, 0, row_count)}}; }
 
   int64_t row_count;
+  CodecId codec;
   size_t stride;
   std::vector<std::byte> bytes;
+
+ private:
+  void encode(DType dtype, int64_t k, const std::vector<std::vector<std::byte>>& raw) {
+    std::vector<RowBook> books;
+    uint64_t escapes = 0;
+    const auto elements = [](const std::vector<std::byte>& row) {
+      return std::span(reinterpret_cast<const uint16_t*>(row.data()), row.size() / 2);
+    };
+    for (const auto& row : raw) {
+      books.push_back(choose_book(codec, dtype, elements(row)));
+      escapes = std::max(escapes, static_cast<uint64_t>(books.back().escapes));
+    }
+    stride = RowLayout::stride_for(codec, dtype, k, escapes);
+    bytes.assign(raw.size() * stride + 64, std::byte{0xff});
+    for (size_t r = 0; r < raw.size(); ++r) {
+      encode_row(RowLayout::of(codec, dtype, k, stride), books[r], elements(raw[r]),
+                 bytes.data() + r * stride);
+    }
+  }
 };
 
 }  // namespace headrace::testing

@@ -16,6 +16,7 @@ struct MatmulCase {
   int64_t tokens;
   bool bias = false;
   bool accumulate = false;
+  CodecId codec = CodecId::kRaw;
 };
 
 class MatmulProblem {
@@ -23,7 +24,7 @@ class MatmulProblem {
   MatmulProblem(const MatmulCase& shape, Data data, uint32_t seed)
       : shape_(shape),
         numbers_(seed, data),
-        weights_(shape.dtype, shape.rows, shape.k, numbers_),
+        weights_(shape.dtype, shape.rows, shape.k, numbers_, shape.codec),
         x_(numbers_.elements(shape.dtype, static_cast<size_t>(shape.tokens * shape.k))),
         bias_(numbers_.floats(static_cast<size_t>(shape.rows))),
         before_(numbers_.floats(static_cast<size_t>(shape.rows * shape.tokens))) {}

@@ -31,6 +31,26 @@ TEST(Matmul, EveryInstructionSetGivesTheReferenceBits) {
   }
 }
 
+// The code is lossless, so the bits are those of raw rows too.
+TEST(Matmul, CodedRowsGiveTheReferenceBits) {
+  for (const auto& [codec, dtype] : kCodecs) {
+    for (const int64_t k : {1, 75, 255, 256, 257, 576, 1024, 1537, 3072, 4096, 11008}) {
+      for (const int64_t tokens : {1, 2, 3, 8, 33}) {
+        for (const Data data : {Data::kPlain, Data::kWild, Data::kBroken}) {
+          const MatmulCase coded{
+              .dtype = dtype, .rows = 9, .k = k, .tokens = tokens, .codec = codec};
+          expect_equal_to_reference(coded, data);
+          MatmulCase raw = coded;
+          raw.codec = CodecId::kRaw;
+          const auto seed = static_cast<uint32_t>(k);
+          EXPECT_TRUE(equal_bits(MatmulProblem(raw, data, seed).expected(),
+                                 MatmulProblem(coded, data, seed).expected()));
+        }
+      }
+    }
+  }
+}
+
 TEST(Matmul, EveryTokenCountGivesTheReferenceBits) {
   for (int64_t tokens = 1; tokens <= 33; ++tokens) {
     expect_equal_to_reference({.dtype = DType::kFloat16, .rows = 9, .k = 300, .tokens = tokens});

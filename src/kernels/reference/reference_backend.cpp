@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "codec/row_code.h"
 #include "kernels/backend.h"
 #include "kernels/numerics.h"
 #include "kernels/reference/scalar_ops.h"
@@ -125,8 +126,14 @@ class ReferenceBackend : public Backend {
     HR_CHECK(run.matrix < args.outputs.size());
     const MatrixOutput& output = args.outputs[run.matrix];
     HR_CHECK(run.row_begin >= 0 && run.row_begin + run.rows <= output.rows);
+    std::vector<uint16_t> decoded;
     for (int64_t r = 0; r < run.rows; ++r) {
       const std::byte* w = run.data + static_cast<size_t>(r) * run.row_stride_bytes;
+      if (run.codec != CodecId::kRaw) {
+        decoded.resize(static_cast<size_t>(args.k));
+        decode_row(RowLayout::of(run.codec, args.dtype, args.k, run.row_stride_bytes), w, decoded);
+        w = reinterpret_cast<const std::byte*>(decoded.data());
+      }
       const int64_t row = run.row_begin + r;
       for (int64_t t = 0; t < args.tokens; ++t) {
         const std::byte* x = args.x + static_cast<size_t>(t) * args.x_stride_bytes;

@@ -52,6 +52,7 @@ BuildConfig preset_build_config(const BenchPreset& preset, const BenchEngineFlag
   config.max_seq_len = flags.max_seq_len.value_or(config.max_seq_len);
   config.max_num_tokens = flags.max_num_tokens.value_or(config.max_num_tokens);
   if (!flags.tile_bytes.empty()) config.tile_bytes = parse_bytes(flags.tile_bytes, "--tile_bytes");
+  if (!flags.tile_codec.empty()) config.tile_codec = flags.tile_codec;
   if (!flags.canonical_rows.empty()) {
     config.canonical_rows = parse_canonical_rows(flags.canonical_rows);
   }
@@ -86,7 +87,7 @@ void BenchEngine::open(const BenchEngineFlags& flags, Context& context) {
                         dtype_name(model.dtype));
   }
   if (flags.max_batch_size || flags.max_input_len || flags.max_seq_len ||
-      !flags.tile_bytes.empty() || !flags.canonical_rows.empty()) {
+      !flags.tile_bytes.empty() || !flags.tile_codec.empty() || !flags.canonical_rows.empty()) {
     context.log.warning("[bench] the limits that {} was built with count, not those given",
                         directory);
   }

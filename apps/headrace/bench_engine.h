@@ -23,6 +23,7 @@ struct BenchEngineFlags {
   std::optional<int64_t> max_seq_len;
   std::optional<int64_t> max_num_tokens;
   std::string tile_bytes;      // as in "1M"; empty: the default
+  std::string tile_codec;      // empty: the default
   std::string canonical_rows;  // a number or "all"; empty: the default
 };
 

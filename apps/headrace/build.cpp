@@ -43,6 +43,14 @@ void warn_about_switches(const BuildFlags& flags, Log& log) {
   if (!given.empty()) log.warning("{}: accepted, has no meaning here", given);
 }
 
+/// What the tile code saves.
+std::string coded_text(const BuildReport& report) {
+  if (report.payload_bytes == report.streamable_bytes) return "";
+  const double share =
+      static_cast<double>(report.payload_bytes) / static_cast<double>(report.streamable_bytes);
+  return fmt::format(" coded in {} ({:.3f} of them)", format_bytes(report.payload_bytes), share);
+}
+
 int build(BuildFlags& flags, Context& context) {
   const int64_t start_ns = context.clock.now_ns();
   warn_about_switches(flags, context.log);
@@ -57,9 +65,10 @@ int build(BuildFlags& flags, Context& context) {
   }
   const BuildReport report =
       build_engine(flags.checkpoint_dir, flags.output_dir, flags.config, context);
-  context.log.info("{}: {} matrices in {} tiles, {} of streamable weights, {} on disk",
+  context.log.info("{}: {} matrices in {} tiles, {} of streamable weights{}, {} on disk",
                    flags.output_dir, report.matrices, report.tiles,
-                   format_bytes(report.streamable_bytes), format_bytes(report.file_bytes));
+                   format_bytes(report.streamable_bytes), coded_text(report),
+                   format_bytes(report.file_bytes));
   const double seconds = static_cast<double>(context.clock.now_ns() - start_ns) * 1e-9;
   std::printf("Total time of building all engines: %s\n", format_duration(seconds).c_str());
   return 0;
@@ -111,6 +120,10 @@ void add_build_command(App& app) {
   command
       ->add_option("--tile_bytes", flags->tile_bytes,
                    "Size of a tile, nearly: the unit that stays or streams")
+      ->capture_default_str();
+  command
+      ->add_option("--tile_codec", config.tile_codec,
+                   "Lossless code of the weights: auto (the smallest for them), none, e3 or e4")
       ->capture_default_str();
   command
       ->add_option("--canonical_rows", flags->canonical_rows,

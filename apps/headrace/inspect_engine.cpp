@@ -16,7 +16,8 @@ using Json = nlohmann::ordered_json;
 /// Sums over an engine's parts.
 struct Sizes {
   uint64_t streamable = 0;
-  uint64_t stored = 0;  // tiles as they lie in the file, row padding included
+  uint64_t payload = 0;  // streamable as it is coded
+  uint64_t stored = 0;   // tiles as they lie in the file, row padding included
   uint64_t vectors = 0;
   uint64_t embedding = 0;
   std::map<std::string, uint64_t> tiles_by_codec;
@@ -26,6 +27,7 @@ Sizes measure(const Engine& engine) {
   const Manifest& manifest = engine.manifest();
   Sizes sizes;
   sizes.streamable = manifest.streamable_bytes();
+  sizes.payload = manifest.payload_bytes();
   for (const TileInfo& tile : manifest.tiles) {
     sizes.stored += tile.stored_bytes;
     ++sizes.tiles_by_codec[codec_name(tile.codec)];
@@ -38,6 +40,14 @@ Sizes measure(const Engine& engine) {
   return sizes;
 }
 
+uint64_t payload_bytes(const Manifest& manifest, const MatrixInfo& matrix) {
+  uint64_t bytes = 0;
+  for (uint32_t t = 0; t < matrix.tile_count; ++t) {
+    bytes += manifest.tiles[matrix.first_tile + t].payload_bytes();
+  }
+  return bytes;
+}
+
 Json matrices_json(const Manifest& manifest) {
   Json list = Json::array();
   for (const MatrixInfo& matrix : manifest.matrices) {
@@ -46,6 +56,7 @@ Json matrices_json(const Manifest& manifest) {
                     {"rows", matrix.rows},
                     {"k", matrix.k},
                     {"dtype", dtype_name(matrix.dtype)},
+                    {"payload_bytes", payload_bytes(manifest, matrix)},
                     {"first_tile", matrix.first_tile},
                     {"tiles", matrix.tile_count}});
   }
@@ -89,6 +100,7 @@ Json engine_json(const Engine& engine, const Sizes& sizes) {
   json["pretrained_config"] = Json::parse(model_config_to_json(engine.model()));
   json["build_config"] = Json::parse(build_config_to_json(engine.build()));
   json["streamable_bytes"] = sizes.streamable;
+  json["payload_bytes"] = sizes.payload;
   json["stored_bytes"] = sizes.stored;
   json["vector_bytes"] = sizes.vectors;
   json["file_bytes"] = manifest.file_bytes;
@@ -106,25 +118,28 @@ Json engine_json(const Engine& engine, const Sizes& sizes) {
 
 /// One line for each kind of matrix; a model's layers are alike.
 std::string matrices_text(const Manifest& manifest) {
-  std::string text = fmt::format("{:<10} {:>5} {:>16} {:>7} {:>10} {:>12}\n", "matrix", "count",
-                                 "shape", "tiles", "tile rows", "bytes");
+  std::string text = fmt::format("{:<10} {:>5} {:>16} {:>7} {:>10} {:>12} {:>12}\n", "matrix",
+                                 "count", "shape", "tiles", "tile rows", "bytes", "coded");
   for (uint16_t number = 0; number <= static_cast<uint16_t>(Role::kLmHead); ++number) {
     const auto role = static_cast<Role>(number);
     const MatrixInfo* example = nullptr;
     int64_t count = 0;
     uint64_t tiles = 0;
+    uint64_t payload = 0;
     for (const MatrixInfo& matrix : manifest.matrices) {
       if (matrix.role != role) continue;
       if (example == nullptr) example = &matrix;
       ++count;
       tiles += matrix.tile_count;
+      payload += payload_bytes(manifest, matrix);
     }
     if (example == nullptr) continue;
     const uint64_t bytes =
         static_cast<uint64_t>(count * example->rows * example->k) * dtype_size(example->dtype);
-    text += fmt::format("{:<10} {:>5} {:>16} {:>7} {:>10} {:>12}\n", role_name(role), count,
+    text += fmt::format("{:<10} {:>5} {:>16} {:>7} {:>10} {:>12} {:>12}\n", role_name(role), count,
                         fmt::format("[{}, {}]", example->rows, example->k), tiles,
-                        manifest.tiles[example->first_tile].rows, format_bytes(bytes));
+                        manifest.tiles[example->first_tile].rows, format_bytes(bytes),
+                        payload == bytes ? "-" : format_bytes(payload));
   }
   return text;
 }
@@ -152,7 +167,9 @@ std::string engine_text(const Engine& engine, const Sizes& sizes, const Json& js
                       format_bytes(sizes.streamable), sizes.streamable, manifest.tiles.size(),
                       format_bytes(manifest.tile_bytes), codecs);
   text +=
-      fmt::format("padding     {} between rows\n", format_bytes(sizes.stored - sizes.streamable));
+      fmt::format("payload     {} ({:.3f} of it): what a pass moves\n", format_bytes(sizes.payload),
+                  static_cast<double>(sizes.payload) / static_cast<double>(sizes.streamable));
+  text += fmt::format("padding     {} between rows\n", format_bytes(sizes.stored - sizes.payload));
   text += fmt::format("vectors     {} norms and biases, {}\n", manifest.vectors.size(),
                       format_bytes(sizes.vectors));
   text += manifest.embedding.tied

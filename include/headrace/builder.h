@@ -14,7 +14,8 @@ struct BuildReport {
   int64_t matrices = 0;
   int64_t tiles = 0;
   uint64_t streamable_bytes = 0;
-  uint64_t file_bytes = 0;  // of the weight file
+  uint64_t payload_bytes = 0;  // of the same weights as they are coded
+  uint64_t file_bytes = 0;     // of the weight file
   double seconds = 0;
 };
 

@@ -52,6 +52,8 @@ class BuildConfig:
     """Accepted."""
     tile_bytes: int = 1 << 20
     """A tile's size, nearly."""
+    tile_codec: str = "none"
+    """Lossless code of the tiles: "auto" (the smallest for the weights), "none", "e3" or "e4"."""
     canonical_rows: Union[int, str] = 8
     """Largest pass, in token rows, that every backend computes in the canonical order, or "all"."""
     plugin_config: PluginConfig = dataclasses.field(default_factory=PluginConfig)
@@ -95,6 +97,8 @@ class BuildReport:
     matrices: int
     tiles: int
     streamable_bytes: int
+    payload_bytes: int
+    """Of the same weights as they are coded."""
     file_bytes: int
     """Of the weight file."""
     seconds: float

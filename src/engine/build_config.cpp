@@ -23,10 +23,12 @@ constexpr uint64_t kMaxTileBytes = uint64_t{64} << 20;
 constexpr std::array<std::string_view, 6> kGemmPlugins = {"auto",     "float16", "float32",
                                                           "bfloat16", "fp8",     "disable"};
 
+constexpr std::array<std::string_view, 4> kTileCodecs = {"auto", "none", "e3", "e4"};
+
 /// A whole number of the configuration, under its JSON key, which is also its flag.
 struct NumberField {
   const char* key;
-  int64_t BuildConfig::* member;
+  int64_t BuildConfig::*member;
   int64_t maximum;
 };
 constexpr std::array kNumbers = {
@@ -40,7 +42,7 @@ constexpr std::array kNumbers = {
 
 struct BoolField {
   const char* key;
-  bool BuildConfig::* member;
+  bool BuildConfig::*member;
 };
 constexpr std::array kBools = {
     BoolField{"weight_streaming", &BuildConfig::weight_streaming},
@@ -51,7 +53,7 @@ constexpr std::array kBools = {
 
 struct PluginBoolField {
   const char* key;
-  bool PluginConfig::* member;
+  bool PluginConfig::*member;
 };
 constexpr std::array kPluginBools = {
     PluginBoolField{"context_fmha", &PluginConfig::context_fmha},
@@ -122,6 +124,10 @@ void check_values(const BuildConfig& config) {
     fail(ErrorCode::kInvalidArgument, "[build] --tile_bytes {}: use {} (4K) to {} (64M)",
          config.tile_bytes, kMinTileBytes, kMaxTileBytes);
   }
+  if (std::ranges::find(kTileCodecs, config.tile_codec) == kTileCodecs.end()) {
+    fail(ErrorCode::kInvalidArgument, "[build] --tile_codec {}: use {}", config.tile_codec,
+         fmt::join(kTileCodecs, ", "));
+  }
   if (std::ranges::find(kGemmPlugins, config.plugins.gemm_plugin) == kGemmPlugins.end()) {
     fail(ErrorCode::kInvalidArgument, "[build] --gemm_plugin {}: use {}",
          config.plugins.gemm_plugin, fmt::join(kGemmPlugins, ", "));
@@ -148,6 +154,7 @@ BuildConfig parse_build_config(std::string_view json_text, std::string_view wher
   int64_t tile_bytes = static_cast<int64_t>(config.tile_bytes);
   in.number("tile_bytes", tile_bytes, static_cast<int64_t>(kMaxTileBytes));
   config.tile_bytes = static_cast<uint64_t>(tile_bytes);
+  in.text("tile_codec", config.tile_codec);
   if (const Json* rows = in.find("canonical_rows"); rows != nullptr && *rows == "all") {
     config.canonical_rows = 0;
   } else {
@@ -164,6 +171,7 @@ std::string build_config_to_json(const BuildConfig& config) {
   }
   for (const BoolField& field : kBools) object[field.key] = config.*field.member;
   object["tile_bytes"] = config.tile_bytes;
+  object["tile_codec"] = config.tile_codec;
   if (config.canonical_rows == 0) {
     object["canonical_rows"] = "all";
   } else {

@@ -50,11 +50,11 @@ std::vector<float> widen(std::span<const std::byte> bytes, DType dtype) {
 class EngineBuilder {
  public:
   /// Finds every tensor before anything is written, or laid out for a forged number of layers.
-  EngineBuilder(const Checkpoint& checkpoint, Progress& progress)
+  EngineBuilder(const Checkpoint& checkpoint, bool coded, Progress& progress)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
         progress_(progress),
-        total_bytes_(check_tensors()) {}
+        total_bytes_(check_tensors(coded ? 2 : 1)) {}
 
   void run(EngineWriter& writer) {
     progress_.start("build", total_bytes_, "bytes");
@@ -71,11 +71,11 @@ class EngineBuilder {
   }
 
  private:
-  /// The bytes of all tensors.
-  uint64_t check_tensors() const {
+  /// The bytes of all tensors, those of matrices as often as they are read.
+  uint64_t check_tensors(uint64_t matrix_reads) const {
     uint64_t bytes = 0;
     for (int64_t i = 0; i < matrix_count(config_); ++i) {
-      bytes += find(matrix_spec(config_, i)).size_bytes;
+      bytes += matrix_reads * find(matrix_spec(config_, i)).size_bytes;
     }
     for (int64_t i = 0; i < vector_count(config_); ++i) {
       bytes += find(vector_spec(config_, i)).size_bytes;
@@ -160,12 +160,14 @@ BuildReport build_engine(const std::string& checkpoint_dir, const std::string& o
          "[build] --output_dir {} holds a checkpoint, whose config.json would be lost: use another",
          output_dir);
   }
-  EngineBuilder builder(checkpoint, context.progress);
+  std::vector<CodecId> codecs = allowed_codecs(resolved.tile_codec, checkpoint.config().dtype);
+  EngineBuilder builder(checkpoint, !codecs.empty(), context.progress);
   OutputDirectory output(context.fs, output_dir);
   Manifest manifest;
   {
     const auto file = output.create("rank0.engine");
-    EngineWriter writer(*file, checkpoint.config(), resolved.tile_bytes);
+    EngineWriter writer(*file, checkpoint.config(), resolved.tile_bytes, std::move(codecs),
+                        context.pool);
     builder.run(writer);
     manifest = writer.finish();
     file->sync();
@@ -178,6 +180,7 @@ BuildReport build_engine(const std::string& checkpoint_dir, const std::string& o
   return {.matrices = static_cast<int64_t>(manifest.matrices.size()),
           .tiles = static_cast<int64_t>(manifest.tiles.size()),
           .streamable_bytes = manifest.streamable_bytes(),
+          .payload_bytes = manifest.payload_bytes(),
           .file_bytes = manifest.file_bytes,
           .seconds = static_cast<double>(context.clock.now_ns() - start_ns) * 1e-9};
 }

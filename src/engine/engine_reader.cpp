@@ -12,6 +12,7 @@
 #include "engine/manifest_check.h"
 #include "engine/manifest_codec.h"
 #include "engine/manifest_layout.h"
+#include "engine/synthetic_code.h"
 
 namespace headrace {
 namespace {
@@ -84,7 +85,12 @@ Engine Engine::synthetic(const SyntheticSpec& spec) {
   engine.version_ = HEADRACE_VERSION;
   engine.model_ = spec.model;
   engine.build_ = spec.build;
-  engine.manifest_ = lay_out_manifest(spec.model, spec.build.tile_bytes);
+  const std::vector<CodecId> codecs = allowed_codecs(spec.build.tile_codec, spec.model.dtype);
+  engine.manifest_ =
+      lay_out_manifest(spec.model, spec.build.tile_bytes, [&](const TensorSpec& matrix) {
+        return synthetic_coding(matrix, spec.model.dtype, codecs,
+                                rows_per_tile(matrix.k, spec.model.dtype, spec.build.tile_bytes));
+      });
   auto file = std::make_unique<SyntheticFile>(spec, engine.manifest_);
   std::vector<std::byte> bytes;
   for (VectorInfo& vector : engine.manifest_.vectors) {

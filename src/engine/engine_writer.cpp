@@ -8,12 +8,12 @@
 #include <xxhash.h>
 
 #include "base/error.h"
+#include "codec/row_code.h"
 #include "engine/format.h"
 #include "engine/hash.h"
 #include "engine/little_endian.h"
 #include "engine/manifest_check.h"
 #include "engine/manifest_codec.h"
-#include "engine/manifest_layout.h"
 
 // The file, front to back (manifest_layout.cpp decides where); every section begins on a multiple
 // of 4096 (docs/engine-format.md):
@@ -27,6 +27,7 @@ namespace headrace {
 namespace {
 
 constexpr uint64_t kChunkBytes = uint64_t{4} << 20;
+constexpr int64_t kRowsAtATime = 4;  // that a thread encodes
 
 /// Rows that a chunk of the writer's memory holds, at least one.
 int64_t rows_per_chunk(uint64_t stride) {
@@ -35,8 +36,14 @@ int64_t rows_per_chunk(uint64_t stride) {
 
 }  // namespace
 
-EngineWriter::EngineWriter(WritableFile& file, const ModelConfig& model, uint64_t tile_bytes)
-    : file_(file), model_(model), manifest_(lay_out_manifest(model, tile_bytes)) {
+EngineWriter::EngineWriter(WritableFile& file, const ModelConfig& model, uint64_t tile_bytes,
+                           std::vector<CodecId> codecs, ThreadPool& pool)
+    : file_(file),
+      model_(model),
+      codecs_(std::move(codecs)),
+      pool_(pool),
+      layout_(model_, tile_bytes),
+      manifest_(layout_.manifest()) {
   HR_CHECK(file_.size() == 0);
 }
 
@@ -48,17 +55,41 @@ void EngineWriter::pad_to(uint64_t offset) {
   }
 }
 
+std::span<std::byte> EngineWriter::read_packed(const RowReader& read_rows, int64_t row_begin,
+                                               int64_t rows, uint64_t row_bytes) {
+  const size_t bytes = static_cast<size_t>(rows) * row_bytes;
+  packed_.resize(std::max(packed_.size(), bytes));
+  const std::span packed = std::span(packed_).first(bytes);
+  read_rows(row_begin, rows, packed);
+  return packed;
+}
+
 std::span<std::byte> EngineWriter::read_chunk(const RowReader& read_rows, int64_t row_begin,
                                               int64_t rows, uint64_t row_bytes, uint64_t stride) {
   const auto count = static_cast<size_t>(rows);
-  packed_.resize(std::max(packed_.size(), count * row_bytes));
-  const std::span packed = std::span(packed_).first(count * row_bytes);
-  read_rows(row_begin, rows, packed);
+  const std::span packed = read_packed(read_rows, row_begin, rows, row_bytes);
   if (stride == row_bytes) return packed;
   strided_.assign(count * stride, std::byte{0});
   for (size_t row = 0; row < count; ++row) {
     std::memcpy(strided_.data() + row * stride, packed.data() + row * row_bytes, row_bytes);
   }
+  return strided_;
+}
+
+std::span<std::byte> EngineWriter::encode_chunk(const RowLayout& layout, const RowReader& read_rows,
+                                                int64_t row_begin, int64_t rows) {
+  const std::span packed =
+      read_packed(read_rows, row_begin, rows, row_bytes(layout.k, layout.dtype));
+  strided_.resize(static_cast<size_t>(rows) * layout.stride_bytes);
+  const auto columns = static_cast<size_t>(layout.k);
+  const auto* const elements = reinterpret_cast<const uint16_t*>(packed.data());
+  pool_.parallel_for(rows, kRowsAtATime, [&](int64_t begin, int64_t end) {
+    for (auto r = static_cast<size_t>(begin); r < static_cast<size_t>(end); ++r) {
+      const std::span<const uint16_t> row(elements + r * columns, columns);
+      encode_row(layout, choose_book(layout.codec, layout.dtype, row), row,
+                 strided_.data() + r * layout.stride_bytes);
+    }
+  });
   return strided_;
 }
 
@@ -68,8 +99,12 @@ void EngineWriter::add_tile(const MatrixInfo& matrix, TileInfo& tile, const RowR
   pad_to(tile.offset);
   for (int64_t done = 0; done < tile.rows;) {
     const int64_t piece = std::min(rows_per_chunk(stride), tile.rows - done);
-    const auto bytes = read_chunk(read_rows, tile.row_begin + done, piece,
-                                  row_bytes(matrix.k, matrix.dtype), stride);
+    const int64_t row = tile.row_begin + done;
+    const auto bytes =
+        tile.codec == CodecId::kRaw
+            ? read_chunk(read_rows, row, piece, row_bytes(matrix.k, matrix.dtype), stride)
+            : encode_chunk(RowLayout::of(tile.codec, matrix.dtype, matrix.k, stride), read_rows,
+                           row, piece);
     hash.update(bytes);
     file_.append(bytes);
     done += piece;
@@ -77,17 +112,33 @@ void EngineWriter::add_tile(const MatrixInfo& matrix, TileInfo& tile, const RowR
   tile.xxh3 = hash.digest();
 }
 
+MatrixCoding EngineWriter::choose_coding(const TensorSpec& spec, const RowReader& read_rows) {
+  if (codecs_.empty()) return {};
+  const uint64_t bytes = row_bytes(spec.k, model_.dtype);
+  CodingChoice choice(codecs_, model_.dtype, spec.rows, spec.k, layout_.tile_rows(spec.k));
+  for (int64_t row = 0; row < spec.rows;) {
+    const int64_t piece = std::min(rows_per_chunk(bytes), spec.rows - row);
+    choice.add_rows(row, read_packed(read_rows, row, piece, bytes), pool_);
+    row += piece;
+  }
+  return choice.choose();
+}
+
 void EngineWriter::add_matrix(const TensorSpec& spec, const RowReader& read_rows) {
-  HR_CHECK(next_matrix_ < manifest_.matrices.size());
-  const MatrixInfo& matrix = manifest_.matrices[next_matrix_++];
-  HR_CHECK(matrix.layer == spec.layer && matrix.role == spec.role);
+  const auto next = static_cast<int64_t>(manifest_.matrices.size());
+  HR_CHECK(next < matrix_count(model_));
+  const TensorSpec expected = matrix_spec(model_, next);
+  HR_CHECK(expected.layer == spec.layer && expected.role == spec.role);
+  layout_.add_matrix(spec, choose_coding(spec, read_rows));
+  const MatrixInfo& matrix = manifest_.matrices.back();
+  if (next + 1 == matrix_count(model_)) layout_.finish();
   for (uint32_t i = 0; i < matrix.tile_count; ++i) {
     add_tile(matrix, manifest_.tiles[matrix.first_tile + i], read_rows);
   }
 }
 
 void EngineWriter::add_embedding(const RowReader& read_rows) {
-  HR_CHECK(!manifest_.embedding.tied && next_matrix_ == manifest_.matrices.size());
+  HR_CHECK(!manifest_.embedding.tied && manifest_.file_bytes != 0);  // laid out to the end
   const uint64_t payload = row_bytes(model_.hidden_size, model_.dtype);
   const uint64_t stride = manifest_.embedding.row_stride_bytes;
   pad_to(manifest_.embedding.offset);

@@ -7,9 +7,12 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/thread_pool.h"
 #include "checkpoint/model_config.h"
+#include "codec/row_layout.h"
 #include "engine/layout.h"
 #include "engine/manifest.h"
+#include "engine/manifest_layout.h"
 
 namespace headrace {
 
@@ -22,11 +25,13 @@ using RowReader = std::function<void(int64_t row_begin, int64_t rows, std::span<
 /// those are longer), whatever the sizes. Borrows `file`. Confined to one thread.
 class EngineWriter {
  public:
-  /// Decides where everything will lie (lay_out_manifest, whose errors it has). REQUIRES: `file` is
-  /// empty; `model` is valid.
-  EngineWriter(WritableFile& file, const ModelConfig& model, uint64_t tile_bytes);
+  /// `codecs` are those that tiles may have beside raw (allowed_codecs()). Has the errors of
+  /// ManifestLayout. REQUIRES: `file` is empty; `model` is valid; `pool` outlives this.
+  EngineWriter(WritableFile& file, const ModelConfig& model, uint64_t tile_bytes,
+               std::vector<CodecId> codecs, ThreadPool& pool);
 
-  /// REQUIRES: matrices come in the order of matrix_spec.
+  /// Reads all rows once, or twice if tiles may be coded: first to choose the codec. REQUIRES:
+  /// matrices come in the order of matrix_spec.
   void add_matrix(const TensorSpec& spec, const RowReader& read_rows);
   /// REQUIRES: the embedding is not tied; all matrices are written.
   void add_embedding(const RowReader& read_rows);
@@ -36,15 +41,22 @@ class EngineWriter {
   Manifest finish();
 
  private:
+  MatrixCoding choose_coding(const TensorSpec& spec, const RowReader& read_rows);
   void add_tile(const MatrixInfo& matrix, TileInfo& tile, const RowReader& read_rows);
+  std::span<std::byte> read_packed(const RowReader& read_rows, int64_t row_begin, int64_t rows,
+                                   uint64_t row_bytes);
   std::span<std::byte> read_chunk(const RowReader& read_rows, int64_t row_begin, int64_t rows,
                                   uint64_t row_bytes, uint64_t stride);
+  std::span<std::byte> encode_chunk(const RowLayout& layout, const RowReader& read_rows,
+                                    int64_t row_begin, int64_t rows);
   void pad_to(uint64_t offset);
 
   WritableFile& file_;
   const ModelConfig model_;
-  Manifest manifest_;
-  size_t next_matrix_ = 0;
+  const std::vector<CodecId> codecs_;
+  ThreadPool& pool_;
+  ManifestLayout layout_;
+  Manifest& manifest_;
   size_t next_vector_ = 0;
   std::vector<std::byte> packed_;
   std::vector<std::byte> strided_;

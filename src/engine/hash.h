@@ -11,6 +11,14 @@
 
 namespace headrace {
 
+/// The finalizer of splitmix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number
+/// Generators, 2014).
+constexpr uint64_t mix(uint64_t value) {
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
+  return value ^ (value >> 31);
+}
+
 /// XXH3-64 of bytes that come in pieces. For this room's sources only.
 class StreamingHash {
  public:

@@ -69,6 +69,12 @@ uint64_t Manifest::streamable_bytes() const {
   return bytes;
 }
 
+uint64_t Manifest::payload_bytes() const {
+  uint64_t bytes = 0;
+  for (const TileInfo& tile : tiles) bytes += tile.payload_bytes();
+  return bytes;
+}
+
 const VectorInfo* Manifest::find_vector(int32_t layer, Role role) const {
   const auto key = vector_key(layer, role);
   const auto found = std::ranges::lower_bound(

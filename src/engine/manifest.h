@@ -56,14 +56,21 @@ struct TileInfo {
   int64_t rows = 0;
   CodecId codec = CodecId::kRaw;
   uint8_t codec_version = 0;
-  uint32_t row_stride_bytes = 0;  // a multiple of 16
+  uint32_t row_stride_bytes = 0;  // a multiple of 16; coded: of 64 (codec/row_layout.h)
   uint64_t raw_bytes = 0;         // rows x k x dtype size: what counts as streamable
   uint64_t stored_bytes = 0;      // bytes in the file, row padding included, end padding not
   uint64_t offset = 0;            // in the engine file; a multiple of 4096
   uint64_t xxh3 = 0;              // XXH3-64 of the stored bytes
   uint32_t parameters_begin = 0;  // opaque to all but the codec: a range of
-  uint32_t parameters_size = 0;   // Manifest::codec_parameters; empty for raw tiles
+  uint32_t parameters_size = 0;   // Manifest::codec_parameters; empty for the codecs there are
+
+  /// Bytes that a pass has to move for the tile, and that it costs where it is resident: of coded
+  /// tiles the code, of raw ones the elements without what pads their rows.
+  uint64_t payload_bytes() const { return codec == CodecId::kRaw ? raw_bytes : stored_bytes; }
 };
+
+/// Version of the codecs that this program writes and reads: 0 for raw, 1 for the others.
+constexpr uint8_t codec_version_of(CodecId codec) { return codec == CodecId::kRaw ? 0 : 1; }
 
 /// A norm weight or bias: always in fast memory, stored as float32.
 struct VectorInfo {
@@ -104,6 +111,8 @@ struct Manifest {
   std::vector<MatrixGroup> groups() const;
   /// Raw payload of every matrix: the denominator of gpu_weights_percent.
   uint64_t streamable_bytes() const;
+  /// The same as they are coded.
+  uint64_t payload_bytes() const;
   /// The vector with this role, or null if the model has none (a bias, say).
   const VectorInfo* find_vector(int32_t layer, Role role) const;
 };

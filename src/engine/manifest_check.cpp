@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "codec/row_layout.h"
 #include "engine/layout.h"
 
 namespace headrace {
@@ -23,21 +24,31 @@ struct Region {
   uint64_t end = 0;
 };
 
+bool stride_fits(const TileInfo& tile, const MatrixInfo& matrix) {
+  const uint64_t stride = tile.row_stride_bytes;
+  if (tile.codec != CodecId::kRaw) {
+    return RowLayout::fits(tile.codec, matrix.dtype, matrix.k, stride);
+  }
+  return stride >= row_bytes(matrix.k, matrix.dtype) && stride % kRowAlignment == 0;
+}
+
 /// Checks everything about a tile that its matrix, its codec and the file's size decide.
 void check_tile(const Manifest& manifest, uint32_t index, std::string_view where) {
   const TileInfo& tile = manifest.tiles[index];
   const MatrixInfo& matrix = manifest.matrices[tile.matrix];
-  if (tile.codec != CodecId::kRaw || tile.codec_version != 0) {
+  if (codec_name(tile.codec) == nullptr || tile.codec_version != codec_version_of(tile.codec)) {
     fail(ErrorCode::kUnsupported,
          "[engine] {}: tile {} has codec {} version {}, which this program does not know", where,
          index, static_cast<int>(tile.codec), tile.codec_version);
   }
   if (tile.parameters_size != 0 || tile.parameters_begin != 0) {
-    corrupt(where, "tile {} is raw and has codec parameters", index);
+    corrupt(where, "tile {} has codec parameters, which its codec has not", index);
   }
-  if (tile.row_stride_bytes < row_bytes(matrix.k, matrix.dtype) ||
-      tile.row_stride_bytes % kRowAlignment != 0 ||
-      tile.row_stride_bytes != manifest.tiles[matrix.first_tile].row_stride_bytes) {
+  if (!codec_fits(tile.codec, matrix.dtype)) {
+    corrupt(where, "tile {} has codec {}, which is not for {}", index, codec_name(tile.codec),
+            dtype_name(matrix.dtype));
+  }
+  if (!stride_fits(tile, matrix)) {
     corrupt(where, "tile {} has a row stride of {} bytes", index, tile.row_stride_bytes);
   }
   const uint64_t rows_bytes = static_cast<uint64_t>(tile.rows) * tile.row_stride_bytes;
@@ -50,6 +61,22 @@ void check_tile(const Manifest& manifest, uint32_t index, std::string_view where
   }
 }
 
+/// The tiles of a matrix that are raw have one row stride; those that are not have one codec and
+/// stride.
+class SameStrides {
+ public:
+  /// Whether the tile is like those before it.
+  bool add(const TileInfo& tile) {
+    const TileInfo*& first = tile.codec == CodecId::kRaw ? raw_ : coded_;
+    if (first == nullptr) first = &tile;
+    return first->codec == tile.codec && first->row_stride_bytes == tile.row_stride_bytes;
+  }
+
+ private:
+  const TileInfo* raw_ = nullptr;
+  const TileInfo* coded_ = nullptr;
+};
+
 /// Checks that a matrix's tiles cover its rows and lie side by side; returns where, tail included.
 Region check_matrix(const Manifest& manifest, size_t index, std::string_view where) {
   const MatrixInfo& matrix = manifest.matrices[index];
@@ -59,6 +86,7 @@ Region check_matrix(const Manifest& manifest, size_t index, std::string_view whe
          matrix.expert);
   }
   int64_t next_row = 0;
+  SameStrides strides;
   Region region;
   for (uint32_t i = 0; i < matrix.tile_count; ++i) {
     const uint32_t t = matrix.first_tile + i;
@@ -75,6 +103,9 @@ Region check_matrix(const Manifest& manifest, size_t index, std::string_view whe
       corrupt(where, "tile {} does not follow its neighbour", t);
     }
     region.end = tile.offset + tile.stored_bytes;
+    if (!strides.add(tile)) {
+      corrupt(where, "tile {} has another codec or row stride than its neighbours", t);
+    }
   }
   if (next_row != matrix.rows) {
     corrupt(where, "the tiles of matrix {} cover {} of {} rows", index, next_row, matrix.rows);

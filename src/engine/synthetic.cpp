@@ -10,6 +10,8 @@
 
 #include "base/error.h"
 #include "engine/format.h"
+#include "engine/hash.h"
+#include "engine/synthetic_code.h"
 
 namespace headrace {
 namespace {
@@ -40,14 +42,6 @@ Pattern small_values(DType dtype) {
       return kSmallBFloat16;
   }
   fail(ErrorCode::kInternal, "[engine] an unknown dtype");
-}
-
-/// The finalizer of splitmix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number
-/// Generators, 2014).
-uint64_t mix(uint64_t value) {
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
-  return value ^ (value >> 31);
 }
 
 /// Words [first, first + count) of a page: a counter through lowbias32 (Wellons, Prospecting for
@@ -143,10 +137,31 @@ size_t SyntheticFile::read_tile(const TileInfo& tile, uint64_t offset,
   const MatrixInfo& matrix = manifest_->matrices[tile.matrix];
   const uint64_t begin = offset - tile.offset;
   out = out.first(std::min<uint64_t>(out.size(), tile.stored_bytes - begin));
+  if (tile.codec != CodecId::kRaw) {
+    read_coded_rows(tile, begin, out);
+    return out.size();
+  }
   fill(seed_, small_values(matrix.dtype), offset, out);
   const uint64_t payload = row_bytes(matrix.k, matrix.dtype);
   if (payload != tile.row_stride_bytes) clear_padding(begin, payload, tile.row_stride_bytes, out);
   return out.size();
+}
+
+/// The bytes of coded rows from `begin` on, as many as `out` takes.
+void SyntheticFile::read_coded_rows(const TileInfo& tile, uint64_t begin,
+                                    std::span<std::byte> out) const {
+  const MatrixInfo& matrix = manifest_->matrices[tile.matrix];
+  const auto layout = RowLayout::of(tile.codec, matrix.dtype, matrix.k, tile.row_stride_bytes);
+  std::vector<std::byte> row(layout.stride_bytes);
+  while (!out.empty()) {
+    const uint64_t index = begin / layout.stride_bytes;
+    const uint64_t in_row = begin % layout.stride_bytes;
+    make_coded_row(layout, mix(seed_ + tile.offset) + index, row);
+    const size_t count = std::min<uint64_t>(out.size(), layout.stride_bytes - in_row);
+    std::memcpy(out.data(), row.data() + in_row, count);
+    out = out.subspan(count);
+    begin += count;
+  }
 }
 
 size_t SyntheticFile::read_embedding(uint64_t offset, std::span<std::byte> out) const {

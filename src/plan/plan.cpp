@@ -59,7 +59,7 @@ void place_resident(const Manifest& manifest, const std::vector<bool>& resident,
     const uint64_t first = manifest.tiles[begin].offset;
     for (uint32_t t = begin; t < end; ++t) {
       plan.arena_offsets[t] = base + (manifest.tiles[t].offset - first);
-      plan.resident_bytes += resident_cost(manifest.tiles[t]);
+      plan.resident_bytes += manifest.tiles[t].payload_bytes();
     }
     const TileInfo& last = manifest.tiles[end - 1];
     plan.arena_bytes +=
@@ -97,7 +97,7 @@ void append_request(const Manifest& manifest, uint32_t first, uint32_t end, uint
                           .group = group,
                           .offset = head.offset,
                           .size_bytes = page_end(last) - head.offset};
-  for (uint32_t t = first; t < end; ++t) request.payload_bytes += manifest.tiles[t].raw_bytes;
+  for (uint32_t t = first; t < end; ++t) request.payload_bytes += manifest.tiles[t].payload_bytes();
   const uint64_t used = last.offset + last.stored_bytes - head.offset;
   plan.ring_slot_bytes = std::max(plan.ring_slot_bytes, align_up(used + kReadableTail, kPageBytes));
   plan.read_bytes += request.size_bytes;
@@ -215,7 +215,7 @@ Plan make_plan(const Manifest& manifest, const MachineProfile& profile,
   plan.homes.reserve(resident.size());
   for (size_t t = 0; t < resident.size(); ++t) {
     plan.homes.push_back(resident[t] ? Home::kDevice : options.streamed_home);
-    if (!resident[t]) plan.streamed_bytes += manifest.tiles[t].raw_bytes;
+    if (!resident[t]) plan.streamed_bytes += manifest.tiles[t].payload_bytes();
   }
   place_resident(manifest, resident, plan);
   make_requests(manifest, resident, options, plan);

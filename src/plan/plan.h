@@ -42,7 +42,7 @@ struct TransferRequest {
   uint32_t group = 0;          // index into Manifest::groups()
   uint64_t offset = 0;         // in the engine file, a multiple of 4096
   uint64_t size_bytes = 0;     // read from the file: a multiple of 4096, padding included
-  uint64_t payload_bytes = 0;  // sum of the tiles' raw bytes
+  uint64_t payload_bytes = 0;  // sum of the tiles'
 };
 
 /// What bounds a predicted pass.
@@ -55,7 +55,7 @@ struct Plan {
   uint64_t streamable_bytes = 0;
   uint64_t budget_bytes = 0;
   uint64_t resident_bytes = 0;  // what resident tiles take of the budget
-  uint64_t streamed_bytes = 0;  // raw bytes of the others: payload leased by a full pass
+  uint64_t streamed_bytes = 0;  // payload of the others, leased by a full pass
   uint64_t read_bytes = 0;      // what a full pass reads for them, padding included
   std::vector<Home> homes;      // by tile
 

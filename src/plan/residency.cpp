@@ -38,10 +38,6 @@ std::vector<double> due_shares(const Manifest& manifest) {
 
 }  // namespace
 
-uint64_t resident_cost(const TileInfo& tile) {
-  return tile.codec == CodecId::kRaw ? tile.raw_bytes : tile.stored_bytes;
-}
-
 std::vector<bool> spread_residency(const Manifest& manifest, uint64_t budget_bytes) {
   const std::vector<double> due = due_shares(manifest);
   std::vector<uint32_t> order(manifest.tiles.size());
@@ -51,7 +47,7 @@ std::vector<bool> spread_residency(const Manifest& manifest, uint64_t budget_byt
   std::vector<bool> resident(manifest.tiles.size(), false);
   uint64_t left = budget_bytes;
   for (const uint32_t tile : order) {
-    const uint64_t cost = resident_cost(manifest.tiles[tile]);
+    const uint64_t cost = manifest.tiles[tile].payload_bytes();
     if (cost > left) continue;
     resident[tile] = true;
     left -= cost;

@@ -7,10 +7,8 @@
 
 namespace headrace {
 
-/// Bytes that a resident tile takes of the budget: a coded tile counts as it is stored.
-uint64_t resident_cost(const TileInfo& tile);
-
-/// Which tiles fit a budget by the spread rule (plan.h): by tile, true for resident.
+/// Which tiles fit a budget by the spread rule (plan.h): by tile, true for resident. A tile costs
+/// its payload bytes.
 ///
 /// Tile i of a matrix of n equal tiles becomes due at the share (i + u) / n, where u in [0, 1)
 /// differs from matrix to matrix and is spread evenly over layers and roles: at a share p about p

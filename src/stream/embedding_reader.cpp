@@ -9,11 +9,23 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "base/trace.h"
+#include "codec/row_code.h"
 
 namespace headrace {
 namespace {
 
 constexpr int64_t kRowsAtATime = 64;  // that a thread takes
+
+/// Most bytes of a row in the file that is not just its elements.
+uint64_t longest_stored_row(const Manifest& manifest) {
+  if (!manifest.embedding.tied) return manifest.embedding.row_stride_bytes;
+  const MatrixInfo& head = manifest.matrices.back();
+  uint64_t longest = 0;
+  for (const TileInfo& tile : std::span(manifest.tiles).subspan(head.first_tile, head.tile_count)) {
+    longest = std::max<uint64_t>(longest, tile.row_stride_bytes);
+  }
+  return longest;
+}
 
 }  // namespace
 
@@ -23,7 +35,7 @@ EmbeddingReader::EmbeddingReader(const Engine& engine, WeightStream& stream)
       file_(engine.open_weights(stream.context().fs)),
       row_bytes_(static_cast<uint64_t>(engine.model().hidden_size) *
                  dtype_size(engine.model().dtype)),
-      stored_row_(engine.manifest().embedding.row_stride_bytes) {
+      stored_row_(longest_stored_row(engine.manifest())) {
   if (stream.backend().has_own_memory()) {
     load_table();
   } else {
@@ -41,13 +53,13 @@ void EmbeddingReader::load_table() {
   stream_.context().pool.parallel_for(vocab, kRowsAtATime, [&](int64_t begin, int64_t end) {
     std::vector<std::byte> stored(stored_row_.size());
     for (int64_t id = begin; id < end; ++id) {
-      const uint64_t offset = place_of(static_cast<int32_t>(id)).offset;
+      const Place place = place_of(static_cast<int32_t>(id));
       const std::span<std::byte> row =
           table.bytes().subspan(static_cast<size_t>(id) * row_bytes_, row_bytes_);
       if (tied) {
-        file_->read(offset, row);
+        read_tied_row(place, stored, row);
       } else {
-        read_untied_row(offset, static_cast<int32_t>(id), stored, row);
+        read_untied_row(place.offset, static_cast<int32_t>(id), stored, row);
       }
     }
   });
@@ -83,8 +95,18 @@ EmbeddingReader::Place EmbeddingReader::place_of(int32_t id) const {
   const uint64_t in_tile = static_cast<uint64_t>(id - tile.row_begin) * tile.row_stride_bytes;
   const auto index = static_cast<uint32_t>(&tile - manifest.tiles.data());
   const std::byte* const resident = stream_.resident_tile(index);
-  return {.resident = resident == nullptr ? nullptr : resident + in_tile,
-          .offset = tile.offset + in_tile};
+  Place place = {.resident = resident == nullptr ? nullptr : resident + in_tile,
+                 .offset = tile.offset + in_tile};
+  if (tile.codec != CodecId::kRaw) {
+    place.code = RowLayout::of(tile.codec, head.dtype, head.k, tile.row_stride_bytes);
+  }
+  return place;
+}
+
+void EmbeddingReader::decode(const RowLayout& code, std::span<const std::byte> stored,
+                             std::span<std::byte> out) {
+  decode_row(code, stored.data(),
+             {reinterpret_cast<uint16_t*>(out.data()), out.size() / sizeof(uint16_t)});
 }
 
 void EmbeddingReader::gather(std::span<const int32_t> ids, std::byte* out) {
@@ -107,17 +129,29 @@ void EmbeddingReader::gather(std::span<const int32_t> ids, std::byte* out) {
 
 void EmbeddingReader::read_row(const Place& place, int32_t id, std::span<std::byte> out) {
   if (place.resident != nullptr) {
-    stream_.backend().download(out, place.resident);
+    const std::span stored =
+        place.code ? std::span(stored_row_).first(place.code->stride_bytes) : out;
+    stream_.backend().download(stored, place.resident);
+    if (place.code) decode(*place.code, stored, out);
     stream_.count_embedding(row_bytes_, 0);
     return;
   }
   if (engine_.manifest().embedding.tied) {
-    file_->read(place.offset, out);
-    stream_.count_embedding(row_bytes_, row_bytes_);
+    read_tied_row(place, stored_row_, out);
+    stream_.count_embedding(row_bytes_, place.code ? place.code->stride_bytes : row_bytes_);
     return;
   }
   read_untied_row(place.offset, id, stored_row_, out);
   stream_.count_embedding(row_bytes_, stored_row_.size());
+}
+
+/// Reads a row of lm_head into `out`, by way of `stored` if it is coded.
+void EmbeddingReader::read_tied_row(const Place& place, std::span<std::byte> stored,
+                                    std::span<std::byte> out) const {
+  if (!place.code) return file_->read(place.offset, out);
+  const std::span coded = stored.first(place.code->stride_bytes);
+  file_->read(place.offset, coded);
+  decode(*place.code, coded, out);
 }
 
 /// Reads a row and its checksum into `stored`, compares them, and copies the row to `out`.

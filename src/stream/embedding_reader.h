@@ -3,10 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/file.h"
+#include "codec/row_layout.h"
 #include "device/buffer.h"
 #include "engine/engine_reader.h"
 #include "stream/weight_stream.h"
@@ -35,11 +37,17 @@ class EmbeddingReader {
   struct Place {
     const std::byte* resident = nullptr;  // null: read `offset` of the file
     uint64_t offset = 0;
+    std::optional<RowLayout> code = {};  // of a row of a tied table that is coded
   };
   Place place_of(int32_t id) const;
   void load_table();
   void gather_from_table(std::span<const int32_t> ids, std::byte* out);
   void read_row(const Place& place, int32_t id, std::span<std::byte> out);
+  /// The row's bytes as they are stored, restored to `out`.
+  static void decode(const RowLayout& code, std::span<const std::byte> stored,
+                     std::span<std::byte> out);
+  void read_tied_row(const Place& place, std::span<std::byte> stored,
+                     std::span<std::byte> out) const;
   void read_untied_row(uint64_t offset, int32_t id, std::span<std::byte> stored,
                        std::span<std::byte> out) const;
 
@@ -47,7 +55,7 @@ class EmbeddingReader {
   WeightStream& stream_;
   std::unique_ptr<RandomAccessFile> file_;  // its own, so that the advice of random reads is too
   uint64_t row_bytes_ = 0;
-  std::vector<std::byte> stored_row_;  // an untied row with its checksum
+  std::vector<std::byte> stored_row_;  // an untied row with its checksum, or a coded one
   Buffer table_;                       // [vocab, hidden], packed; empty where rows are read singly
 };
 

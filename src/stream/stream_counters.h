@@ -10,7 +10,7 @@ namespace headrace {
 struct StreamCounters {
   int64_t passes = 0;
   int64_t requests = 0;               // requests leased
-  uint64_t payload_bytes = 0;         // raw bytes of the non-resident tiles leased
+  uint64_t payload_bytes = 0;         // of the non-resident tiles leased
   uint64_t leased_bytes = 0;          // bytes of the same as read from the file
   uint64_t padding_bytes = 0;         // leased_bytes - payload_bytes
   uint64_t read_bytes = 0;            // bytes that arrived in the ring, padding included

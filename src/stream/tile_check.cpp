@@ -5,6 +5,7 @@
 
 #include <xxhash.h>
 
+#include "codec/row_code.h"
 #include "engine/engine_reader.h"
 
 namespace headrace {
@@ -18,6 +19,19 @@ TileCheck::TileCheck(const Manifest& manifest, std::string source, VerifyMode mo
 std::string TileCheck::place(uint32_t tile) const {
   return fmt::format("[stream] {} of {} at byte {}", tile_name(manifest_, tile), source_,
                      manifest_.tiles[tile].offset);
+}
+
+/// Of a forged tile, whose checksum is right, rows may claim what is not there.
+bool TileCheck::codes_fit(const TileInfo& tile, const std::byte* data) const {
+  if (tile.codec == CodecId::kRaw) return true;
+  const MatrixInfo& matrix = manifest_.matrices[tile.matrix];
+  const auto layout = RowLayout::of(tile.codec, matrix.dtype, matrix.k, tile.row_stride_bytes);
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    const int64_t escapes =
+        count_escapes(layout, data + static_cast<uint64_t>(r) * layout.stride_bytes);
+    if (static_cast<uint64_t>(escapes) > layout.escape_capacity) return false;
+  }
+  return true;
 }
 
 std::optional<Error> TileCheck::check(uint32_t first_tile, uint32_t tile_count,
@@ -39,6 +53,10 @@ std::optional<Error> TileCheck::check(uint32_t first_tile, uint32_t tile_count,
         XXH3_64bits(data + (tile.offset - begin), tile.stored_bytes) != tile.xxh3) {
       return Error(ErrorCode::kCorrupt,
                    place(t) + " does not match its checksum: build the engine again");
+    }
+    if (!codes_fit(tile, data + (tile.offset - begin))) {
+      return Error(ErrorCode::kCorrupt,
+                   place(t) + " has rows with more escapes than room: build the engine again");
     }
     verified_[t] = 1;
   }

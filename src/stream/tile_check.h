@@ -28,6 +28,7 @@ class TileCheck {
 
  private:
   std::string place(uint32_t tile) const;
+  bool codes_fit(const TileInfo& tile, const std::byte* data) const;
 
   const Manifest& manifest_;
   const std::string source_;

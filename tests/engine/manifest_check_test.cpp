@@ -75,15 +75,21 @@ INSTANTIATE_TEST_SUITE_P(
                    m.tiles[9].row_stride_bytes = 64;
                    m.tiles[9].stored_bytes = 3 * 64;
                  },
-                 "tile 9 has a row stride of 64"},
+                 "tile 9 has another codec or row stride"},
         Breakage{"StoredBytesForged", [](Manifest& m) { m.tiles[0].stored_bytes += 48; },
                  "tile 0 stores"},
         Breakage{"UnknownCodec", [](Manifest& m) { m.tiles[3].codec = static_cast<CodecId>(7); },
                  "tile 3 has codec 7", ErrorCode::kUnsupported},
         Breakage{"UnknownCodecVersion", [](Manifest& m) { m.tiles[3].codec_version = 1; },
                  "tile 3 has codec 0 version 1", ErrorCode::kUnsupported},
+        Breakage{"CodedWithoutRoom",
+                 [](Manifest& m) {
+                   m.tiles[3].codec = CodecId::kE3;
+                   m.tiles[3].codec_version = 1;
+                 },
+                 "tile 3 has a row stride of"},
         Breakage{"RawWithParameters", [](Manifest& m) { m.tiles[3].parameters_size = 1; },
-                 "raw and has codec parameters"},
+                 "tile 3 has codec parameters"},
         Breakage{"Expert", [](Manifest& m) { m.matrices[1].expert = 0; }, "expert 0",
                  ErrorCode::kUnsupported},
         Breakage{"LastIsNotLmHead", [](Manifest& m) { m.matrices.back().role = Role::kProj; },

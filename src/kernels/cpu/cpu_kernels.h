@@ -75,5 +75,7 @@ struct CpuKernels {
 const CpuKernels* avx512_kernels();
 const CpuKernels* avx2_kernels();
 const CpuKernels* portable_kernels();
+/// Of the best instruction set that this processor has.
+const CpuKernels& best_kernels();
 
 }  // namespace headrace::cpu

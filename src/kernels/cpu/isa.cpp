@@ -57,6 +57,8 @@ CpuIsa detect_cpu_isa() {
   return CpuIsa::kPortable;
 }
 
+const cpu::CpuKernels& cpu::best_kernels() { return *kernels_for(detect_cpu_isa()); }
+
 const char* cpu_isa_name(CpuIsa isa) {
   switch (isa) {
     case CpuIsa::kAvx512:

@@ -1,0 +1,310 @@
+#include "kernels/host_workers.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include <pthread.h>
+#include <sched.h>
+
+#include "base/error.h"
+#include "device/buffer.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/leaf_order.h"
+
+namespace headrace {
+namespace {
+
+constexpr uint32_t kQueue = 1024;            // products: several passes of a large model
+constexpr int64_t kPieceBytes = 128 * 1024;  // of weights, that a thread takes at a time
+constexpr int64_t kBatchRows = 8;            // that the kernels take together
+
+/// Polls quickly at first; then others may have the core for a moment.
+class Poll {
+ public:
+  void wait() {
+    if (++polls_ > kQuickPolls) {
+      std::this_thread::yield();
+      return;
+    }
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  bool is_long() const { return polls_ > kPollsAwake; }
+
+ private:
+  static constexpr int kQuickPolls = 2000;  // about 50 us
+  static constexpr int kPollsAwake = 6000;  // about 1 ms; then a thread without a product sleeps
+  int polls_ = 0;
+};
+
+int64_t now_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
+uint32_t load_acquire(uint32_t& counter) {
+  return std::atomic_ref(counter).load(std::memory_order_acquire);
+}
+
+/// Counters wrap; a lead of less than half their range is one.
+bool reached(uint32_t counter, uint32_t number) {
+  return static_cast<int32_t>(counter - number) >= 0;
+}
+
+/// The cores that the process may use, in order.
+std::vector<int> usable_cores() {
+  std::vector<int> cores;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  }
+  return cores;
+}
+
+/// A product in the queue, cut into pieces of rows.
+struct Job {
+  HostProduct product;
+  int64_t piece_rows = 0;
+  uint32_t pieces = 0;
+  int64_t rows = 0;
+  uint64_t bytes = 0;
+  std::atomic<uint64_t> next{0};      // number << 32 | first piece that nobody has taken
+  std::atomic<uint32_t> finished{0};  // pieces
+  std::atomic<uint32_t> ended{0};     // number of the product that has
+  std::atomic<int64_t> begin_ns{0};
+};
+
+class PinnedWorkers : public HostWorkers {
+ public:
+  PinnedWorkers(int threads, int64_t max_k, const cpu::CpuKernels& kernels, HostMeetings& meetings)
+      : kernels_(kernels),
+        max_k_(max_k),
+        row_floats_(cpu::LeafOrder(max_k, kernels.lanes).vectors * kernels.lanes),
+        meetings_(meetings),
+        jobs_(kQueue) {
+    const std::vector<int> cores = usable_cores();
+    for (int i = 0; i < threads; ++i) {
+      // The first core is left to the thread that enqueues.
+      const int core = cores.empty() ? -1 : cores[static_cast<size_t>(i + 1) % cores.size()];
+      threads_.emplace_back([this, core] { run(core); });
+    }
+  }
+  ~PinnedWorkers() override {
+    abandon();
+    stop_.store(true);
+    wake();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  int threads() const override { return static_cast<int>(threads_.size()); }
+  uint32_t enqueue(const HostProduct& product) override;
+  void abandon() override;
+  HostWork work() const override {
+    return {.products = products_.load(),
+            .weight_bytes = weight_bytes_.load(),
+            .busy_ns = busy_ns_.load()};
+  }
+
+ private:
+  /// What a thread keeps for itself.
+  struct Own {
+    Buffer packed_x;
+    uint32_t packed_for = 0;  // number of the product whose x that is
+  };
+
+  void run(int core);
+  bool wait_for_job(uint32_t number);
+  bool wait_for_x(uint32_t number);
+  void take_pieces(uint32_t number, Own& own);
+  void multiply(const Job& job, uint32_t piece, const float* x) const;
+  void multiply_rows(const HostProduct& product, const WeightRun& run, int64_t begin, int64_t rows,
+                     int64_t all_rows, float* out, const float* x) const;
+  void finish_piece(Job& job, uint32_t number);
+  void publish_done();
+  void wake();
+  Job& job_at(uint32_t number) { return jobs_[number % kQueue]; }
+
+  const cpu::CpuKernels& kernels_;
+  const int64_t max_k_;
+  const int64_t row_floats_;
+  HostMeetings& meetings_;
+  std::vector<Job> jobs_;
+  std::atomic<uint32_t> enqueued_{0};
+  std::atomic<uint32_t> abandoned_{0};  // products up to this one need no x
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> products_{0};
+  std::atomic<uint64_t> weight_bytes_{0};
+  std::atomic<int64_t> busy_ns_{0};
+  std::mutex mutex_;
+  std::condition_variable woken_;
+  std::atomic<int> sleepers_{0};
+  std::vector<std::thread> threads_;
+};
+
+uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
+  HR_CHECK(product.tokens >= 1 && product.tokens <= kMostHostTokens && product.k <= max_k_);
+  const uint32_t number = enqueued_.load(std::memory_order_relaxed) + 1;
+  for (Poll poll; !reached(load_acquire(meetings_.done), number - kQueue);) poll.wait();
+  Job& job = job_at(number);
+  job.product = product;
+  job.rows = 0;
+  uint64_t bytes = 0;
+  for (const WeightRun& run : product.runs) {
+    job.rows += run.rows;
+    bytes += static_cast<uint64_t>(run.rows) * run.row_stride_bytes;
+  }
+  HR_CHECK(job.rows > 0);
+  job.bytes = bytes;
+  job.piece_rows = std::max<int64_t>(
+      kBatchRows, kPieceBytes * job.rows / static_cast<int64_t>(bytes) / kBatchRows * kBatchRows);
+  job.pieces = static_cast<uint32_t>((job.rows + job.piece_rows - 1) / job.piece_rows);
+  job.finished.store(0, std::memory_order_relaxed);
+  job.begin_ns.store(0, std::memory_order_relaxed);
+  job.next.store(static_cast<uint64_t>(number) << 32, std::memory_order_release);
+  enqueued_.store(number);
+  if (sleepers_.load() > 0) wake();
+  return number;
+}
+
+void PinnedWorkers::abandon() {
+  const uint32_t last = enqueued_.load();
+  abandoned_.store(last, std::memory_order_release);
+  for (Poll poll; !reached(load_acquire(meetings_.done), last);) poll.wait();
+}
+
+void PinnedWorkers::wake() {
+  { const std::lock_guard lock(mutex_); }
+  woken_.notify_all();
+}
+
+void PinnedWorkers::run(int core) {
+  if (core >= 0) {  // a core that is refused only costs speed
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(core, &set);
+    ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
+  }
+  Own own = {.packed_x =
+                 allocate_host(static_cast<size_t>(kMostHostTokens * row_floats_) * sizeof(float),
+                               "products of host threads")};
+  for (uint32_t number = 1; wait_for_job(number) && wait_for_x(number); ++number) {
+    take_pieces(number, own);
+  }
+}
+
+/// False when there is nothing to do any more.
+bool PinnedWorkers::wait_for_job(uint32_t number) {
+  for (Poll poll; !poll.is_long(); poll.wait()) {
+    if (reached(enqueued_.load(std::memory_order_acquire), number)) return true;
+    if (stop_.load(std::memory_order_relaxed)) return false;
+  }
+  std::unique_lock lock(mutex_);
+  sleepers_.fetch_add(1);
+  woken_.wait(lock, [&] { return reached(enqueued_.load(), number) || stop_.load(); });
+  sleepers_.fetch_sub(1);
+  return reached(enqueued_.load(), number);
+}
+
+bool PinnedWorkers::wait_for_x(uint32_t number) {
+  for (Poll poll; !reached(load_acquire(meetings_.x_ready), number); poll.wait()) {
+    if (reached(abandoned_.load(std::memory_order_acquire), number)) break;
+    if (stop_.load(std::memory_order_relaxed)) return false;
+  }
+  return true;
+}
+
+/// Takes pieces of a product as long as there are any. A thread that comes late, after the device
+/// has gone on, finds none, and touches nothing of the product.
+void PinnedWorkers::take_pieces(uint32_t number, Own& own) {
+  Job& job = job_at(number);
+  uint64_t next = job.next.load(std::memory_order_acquire);
+  while (next >> 32 == number) {
+    const auto piece = static_cast<uint32_t>(next);
+    if (piece >= job.pieces) return;
+    if (!job.next.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
+    if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
+    if (!reached(abandoned_.load(std::memory_order_acquire), number)) {
+      const HostProduct& product = job.product;
+      if (own.packed_for != number) {
+        const size_t x_stride = static_cast<size_t>(product.k) * dtype_size(product.dtype);
+        for (int64_t t = 0; t < product.tokens; ++t) {
+          kernels_.pack_row(product.dtype, product.x + static_cast<size_t>(t) * x_stride, product.k,
+                            own.packed_x.floats() + t * row_floats_);
+        }
+        own.packed_for = number;
+      }
+      multiply(job, piece, own.packed_x.floats());
+    }
+    finish_piece(job, number);
+    next = job.next.load(std::memory_order_acquire);
+  }
+}
+
+/// The rows of a piece may lie in several runs.
+void PinnedWorkers::multiply(const Job& job, uint32_t piece, const float* x) const {
+  int64_t begin = static_cast<int64_t>(piece) * job.piece_rows;
+  int64_t left = std::min(job.piece_rows, job.rows - begin);
+  float* out = job.product.out + begin;
+  for (const WeightRun& run : job.product.runs) {
+    if (begin >= run.rows) {
+      begin -= run.rows;
+      continue;
+    }
+    const int64_t rows = std::min(left, run.rows - begin);
+    multiply_rows(job.product, run, begin, rows, job.rows, out, x);
+    out += rows;
+    left -= rows;
+    begin = 0;
+    if (left == 0) return;
+  }
+}
+
+void PinnedWorkers::multiply_rows(const HostProduct& product, const WeightRun& run, int64_t begin,
+                                  int64_t rows, int64_t all_rows, float* out,
+                                  const float* x) const {
+  const cpu::MatrixRows matrix = {
+      .dtype = product.dtype,
+      .weights = run.data + static_cast<size_t>(begin) * run.row_stride_bytes,
+      .row_stride_bytes = run.row_stride_bytes,
+      .rows = rows,
+      .k = product.k,
+      .tokens = product.tokens,
+      .out = out,
+      .stride = all_rows,
+  };
+  kernels_.matmul_few(matrix, x, row_floats_);
+}
+
+void PinnedWorkers::finish_piece(Job& job, uint32_t number) {
+  if (job.finished.fetch_add(1, std::memory_order_acq_rel) + 1 < job.pieces) return;
+  products_.fetch_add(1, std::memory_order_relaxed);
+  weight_bytes_.fetch_add(job.bytes, std::memory_order_relaxed);
+  busy_ns_.fetch_add(now_ns() - job.begin_ns.load(std::memory_order_relaxed),
+                     std::memory_order_relaxed);
+  job.ended.store(number);
+  publish_done();
+}
+
+/// Products end in order. Whoever ends one goes on with those that have ended before their turn.
+void PinnedWorkers::publish_done() {
+  const std::atomic_ref done(meetings_.done);
+  uint32_t last = done.load();
+  while (job_at(last + 1).ended.load() == last + 1) {
+    if (done.compare_exchange_strong(last, last + 1)) ++last;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<HostWorkers> make_host_workers(int threads, int64_t max_k, HostMeetings& meetings) {
+  return std::make_unique<PinnedWorkers>(threads, max_k, cpu::best_kernels(), meetings);
+}
+
+}  // namespace headrace

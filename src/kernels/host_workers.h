@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "kernels/weights.h"
+#include "tensor/dtype.h"
+
+namespace headrace {
+
+/// Most token rows of a product that host threads take a share of.
+inline constexpr int64_t kMostHostTokens = 8;
+
+/// The share of a product that the host computes where the weights lie, while a device computes the
+/// rest: out[t, r] = dot(t, r) in the canonical order (docs/numerics.md), for all rows of the runs,
+/// counted through. No bias, nothing is accumulated.
+struct HostProduct {
+  DType dtype = DType::kFloat16;
+  int64_t tokens = 0;  // at most kMostHostTokens
+  int64_t k = 0;
+  const std::byte* x = nullptr;     // [tokens, k] in `dtype`, packed
+  std::span<const WeightRun> runs;  // in host memory
+  float* out = nullptr;             // [tokens, rows], packed
+};
+
+/// Where device and host meet: two counters in memory that both see, each on a line of its own.
+/// Device code writes x of product n, then n into x_ready; the host writes out, then n into done.
+struct HostMeetings {
+  alignas(64) uint32_t x_ready = 0;
+  alignas(64) uint32_t done = 0;
+};
+
+/// What the threads did, in total. Times are of the whole pool, from a product's x to its last row.
+struct HostWork {
+  uint64_t products = 0;
+  uint64_t weight_bytes = 0;  // as they are stored
+  int64_t busy_ns = 0;
+};
+
+/// Threads that multiply in host memory, each bound to a core of its own. They sleep while nothing
+/// is enqueued (for a moment they poll first), and poll while a product waits for its x; who polls
+/// for long gives its core to others that want it. enqueue() and abandon() are for one thread.
+class HostWorkers {
+ public:
+  virtual ~HostWorkers() = default;
+
+  virtual int threads() const = 0;
+  /// Begins product number n, counted from 1, as soon as x_ready has come to n, and returns n.
+  /// What it names must stay until done has come to n. Waits while very many are enqueued.
+  virtual uint32_t enqueue(const HostProduct& product) = 0;
+  /// Gives up all products that are enqueued, whose x may never come; done counts them, too.
+  virtual void abandon() = 0;
+  virtual HostWork work() const = 0;
+};
+
+/// `threads` workers on the best kernels that the processor has, for k up to max_k. `meetings`,
+/// both 0, must outlive them.
+std::unique_ptr<HostWorkers> make_host_workers(int threads, int64_t max_k, HostMeetings& meetings);
+
+}  // namespace headrace

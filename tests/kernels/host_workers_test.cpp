@@ -1,0 +1,136 @@
+#include "kernels/host_workers.h"
+
+#include <atomic>
+#include <ctime>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/matmul_problem.h"
+
+namespace headrace::testing {
+namespace {
+
+constexpr int64_t kMaxK = 1600;
+
+void give_x(HostMeetings& meetings, uint32_t number) {
+  std::atomic_ref(meetings.x_ready).store(number);
+}
+
+void wait_done(HostMeetings& meetings, uint32_t number) {
+  while (std::atomic_ref(meetings.done).load() < number) std::this_thread::yield();
+}
+
+/// A problem, and the product that a host computes of it.
+struct Shared {
+  Shared(const MatmulCase& shape, uint32_t seed, int64_t cut)
+      : problem(shape, Data::kWild, seed),
+        expected(problem.expected()),
+        out(expected.size(), -1.0f),
+        runs{problem.weights().run(0, 0, cut), problem.weights().run(0, cut, shape.rows - cut)},
+        product{.dtype = shape.dtype,
+                .tokens = shape.tokens,
+                .k = shape.k,
+                .x = problem.x().data(),
+                .runs = runs,
+                .out = out.data()} {}
+
+  MatmulProblem problem;
+  std::vector<float> expected;
+  std::vector<float> out;
+  std::vector<WeightRun> runs;
+  HostProduct product;
+};
+
+TEST(HostWorkers, ProductsHaveTheReferenceBits) {
+  for (const int threads : {1, 3}) {
+    HostMeetings meetings;
+    const auto workers = make_host_workers(threads, kMaxK, meetings);
+    EXPECT_EQ(workers->threads(), threads);
+    uint32_t number = 0;
+    for (const DType dtype : kAllDTypes) {
+      for (const int64_t tokens : {1, 2, 5, 8}) {
+        for (const int64_t k : {72, 260, 1600}) {
+          Shared shared({.dtype = dtype, .rows = 333, .k = k, .tokens = tokens},
+                        static_cast<uint32_t>(k), 64);
+          number = workers->enqueue(shared.product);
+          give_x(meetings, number);
+          wait_done(meetings, number);
+          EXPECT_TRUE(equal_bits(shared.expected, shared.out)) << dtype_name(dtype) << " " << k;
+        }
+      }
+    }
+    EXPECT_EQ(workers->work().products, number);
+    EXPECT_GT(workers->work().weight_bytes, 0u);
+  }
+}
+
+TEST(HostWorkers, CodedRowsHaveTheReferenceBits) {
+  HostMeetings meetings;
+  const auto workers = make_host_workers(2, kMaxK, meetings);
+  for (const auto& [codec, dtype] : kCodecs) {
+    for (const int64_t tokens : {1, 8}) {
+      Shared shared({.dtype = dtype, .rows = 300, .k = 1100, .tokens = tokens, .codec = codec}, 3,
+                    128);
+      const uint32_t number = workers->enqueue(shared.product);
+      give_x(meetings, number);
+      wait_done(meetings, number);
+      EXPECT_TRUE(equal_bits(shared.expected, shared.out)) << codec_name(codec);
+    }
+  }
+}
+
+// A whole pass is enqueued before the device comes to its products.
+TEST(HostWorkers, ManyProductsWaitForTheirTurn) {
+  HostMeetings meetings;
+  const auto workers = make_host_workers(4, kMaxK, meetings);
+  std::vector<std::unique_ptr<Shared>> products;
+  for (uint32_t i = 0; i < 60; ++i) {
+    products.push_back(std::make_unique<Shared>(
+        MatmulCase{.dtype = DType::kBFloat16, .rows = 40 + i, .k = 64 + 7 * i, .tokens = 1 + i % 8},
+        i, 16));
+    EXPECT_EQ(workers->enqueue(products.back()->product), i + 1);
+  }
+  std::thread device([&] {
+    for (uint32_t number = 1; number <= products.size(); ++number) {
+      give_x(meetings, number);
+      wait_done(meetings, number);
+    }
+  });
+  device.join();
+  for (const auto& shared : products) EXPECT_TRUE(equal_bits(shared->expected, shared->out));
+}
+
+TEST(HostWorkers, AbandonedProductsEnd) {
+  HostMeetings meetings;
+  const auto workers = make_host_workers(3, kMaxK, meetings);
+  Shared shared({.dtype = DType::kFloat16, .rows = 50, .k = 99, .tokens = 1}, 1, 20);
+  for (int i = 0; i < 5; ++i) workers->enqueue(shared.product);
+  workers->abandon();
+  EXPECT_EQ(meetings.done, 5u);
+  const uint32_t number = workers->enqueue(shared.product);
+  give_x(meetings, number);
+  wait_done(meetings, number);
+  EXPECT_TRUE(equal_bits(shared.expected, shared.out));
+}
+
+TEST(HostWorkers, EndWhileProductsWait) {
+  HostMeetings meetings;
+  Shared shared({.dtype = DType::kFloat16, .rows = 50, .k = 99, .tokens = 1}, 1, 20);
+  const auto workers = make_host_workers(3, kMaxK, meetings);
+  workers->enqueue(shared.product);
+}
+
+TEST(HostWorkers, SleepWhenNothingIsToDo) {
+  HostMeetings meetings;
+  const auto workers = make_host_workers(2, kMaxK, meetings);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // longer than they poll
+  const std::clock_t before = std::clock();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const double seconds = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
+  EXPECT_LT(seconds, 0.05);
+}
+
+}  // namespace
+}  // namespace headrace::testing

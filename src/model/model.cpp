@@ -57,7 +57,7 @@ const float* Model::forward(const PassInput& input, WeightStream& weights,
                             EmbeddingReader& embedding, const KvCache& kv) {
   HR_CHECK(static_cast<int64_t>(input.ids.size()) <= limits_.max_tokens);
   HR_CHECK(static_cast<int64_t>(input.logit_rows.size()) <= limits_.max_logit_rows);
-  weights.begin_pass(!input.logit_rows.empty());
+  weights.begin_pass(!input.logit_rows.empty(), static_cast<int64_t>(input.ids.size()));
   backend_.begin_pass(input.sequences);
   Forward pass(*this, input, weights, embedding, kv);
   find_architecture(config_.architecture)(pass);

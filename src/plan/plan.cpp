@@ -92,12 +92,12 @@ void append_request(const Manifest& manifest, uint32_t first, uint32_t end, uint
                     Plan& plan) {
   const TileInfo& head = manifest.tiles[first];
   const TileInfo& last = manifest.tiles[end - 1];
-  TransferRequest request{.first_tile = first,
-                          .tile_count = end - first,
-                          .group = group,
-                          .offset = head.offset,
-                          .size_bytes = page_end(last) - head.offset};
-  for (uint32_t t = first; t < end; ++t) request.payload_bytes += manifest.tiles[t].payload_bytes();
+  const TransferRequest request = first_tiles(manifest,
+                                              {.first_tile = first,
+                                               .tile_count = end - first,
+                                               .group = group,
+                                               .home = static_cast<uint32_t>(plan.requests.size())},
+                                              end - first);
   const uint64_t used = last.offset + last.stored_bytes - head.offset;
   plan.ring_slot_bytes = std::max(plan.ring_slot_bytes, align_up(used + kReadableTail, kPageBytes));
   plan.read_bytes += request.size_bytes;
@@ -127,6 +127,26 @@ void make_requests(const Manifest& manifest, const std::vector<bool>& resident,
       begin = next;
     }
   });
+}
+
+/// Counts the requests before lm_head, and those that every use of the tiles has in common: all of
+/// them, or, if the host may take shares, enough to fill the ring, an eighth of what streams at
+/// most.
+void count_requests(const Manifest& manifest, bool host_shares, Plan& plan) {
+  const auto is_body = [&](const TransferRequest& request) {
+    const TileInfo& tile = manifest.tiles[request.first_tile];
+    return manifest.matrices[tile.matrix].role != Role::kLmHead;
+  };
+  plan.body_requests = static_cast<uint32_t>(std::ranges::count_if(plan.requests, is_body));
+  if (!host_shares) {
+    plan.common_requests = plan.body_requests;
+    return;
+  }
+  constexpr uint64_t kLeastDivisor = 8;
+  uint64_t left = std::min(plan.ring_bytes(), plan.read_bytes / kLeastDivisor);
+  while (left > 0 && plan.common_requests < plan.body_requests) {
+    left -= std::min(left, plan.requests[plan.common_requests++].size_bytes);
+  }
 }
 
 void size_ring(const PlanOptions& options, Plan& plan) {
@@ -176,6 +196,21 @@ void check_options(const PlanOptions& options) {
 
 }  // namespace
 
+TransferRequest first_tiles(const Manifest& manifest, const TransferRequest& request,
+                            uint32_t tiles) {
+  TransferRequest first = request;
+  const TileInfo& head = manifest.tiles[request.first_tile];
+  const TileInfo& last = manifest.tiles[request.first_tile + tiles - 1];
+  first.tile_count = tiles;
+  first.offset = head.offset;
+  first.size_bytes = page_end(last) - head.offset;
+  first.payload_bytes = 0;
+  for (uint32_t t = 0; t < tiles; ++t) {
+    first.payload_bytes += manifest.tiles[request.first_tile + t].payload_bytes();
+  }
+  return first;
+}
+
 const char* bound_name(Bound bound) {
   switch (bound) {
     case Bound::kLink:
@@ -220,6 +255,7 @@ Plan make_plan(const Manifest& manifest, const MachineProfile& profile,
   place_resident(manifest, resident, plan);
   make_requests(manifest, resident, options, plan);
   size_ring(options, plan);
+  count_requests(manifest, options.host_shares, plan);
   predict(manifest, profile, plan);
   return plan;
 }

@@ -30,6 +30,7 @@ struct PlanOptions {
   uint64_t request_bytes = uint64_t{32} << 20;  // neighbours travel together up to this size
   int32_t ring_requests = 0;                    // slots of the ring; 0: chosen by the plan
   uint64_t ring_limit_bytes = 0;  // of the ring that the plan chooses; 0: what streamed_home needs
+  bool host_shares = false;       // the host may multiply some of the tiles (pass_use.h)
 };
 
 /// PlanOptions::ring_limit_bytes, or what a ring takes at most that streams from `streamed_home`.
@@ -43,7 +44,12 @@ struct TransferRequest {
   uint64_t offset = 0;         // in the engine file, a multiple of 4096
   uint64_t size_bytes = 0;     // read from the file: a multiple of 4096, padding included
   uint64_t payload_bytes = 0;  // sum of the tiles'
+  uint32_t home = 0;           // index of the plan's request whose first tiles these are
 };
+
+/// The first `tiles` tiles of a request. REQUIRES: 1 <= tiles <= request.tile_count.
+TransferRequest first_tiles(const Manifest& manifest, const TransferRequest& request,
+                            uint32_t tiles);
 
 /// What bounds a predicted pass.
 enum class Bound : uint8_t { kLink, kMemory, kCompute };
@@ -65,6 +71,8 @@ struct Plan {
   uint64_t arena_bytes = 0;  // resident tiles with their padding
 
   std::vector<TransferRequest> requests;  // one full pass, in order
+  uint32_t body_requests = 0;             // those before lm_head: every pass has them
+  uint32_t common_requests = 0;           // the first, which every use streams (pass_use.h)
   int32_t ring_requests = 0;              // slots; 0 when nothing streams
   uint64_t ring_slot_bytes = 0;
   uint64_t ring_bytes() const { return static_cast<uint64_t>(ring_requests) * ring_slot_bytes; }

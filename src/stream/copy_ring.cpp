@@ -12,7 +12,7 @@ CopyRing::CopyRing(const Parts& parts, std::unique_ptr<CopyQueue> queue, Buffer 
       groups_(parts.manifest.groups()),
       memory_(std::move(memory)),
       queue_(std::move(queue)),
-      order_(PassOrder::of(parts.manifest, parts.plan)),
+      order_(PassOrder::of(parts.plan)),
       slots_(static_cast<size_t>(parts.plan.ring_requests)) {
   HR_CHECK(!slots_.empty() && memory_.size_bytes() >= parts.plan.ring_bytes());
   size_t most_tiles = 0;
@@ -29,8 +29,9 @@ CopyRing::~CopyRing() = default;
 
 void CopyRing::begin() { refill(); }
 
-void CopyRing::begin_pass(bool with_logits) {
-  order_.begin_pass(with_logits);
+void CopyRing::begin_pass(const PassUse& use, bool with_logits) {
+  use_ = &use;
+  order_.begin_pass(use, with_logits);
   refill();
 }
 
@@ -38,7 +39,7 @@ Lease CopyRing::take(uint32_t request) {
   Slot& slot = slot_at(taken_);
   HR_CHECK(taken_ < fetched_ && slot.request == request);
   queue_->await(slot_number(taken_));
-  const TransferRequest& transfer = parts_.plan.requests[request];
+  const TransferRequest& transfer = slot.transfer;
   ++counters_.requests;
   counters_.payload_bytes += transfer.payload_bytes;
   counters_.leased_bytes += transfer.size_bytes;
@@ -55,7 +56,7 @@ void CopyRing::release(uint64_t ticket) {
 
 void CopyRing::abandon_pass() {
   for (; taken_ < fetched_ && slot_at(taken_).pass < order_.passes_begun(); ++taken_, ++freed_) {
-    counters_.dropped_bytes += parts_.plan.requests[slot_at(taken_).request].size_bytes;
+    counters_.dropped_bytes += slot_at(taken_).transfer.size_bytes;
     queue_->free(slot_number(taken_));
   }
   order_.skip_to_next_pass();
@@ -70,14 +71,18 @@ void CopyRing::refill() {
     Slot& slot = slot_at(fetched_);
     slot.request = order_.request();
     slot.pass = order_.pass();
+    // What is common to all uses comes before it is known which one the pass will have.
+    slot.transfer = slot.pass < order_.passes_begun() ? use_->requests[slot.request]
+                                                      : parts_.plan.requests[slot.request];
     order_.advance();
-    const TransferRequest& request = parts_.plan.requests[slot.request];
+    const TransferRequest& request = slot.transfer;
     slot.runs.clear();
     for (uint32_t t = request.first_tile; t < request.first_tile + request.tile_count; ++t) {
       append_run(parts_.manifest, t, groups_[request.group].first_matrix,
                  slot.memory + (parts_.manifest.tiles[t].offset - request.offset), slot.runs);
     }
-    queue_->fill(slot_number(fetched_), slot.memory, parts_.weights.request(slot.request));
+    queue_->fill(slot_number(fetched_), slot.memory,
+                 parts_.weights.request(request.home).first(request.size_bytes));
     counters_.read_bytes += request.size_bytes;
     trace_copy(slot);
     ++fetched_;
@@ -89,7 +94,7 @@ void CopyRing::trace_copy(const Slot& slot) const {
   if (!parts_.trace.enabled()) return;
   const int64_t now_ns = parts_.clock.now_ns();
   TraceEvent event{.name = "copy", .category = "stream", .begin_ns = now_ns, .end_ns = now_ns};
-  describe_request(event, parts_.plan, slot.request, slot.pass);
+  describe_request(event, slot.transfer, slot.request, slot.pass);
   parts_.trace.record(event);
 }
 

@@ -36,7 +36,7 @@ class CopyRing : public Ring {
   CopyRing& operator=(const CopyRing&) = delete;
 
   void begin() override;
-  void begin_pass(bool with_logits) override;
+  void begin_pass(const PassUse& use, bool with_logits) override;
   Lease take(uint32_t request) override;
   void abandon_pass() override;
   void release(uint64_t ticket) override;
@@ -46,7 +46,8 @@ class CopyRing : public Ring {
  private:
   struct Slot {
     std::byte* memory = nullptr;
-    uint32_t request = 0;
+    uint32_t request = 0;  // of the pass's use, and what it says
+    TransferRequest transfer;
     uint64_t pass = 0;
     std::vector<WeightRun> runs;
   };
@@ -61,10 +62,11 @@ class CopyRing : public Ring {
   const Buffer memory_;
   const std::unique_ptr<CopyQueue> queue_;  // goes before the memory that it copies to
   PassOrder order_;
-  std::vector<Slot> slots_;  // sequence number s uses slot s % size
-  uint64_t fetched_ = 0;     // requests whose copy is enqueued
-  uint64_t taken_ = 0;       // requests leased or dropped
-  uint64_t freed_ = 0;       // of those, given back
+  const PassUse* use_ = nullptr;  // of the pass begun last
+  std::vector<Slot> slots_;       // sequence number s uses slot s % size
+  uint64_t fetched_ = 0;          // requests whose copy is enqueued
+  uint64_t taken_ = 0;            // requests leased or dropped
+  uint64_t freed_ = 0;            // of those, given back
   StreamCounters counters_;
 };
 

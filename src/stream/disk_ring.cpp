@@ -11,7 +11,7 @@ DiskRing::DiskRing(const Parts& parts, Buffer memory)
     : parts_(parts),
       groups_(parts.manifest.groups()),
       memory_(std::move(memory)),
-      order_(PassOrder::of(parts.manifest, parts.plan)),
+      order_(PassOrder::of(parts.plan)),
       slots_(static_cast<size_t>(parts.plan.ring_requests)) {
   HR_CHECK(!slots_.empty() && memory_.size_bytes() >= parts.plan.ring_bytes());
   HR_CHECK(parts.link.depth() >= parts.plan.ring_requests);
@@ -38,8 +38,9 @@ void DiskRing::begin() {
   refill();
 }
 
-void DiskRing::begin_pass(bool with_logits) {
-  order_.begin_pass(with_logits);
+void DiskRing::begin_pass(const PassUse& use, bool with_logits) {
+  HR_CHECK(use.host.empty());
+  order_.begin_pass(use, with_logits);
   refill();
 }
 
@@ -215,7 +216,7 @@ void DiskRing::trace_slot(const Slot& slot, const char* name, int64_t end_ns) {
                    .track = slot.track,
                    .begin_ns = slot.begin_ns,
                    .end_ns = end_ns};
-  describe_request(event, parts_.plan, slot.request, slot.pass);
+  describe_request(event, parts_.plan.requests[slot.request], slot.request, slot.pass);
   parts_.trace.record(event);
 }
 

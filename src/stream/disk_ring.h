@@ -43,7 +43,8 @@ class DiskRing : public Ring {
   DiskRing& operator=(const DiskRing&) = delete;
 
   void begin() override;
-  void begin_pass(bool with_logits) override;
+  /// REQUIRES: the use is stream_all(), the only one where the disk is the link.
+  void begin_pass(const PassUse& use, bool with_logits) override;
   /// Waits until the bytes are there and good.
   Lease take(uint32_t request) override;
   void abandon_pass() override;

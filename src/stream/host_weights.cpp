@@ -1,5 +1,8 @@
 #include "stream/host_weights.h"
 
+#include <algorithm>
+
+#include "base/error.h"
 #include "stream/bulk_read.h"
 
 namespace headrace {
@@ -65,6 +68,16 @@ void HostWeights::arrived(uint32_t request) {
 /// Throws what the last pinning failed with.
 void HostWeights::finish_pinning() {
   if (pinning_.valid()) pinning_.get();
+}
+
+const std::byte* HostWeights::tile(const Manifest& manifest, uint32_t tile) const {
+  // The request that begins last among those that begin no later.
+  const auto after =
+      std::ranges::upper_bound(plan_.requests, tile, {}, &TransferRequest::first_tile);
+  HR_CHECK(after != plan_.requests.begin());
+  const TransferRequest& request = *(after - 1);
+  HR_CHECK(tile < request.first_tile + request.tile_count);
+  return memory_.data() + offsets_[request.home] + (manifest.tiles[tile].offset - request.offset);
 }
 
 std::span<const std::byte> HostWeights::request(uint32_t index) const {

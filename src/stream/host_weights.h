@@ -31,6 +31,8 @@ class HostWeights {
   uint64_t load(Link& link, TileCheck& check, Context& context);
 
   std::span<const std::byte> request(uint32_t index) const;
+  /// Where a tile lies that is not resident.
+  const std::byte* tile(const Manifest& manifest, uint32_t tile) const;
   uint64_t size_bytes() const { return memory_.size_bytes(); }
 
  private:

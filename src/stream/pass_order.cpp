@@ -2,30 +2,17 @@
 
 namespace headrace {
 
-PassOrder PassOrder::of(const Manifest& manifest, const Plan& plan) {
-  const auto count = static_cast<uint32_t>(plan.requests.size());
-  uint32_t body = count;
-  while (body > 0) {
-    const TileInfo& tile = manifest.tiles[plan.requests[body - 1].first_tile];
-    if (manifest.matrices[tile.matrix].role != Role::kLmHead) break;
-    --body;
-  }
-  return {body, count};
-}
-
-void PassOrder::begin_pass(bool with_logits) {
+void PassOrder::begin_pass(const PassUse& use, bool with_logits) {
   ++begun_;
-  with_logits_ = with_logits;
+  count_ = with_logits ? static_cast<uint32_t>(use.requests.size()) : use.body;
 }
 
 bool PassOrder::has_next() {
-  if (count_ == 0) return false;
+  if (common_ == 0 && all_) return false;
   while (true) {
-    if (request_ < body_) return true;
-    if (body_ < count_) {
-      if (pass_ >= begun_) return false;
-      if (with_logits_ && request_ < count_) return true;
-    }
+    const bool begun = pass_ < begun_;
+    if (request_ < (begun ? count_ : common_)) return true;
+    if (!begun && !all_) return false;
     ++pass_;
     request_ = 0;
   }

@@ -2,26 +2,29 @@
 
 #include <cstdint>
 
-#include "engine/manifest.h"
-#include "plan/plan.h"
+#include "plan/pass_use.h"
 
 namespace headrace {
 
-/// In which order requests are fetched: pass after pass, requests [0, body) in every pass and
-/// [body, count) (lm_head's) only in passes with logits. Which kind a pass is becomes known when it
-/// begins; until then the order does not go on past its body. Confined to one thread.
+/// In which order requests are fetched: pass after pass, those of the pass's use, lm_head's only in
+/// passes with logits. Which use a pass has becomes known when it begins; until then the order does
+/// not go on past the requests that all uses have in common. Confined to one thread.
 class PassOrder {
  public:
-  PassOrder(uint32_t body, uint32_t count) : body_(body), count_(count) {}
-  /// The order of a plan's requests.
-  static PassOrder of(const Manifest& manifest, const Plan& plan);
+  /// `common`: how many they are. `all`: every pass has these and no others, so that the order goes
+  /// on pass after pass.
+  PassOrder(uint32_t common, bool all) : common_(common), all_(all) {}
+  static PassOrder of(const Plan& plan) {
+    return {plan.common_requests, plan.common_requests == plan.requests.size()};
+  }
 
-  /// Pass number `begun` (from 0) begins; its kind is known now.
-  void begin_pass(bool with_logits);
+  /// Pass number `begun` (from 0) begins; its use is known now.
+  void begin_pass(const PassUse& use, bool with_logits);
   uint64_t passes_begun() const { return begun_; }
   /// Whether it is known what comes next.
   bool has_next();
-  /// Number of the pass that the next request belongs to, and the request. REQUIRES: has_next().
+  /// Number of the pass that the next request belongs to, and the request, an index into its use's.
+  /// REQUIRES: has_next().
   uint64_t pass() const { return pass_; }
   uint32_t request() const { return request_; }
   void advance() { ++request_; }
@@ -29,10 +32,10 @@ class PassOrder {
   void skip_to_next_pass();
 
  private:
-  const uint32_t body_;
-  const uint32_t count_;
-  uint64_t begun_ = 0;        // passes begun so far
-  bool with_logits_ = false;  // of the pass begun last
+  const uint32_t common_;
+  const bool all_;
+  uint64_t begun_ = 0;  // passes begun so far
+  uint32_t count_ = 0;  // requests of the pass begun last
   uint64_t pass_ = 0;
   uint32_t request_ = 0;
 };

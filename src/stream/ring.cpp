@@ -2,8 +2,8 @@
 
 namespace headrace {
 
-void describe_request(TraceEvent& event, const Plan& plan, uint32_t request, uint64_t pass) {
-  const TransferRequest& transfer = plan.requests[request];
+void describe_request(TraceEvent& event, const TransferRequest& transfer, uint32_t request,
+                      uint64_t pass) {
   event.add("bytes", transfer.size_bytes);
   event.add("payload_bytes", transfer.payload_bytes);
   event.add("offset", transfer.offset);

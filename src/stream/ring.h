@@ -4,7 +4,7 @@
 
 #include "base/trace.h"
 #include "kernels/weights.h"
-#include "plan/plan.h"
+#include "plan/pass_use.h"
 #include "stream/stream_counters.h"
 
 namespace headrace {
@@ -16,7 +16,8 @@ class Ring : public LeaseOwner {
  public:
   /// Starts the first transfers. Call once.
   virtual void begin() = 0;
-  virtual void begin_pass(bool with_logits) = 0;
+  /// `use` stays as it is until the next pass begins.
+  virtual void begin_pass(const PassUse& use, bool with_logits) = 0;
   /// The next request of the pass, ready for ops that are enqueued from now on. Throws what failed,
   /// now and ever after. REQUIRES: `request` comes next; no lease but the last few is held.
   virtual Lease take(uint32_t request) = 0;
@@ -29,6 +30,7 @@ class Ring : public LeaseOwner {
 };
 
 /// Adds what a trace says of a request of a pass: bytes, place in the file, numbers.
-void describe_request(TraceEvent& event, const Plan& plan, uint32_t request, uint64_t pass);
+void describe_request(TraceEvent& event, const TransferRequest& transfer, uint32_t request,
+                      uint64_t pass);
 
 }  // namespace headrace

@@ -10,6 +10,7 @@ StreamCounters operator-(const StreamCounters& a, const StreamCounters& b) {
           .padding_bytes = a.padding_bytes - b.padding_bytes,
           .read_bytes = a.read_bytes - b.read_bytes,
           .dropped_bytes = a.dropped_bytes - b.dropped_bytes,
+          .host_bytes = a.host_bytes - b.host_bytes,
           .embedding_bytes = a.embedding_bytes - b.embedding_bytes,
           .embedding_read_bytes = a.embedding_read_bytes - b.embedding_read_bytes,
           .resident_load_bytes = a.resident_load_bytes - b.resident_load_bytes,

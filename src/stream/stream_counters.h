@@ -15,6 +15,7 @@ struct StreamCounters {
   uint64_t padding_bytes = 0;         // leased_bytes - payload_bytes
   uint64_t read_bytes = 0;            // bytes that arrived in the ring, padding included
   uint64_t dropped_bytes = 0;         // arrived, but never leased: a pass was abandoned
+  uint64_t host_bytes = 0;            // payload that the host multiplied where it lay
   uint64_t embedding_bytes = 0;       // embedding rows gathered
   uint64_t embedding_read_bytes = 0;  // bytes that this took from the file
   uint64_t resident_load_bytes = 0;   // bytes read once, into the arena

@@ -14,6 +14,7 @@
 #include "stream/host_weights.h"
 #include "stream/resident_weights.h"
 #include "stream/tile_check.h"
+#include "stream/weight_runs.h"
 
 namespace headrace {
 namespace {
@@ -42,15 +43,24 @@ std::unique_ptr<Link> open_link(const Engine& engine, const Plan& plan,
 
 }  // namespace
 
+/// A use, and what the host multiplies in it by group.
+struct SharedUse {
+  PassUse use;
+  std::vector<std::vector<WeightRun>> host_runs = {};  // empty: none
+  std::vector<uint64_t> host_bytes = {};               // payload of the same
+};
+
 class WeightStream::State : public WeightFeed {
  public:
   State(const Manifest& manifest, Plan plan, std::unique_ptr<Link> link, std::string source,
         const StreamOptions& options, Backend& backend, Context& context);
 
   void load_resident();
-  void begin_pass(bool with_logits);
+  void share_with_host(const HostShares& shares);
+  void begin_pass(bool with_logits, int64_t tokens);
   State& group(uint32_t index);
   bool next(Lease& lease) override;
+  std::span<const WeightRun> host_runs() const override;
   void end_pass();
   StreamCounters counters() const;
   void trace_pass() const;
@@ -69,8 +79,11 @@ class WeightStream::State : public WeightFeed {
 
  private:
   bool loaded_ = false;
+  const SharedUse all_;            // everything streams
+  std::vector<SharedUse> shared_;  // by class of kSharedRows; empty: the host takes no share
 
   // The pass.
+  const SharedUse* use_ = &all_;
   bool in_pass_ = false;
   bool with_logits_ = false;
   int64_t pass_begin_ns_ = 0;
@@ -93,7 +106,8 @@ WeightStream::State::State(const Manifest& manifest_in, Plan plan_in, std::uniqu
       context(context_in),
       link(std::move(link_in)),
       check(manifest, std::move(source), options.verify),
-      resident(manifest, plan, backend) {
+      resident(manifest, plan, backend),
+      all_{.use = stream_all(plan)} {
   if (plan.requests.empty()) return;
   Buffer memory = backend.allocate(plan.ring_bytes(), "ring of streamed weights");
   if (backend.has_own_memory()) {
@@ -125,9 +139,33 @@ void WeightStream::State::load_resident() {
   if (ring) ring->begin();
 }
 
-void WeightStream::State::begin_pass(bool with_logits) {
+void WeightStream::State::share_with_host(const HostShares& shares) {
+  HR_CHECK(!in_pass_ && host_weights != nullptr);
+  const std::vector<MatrixGroup> groups = manifest.groups();
+  use_ = &all_;
+  shared_.clear();
+  for (const double share : shares) {
+    SharedUse shared{.use = headrace::share_with_host(manifest, plan, share)};
+    shared.host_runs.resize(groups.size());
+    shared.host_bytes.resize(groups.size());
+    for (const TileRange& range : shared.use.host) {
+      for (uint32_t t = range.first_tile; t < range.first_tile + range.tile_count; ++t) {
+        append_run(manifest, t, groups[range.group].first_matrix, host_weights->tile(manifest, t),
+                   shared.host_runs[range.group]);
+        shared.host_bytes[range.group] += manifest.tiles[t].payload_bytes();
+      }
+    }
+    shared_.push_back(std::move(shared));
+  }
+}
+
+void WeightStream::State::begin_pass(bool with_logits, int64_t tokens) {
   HR_CHECK(loaded_);
   if (in_pass_ && ring) ring->abandon_pass();
+  use_ = &all_;
+  for (size_t c = shared_.size(); c-- > 0;) {
+    if (tokens <= kSharedRows[c]) use_ = &shared_[c];
+  }
   in_pass_ = true;
   with_logits_ = with_logits;
   next_group_ = 0;
@@ -136,7 +174,7 @@ void WeightStream::State::begin_pass(bool with_logits) {
   resident_left_ = false;
   before_pass_ = counters();
   pass_begin_ns_ = context.clock.now_ns();
-  if (ring) ring->begin_pass(with_logits);
+  if (ring) ring->begin_pass(use_->use, with_logits);
 }
 
 WeightStream::State& WeightStream::State::group(uint32_t index) {
@@ -145,10 +183,15 @@ WeightStream::State& WeightStream::State::group(uint32_t index) {
   ++next_group_;
   group_ = index;
   resident_left_ = !resident.runs(index).empty();
-  while (group_end_ < plan.requests.size() && plan.requests[group_end_].group == index) {
-    ++group_end_;
-  }
+  const std::vector<TransferRequest>& requests = use_->use.requests;
+  while (group_end_ < requests.size() && requests[group_end_].group == index) ++group_end_;
+  if (!use_->host_bytes.empty()) totals.host_bytes += use_->host_bytes[index];
   return *this;
+}
+
+std::span<const WeightRun> WeightStream::State::host_runs() const {
+  if (use_->host_runs.empty()) return {};
+  return use_->host_runs[group_];
 }
 
 bool WeightStream::State::next(Lease& lease) {
@@ -165,8 +208,9 @@ bool WeightStream::State::next(Lease& lease) {
 
 void WeightStream::State::end_pass() {
   HR_CHECK(in_pass_ && next_request_ == group_end_ && !resident_left_);
-  const auto skipped = plan.requests.begin() + next_request_;
-  HR_CHECK(std::all_of(skipped, plan.requests.end(), [&](const TransferRequest& request) {
+  const std::vector<TransferRequest>& requests = use_->use.requests;
+  const auto skipped = requests.begin() + next_request_;
+  HR_CHECK(std::all_of(skipped, requests.end(), [&](const TransferRequest& request) {
     const MatrixInfo& matrix = manifest.matrices[manifest.tiles[request.first_tile].matrix];
     return !with_logits_ && matrix.role == Role::kLmHead;
   }));
@@ -181,6 +225,7 @@ StreamCounters WeightStream::State::counters() const {
   StreamCounters sum = ring ? ring->counters() : StreamCounters{};
   sum.passes = totals.passes;
   sum.pass_ns = totals.pass_ns;
+  sum.host_bytes = totals.host_bytes;
   sum.embedding_bytes = totals.embedding_bytes;
   sum.embedding_read_bytes = totals.embedding_read_bytes;
   sum.resident_load_bytes = totals.resident_load_bytes;
@@ -197,6 +242,7 @@ void WeightStream::State::trace_pass() const {
   event.add("pass", static_cast<uint64_t>(totals.passes - 1));
   event.add("payload_bytes", last_pass.payload_bytes);
   event.add("read_bytes", last_pass.read_bytes);
+  event.add("host_bytes", last_pass.host_bytes);
   event.add("embedding_bytes", last_pass.embedding_bytes);
   event.add("wait_ns", static_cast<uint64_t>(last_pass.wait_ns));
   event.add("starved_ns", static_cast<uint64_t>(last_pass.starved_ns));
@@ -218,7 +264,10 @@ WeightStream::WeightStream(const Manifest& manifest, Plan plan, std::unique_ptr<
 WeightStream::~WeightStream() = default;
 
 void WeightStream::load_resident() { state_->load_resident(); }
-void WeightStream::begin_pass(bool with_logits) { state_->begin_pass(with_logits); }
+void WeightStream::share_with_host(const HostShares& shares) { state_->share_with_host(shares); }
+void WeightStream::begin_pass(bool with_logits, int64_t tokens) {
+  state_->begin_pass(with_logits, tokens);
+}
 WeightFeed& WeightStream::group(uint32_t index) { return state_->group(index); }
 void WeightStream::end_pass() { state_->end_pass(); }
 void WeightStream::wait_idle() {

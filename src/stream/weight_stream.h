@@ -10,6 +10,7 @@
 #include "engine/manifest.h"
 #include "kernels/backend.h"
 #include "kernels/weights.h"
+#include "plan/pass_use.h"
 #include "plan/plan.h"
 #include "stream/link.h"
 #include "stream/stream_counters.h"
@@ -28,6 +29,9 @@ namespace headrace {
 /// feed before the bytes are used, and again by everything after it.
 class WeightStream {
  public:
+  /// More token rows than the host takes a share of.
+  static constexpr int64_t kManyTokens = kSharedRows.back() + 1;
+
   /// Allocates arena and ring, and opens the link to the engine's weights (open_engine_link).
   /// `engine`, `backend` and `context` must outlive it.
   WeightStream(const Engine& engine, Plan plan, const StreamOptions& options, Backend& backend,
@@ -43,9 +47,13 @@ class WeightStream {
   /// Reads the resident tiles, showing progress, then begins to fill the ring. Call once, first.
   void load_resident();
 
-  /// Begins a pass. Without logits it leaves lm_head out. If the last pass was not ended (something
-  /// threw), the rest of it is dropped first.
-  void begin_pass(bool with_logits);
+  /// Lets the host multiply these shares from the next pass on. REQUIRES: between passes; the
+  /// backend has memory of its own and host workers; the plan allows for shares.
+  void share_with_host(const HostShares& shares);
+
+  /// Begins a pass of so many token rows. Without logits it leaves lm_head out. If the last pass
+  /// was not ended (something threw), the rest of it is dropped first.
+  void begin_pass(bool with_logits, int64_t tokens = kManyTokens);
   /// The feed of a group of Manifest::groups(); valid until the next call. Groups come in order,
   /// each to its end, all but lm_head in every pass.
   WeightFeed& group(uint32_t index);

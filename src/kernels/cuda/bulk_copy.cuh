@@ -146,15 +146,15 @@ __device__ __forceinline__ void load_x(const BulkLaunch& launch, T* x, int x_str
 /// The launch's norm, into shared memory; the first block's is what others will read.
 template <typename T, int kTokens>
 __device__ __forceinline__ void finish_norm(const NormRows& rows, RowNorm<T>& norm, T* x,
-                                            int x_stride) {
+                                            int64_t x_stride) {
   __shared__ float partials[kTokens][kNormThreads];
   const int token = static_cast<int>(threadIdx.x) / kNormThreads;
   const int64_t begin = token * rows.width;
-  T* const to = x + token * x_stride;
+  const int64_t x_begin = token * x_stride;
   // With fewer token rows than threads for them, the last of the threads have none.
   norm.read(token < rows.tokens ? rows.x + begin : nullptr, rows.epsilon, partials[token]);
   norm.write([&](int i, T value) {
-    to[i] = value;
+    x[x_begin + i] = value;
     if (blockIdx.x == 0) reinterpret_cast<T*>(rows.out)[begin + i] = value;
   });
 }

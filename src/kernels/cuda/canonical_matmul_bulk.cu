@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
   if constexpr (kNorm) {
     RowNorm<T> norm(launch.norm.weight, launch.k, static_cast<int>(threadIdx.x) % kNormThreads);
     wait_for_previous();
-    finish_norm<T, kWarps * 32 / kNormThreads>(launch.norm, norm, x, launch.k);
+    finish_norm<T, kWarps * 32 / kNormThreads>(launch.norm, norm, x, launch.norm.width);
   } else {
     wait_for_previous();
     load_x<T, kWarps * 32>(launch, x, launch.k);

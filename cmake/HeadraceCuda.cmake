@@ -21,8 +21,8 @@ set_property(TARGET headrace_cuda_kernels PROPERTY CXX_STANDARD)  # CUDA's would
 
 add_library(headrace_cuda SHARED ${cuda_sources} $<TARGET_OBJECTS:headrace_cuda_kernels>)
 target_link_libraries(headrace_cuda PRIVATE headrace_options headrace_base headrace_tensor
-                                            headrace_device headrace_kv CUDA::cudart_static
-                                            CUDA::cublasLt)
+                                            headrace_codec headrace_device headrace_kv
+                                            CUDA::cudart_static CUDA::cublasLt)
 set_target_properties(headrace_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static BUILD_RPATH
                                                "$ORIGIN;/usr/local/cuda/lib64" LINKER_LANGUAGE CXX
                                                LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)

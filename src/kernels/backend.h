@@ -96,6 +96,7 @@ struct PassLimits {
   /// Up to so many token rows a pass follows the canonical order (docs/numerics.md); 0: every pass.
   /// A backend without another order ignores it.
   int64_t canonical_rows = 0;
+  bool coded = false;  // weights may be in a code that not every op reads: scratch to decode them
 };
 
 /// The most likely tokens of rows of logits, `count` of each: for row r they are [r * count, (r +

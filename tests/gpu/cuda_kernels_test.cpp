@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <numeric>
+#include <random>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -24,8 +27,8 @@ void expect_reference_bits(const MatmulCase& shape, Data data = Data::kPlain) {
   const MatmulProblem problem(shape, data, static_cast<uint32_t>(shape.k + shape.tokens));
   cuda().reserve({.max_tokens = shape.tokens, .max_k = shape.k, .dtype = shape.dtype});
   EXPECT_TRUE(equal_bits(problem.expected(), problem.run(cuda())))
-      << dtype_name(shape.dtype) << " rows " << shape.rows << " k " << shape.k << " tokens "
-      << shape.tokens;
+      << dtype_name(shape.dtype) << ' ' << codec_name(shape.codec) << " rows " << shape.rows
+      << " k " << shape.k << " tokens " << shape.tokens;
 }
 
 TEST(CudaMatmul, CanonicalProductsHaveTheReferenceBits) {
@@ -140,6 +143,175 @@ TEST(CudaMatmul, FewRowsOfTheMatrixClassHaveTheBitsOfMany) {
         }
       }
     }
+  }
+}
+
+TEST(CudaCodedMatmul, CanonicalProductsHaveTheReferenceBits) {
+  for (const auto& [codec, dtype] : kCodecs) {
+    for (const int64_t k :
+         {1, 75, 255, 256, 257, 264, 576, 1000, 1024, 1536, 3072, 4096, 11008, 28672}) {
+      for (const int64_t tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33}) {
+        for (const Data data : {Data::kPlain, Data::kWild, Data::kBroken}) {
+          const MatmulCase shape{
+              .dtype = dtype, .rows = 5, .k = k, .tokens = tokens, .codec = codec};
+          expect_reference_bits(shape, data);
+        }
+      }
+    }
+  }
+}
+
+// More row groups than warps: queues and headers come round, whatever groups a row has.
+TEST(CudaCodedMatmul, ManyRowsBiasAndAccumulationHaveTheReferenceBits) {
+  for (const auto& [codec, dtype] : kCodecs) {
+    for (const auto& [rows, k] : std::array<std::pair<int64_t, int64_t>, 8>{{{1, 1024},
+                                                                             {3, 80},
+                                                                             {65, 264},
+                                                                             {5000, 80},
+                                                                             {5000, 1032},
+                                                                             {13001, 264},
+                                                                             {9001, 2056},
+                                                                             {5000, 4096}}}) {
+      for (const int64_t tokens : {1, 2, 4, 6}) {
+        const MatmulCase shape{
+            .dtype = dtype, .rows = rows, .k = k, .tokens = tokens, .codec = codec};
+        MatmulCase biased = shape;
+        biased.bias = true;
+        MatmulCase added = shape;
+        added.accumulate = true;
+        expect_reference_bits(biased, rows < 100 ? Data::kWild : Data::kPlain);
+        if (rows <= 5000 && k < 2000) expect_reference_bits(added);
+      }
+    }
+  }
+}
+
+// In either class, and with raw runs among the coded ones.
+TEST(CudaCodedMatmul, CutsAndCodecsChangeNoBit) {
+  for (const int64_t canonical_rows : {int64_t{0}, int64_t{8}}) {
+    for (const auto& [codec, dtype] : kCodecs) {
+      for (const int64_t tokens : {1, 8, 9, 40, 600}) {
+        cuda().reserve({.max_tokens = tokens,
+                        .max_k = 1032,
+                        .dtype = dtype,
+                        .canonical_rows = canonical_rows,
+                        .coded = true});
+        const MatmulCase shape{.dtype = dtype, .rows = 960, .k = 1032, .tokens = tokens};
+        MatmulCase coded_shape = shape;
+        coded_shape.codec = codec;
+        const MatmulProblem raw(shape, Data::kPlain, 5);
+        const MatmulProblem coded(coded_shape, Data::kPlain, 5);
+        const StoredMatrix& a = raw.weights();
+        const StoredMatrix& b = coded.weights();
+        const std::vector<float> expected = raw.run(cuda());
+        EXPECT_TRUE(equal_bits(expected, coded.run(cuda()))) << tokens;
+        EXPECT_TRUE(equal_bits(
+            expected,
+            coded.run(cuda(), {{b.run(0, 0, 64), a.run(0, 64, 64), b.run(0, 128, 512)},
+                               {b.run(0, 640, 64), b.run(0, 704, 192), a.run(0, 896, 64)}})))
+            << tokens << " rows, canonical " << canonical_rows;
+      }
+    }
+  }
+}
+
+// More rows than are decoded at a time.
+TEST(CudaCodedMatmul, LongRunsOfTheMatrixClassHaveTheBitsOfRawRows) {
+  const MatmulCase shape{.dtype = DType::kBFloat16, .rows = 1600, .k = 28672, .tokens = 9};
+  MatmulCase coded = shape;
+  coded.codec = CodecId::kE3;
+  for (const int64_t canonical_rows : {8, 9}) {
+    cuda().reserve({.max_tokens = shape.tokens,
+                    .max_k = shape.k,
+                    .dtype = shape.dtype,
+                    .canonical_rows = canonical_rows,
+                    .coded = true});
+    EXPECT_TRUE(equal_bits(MatmulProblem(shape, Data::kPlain, 3).run(cuda()),
+                           MatmulProblem(coded, Data::kPlain, 3).run(cuda())));
+  }
+}
+
+// A norm that waits for the product that it goes along with.
+TEST(CudaCodedMatmul, NormsGoAlong) {
+  const auto device = make_cuda_backend(0);
+  const auto reference = make_reference_backend();
+  std::vector<std::pair<CodecId, DType>> codecs(std::begin(kCodecs), std::end(kCodecs));
+  codecs.emplace_back(CodecId::kRaw, DType::kBFloat16);
+  for (const auto& [codec, dtype] : codecs) {
+    for (const int64_t k : {264, 1024, 4096, 11008}) {
+      for (const int64_t tokens : {1, 2, 3}) {
+        constexpr int64_t kRows = 70;
+        Numbers numbers(static_cast<uint32_t>(k));
+        const StoredMatrix weights(dtype, kRows, k, numbers, codec);
+        const std::vector<float> x = numbers.floats(static_cast<size_t>(tokens * k));
+        const std::vector<float> scale = numbers.floats(static_cast<size_t>(k));
+        const auto run = [&](Backend& backend) {
+          const auto put = [&](std::span<const std::byte> bytes) {
+            Buffer buffer = backend.allocate(bytes.size(), "test");
+            backend.upload(buffer.data(), bytes);
+            return buffer;
+          };
+          const Buffer rows = put(weights.bytes);
+          const Buffer in = put(std::as_bytes(std::span(x)));
+          const Buffer factors = put(std::as_bytes(std::span(scale)));
+          const size_t x_stride = static_cast<size_t>(k) * dtype_size(dtype);
+          const Buffer normed = backend.allocate(static_cast<size_t>(tokens) * x_stride, "test");
+          std::vector<float> result(static_cast<size_t>(tokens * kRows));
+          const Buffer out = backend.allocate(result.size() * sizeof(float), "test");
+          const std::array outputs = {
+              MatrixOutput{.rows = kRows, .out = out.floats(), .stride = kRows}};
+          WeightRun whole = weights.run(0, 0, kRows);
+          whole.data = rows.data();
+          ListFeed feed({{whole}});
+          backend.rms_norm(in.floats(), factors.floats(), 1e-5f, tokens, k, dtype, normed.data());
+          backend.matmul({.dtype = dtype,
+                          .tokens = tokens,
+                          .k = k,
+                          .x = normed.data(),
+                          .x_stride_bytes = x_stride,
+                          .outputs = outputs},
+                         feed);
+          backend.download(std::as_writable_bytes(std::span(result)), out.data());
+          return result;
+        };
+        EXPECT_TRUE(equal_bits(run(*reference), run(*device)))
+            << codec_name(codec) << " k " << k << " tokens " << tokens;
+      }
+    }
+  }
+}
+
+// What no encoder writes: no byte beyond the rows is read (compute-sanitizer looks), and the device
+// goes on.
+TEST(CudaCodedMatmul, ForgedRowsDoNoHarm) {
+  for (const auto& [codec, dtype] : kCodecs) {
+    for (const int64_t k : {75, 264, 4096}) {
+      for (const uint64_t escapes : {0, 40}) {
+        for (const int64_t tokens : {1, 4, 8, 40}) {
+          cuda().reserve({.max_tokens = tokens, .dtype = dtype, .canonical_rows = 8});
+          constexpr int64_t kRows = 24;
+          const size_t stride = RowLayout::stride_for(codec, dtype, k, escapes);
+          std::mt19937 engine(static_cast<uint32_t>(k));
+          std::vector<std::byte> bytes(kRows * stride + 64);
+          for (std::byte& byte : bytes) byte = static_cast<std::byte>(engine());
+          const std::vector<std::byte> x(static_cast<size_t>(tokens * k) * 2);
+          std::vector<float> out(static_cast<size_t>(tokens * kRows));
+          const std::array outputs = {
+              MatrixOutput{.rows = kRows, .out = out.data(), .stride = kRows}};
+          ListFeed feed({{WeightRun{
+              .data = bytes.data(), .rows = kRows, .row_stride_bytes = stride, .codec = codec}}});
+          cuda().matmul({.dtype = dtype,
+                         .tokens = tokens,
+                         .k = k,
+                         .x = x.data(),
+                         .x_stride_bytes = static_cast<size_t>(k) * 2,
+                         .outputs = outputs},
+                        feed);
+          cuda().synchronize();
+        }
+      }
+    }
+    expect_reference_bits({.dtype = dtype, .rows = 13, .k = 264, .tokens = 1, .codec = codec});
   }
 }
 

@@ -16,8 +16,23 @@ namespace headrace::cuda {
 namespace {
 
 constexpr size_t kMappedBytes = size_t{32} << 20;  // from which memory is mapped in granules
-constexpr int kOverlapMajor = 9;  // compute capability from which kernels can overlap
+constexpr int kOverlapMajor = 9;      // compute capability from which kernels can overlap
+constexpr int64_t kDecodedRows = 64;  // whole ones of them are decoded at a time
+constexpr size_t kDecodedBytes = size_t{64} << 20;  // or as many rows
+constexpr size_t kReadableTail = 64;                // after the last row of a run
 constexpr size_t kTileWords = sizeof(RowTile) / sizeof(int32_t);
+
+/// Bytes of a raw row.
+size_t decoded_row_bytes(DType dtype, int64_t k) {
+  constexpr size_t kAlignment = 16;
+  const size_t bytes = static_cast<size_t>(k) * dtype_size(dtype);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+/// Of the rows that are decoded at a time.
+size_t decoded_bytes(DType dtype, int64_t k) {
+  return std::max(kDecodedBytes, decoded_row_bytes(dtype, k) * kDecodedRows);
+}
 
 /// Nothing if the memory is not there.
 std::optional<Buffer> allocate_plain(size_t size_bytes) {
@@ -196,21 +211,82 @@ void CudaBackend::multiply(const MatmulArgs& args, std::span<const WeightRun> ru
                        .k = args.k};
   bool in_order = false;  // the canonical one: of the runs that wait
   const auto flush = [&] {
-    if (matmul.run_count == 0) return;
-    if (in_order) {
-      const auto norm = writes_x(args) ? std::exchange(norm_, std::nullopt) : std::nullopt;
-      canonical_matmul(matmul, norm ? &*norm : nullptr, ops());
-    } else {
-      ops();
-      gemm_->multiply(matmul);
-    }
+    if (matmul.run_count > 0) multiply(args, matmul, in_order);
     matmul.run_count = 0;
   };
   for (const WeightRun& run : runs) {
     const bool next_in_order = canonical(args, run.matrix);
-    if (next_in_order != in_order || matmul.run_count == kMaxRunsPerLaunch) flush();
+    if (next_in_order != in_order || run.codec != matmul.codec ||
+        matmul.run_count == kMaxRunsPerLaunch) {
+      flush();
+    }
     in_order = next_in_order;
+    matmul.codec = run.codec;
     launch[static_cast<size_t>(matmul.run_count++)] = run_of(args, run);
+  }
+  flush();
+}
+
+/// Runs of one class and codec.
+void CudaBackend::multiply(const MatmulArgs& args, const MatmulRuns& matmul, bool in_order) {
+  const bool raw = matmul.codec == CodecId::kRaw;
+  if (!in_order) {
+    if (!raw) return multiply_decoded(args, matmul, in_order);
+    ops();
+    gemm_->multiply(matmul);
+    return;
+  }
+  if (!raw && !canonical_coded_fits(matmul, queue_)) {
+    return multiply_decoded(args, matmul, in_order);
+  }
+  const auto norm = writes_x(args) ? std::exchange(norm_, std::nullopt) : std::nullopt;
+  const auto product = raw ? canonical_matmul : canonical_matmul_coded;
+  product(matmul, norm ? &*norm : nullptr, ops());
+}
+
+/// Decodes coded runs, as many rows at a time as there is room for, and multiplies by them.
+void CudaBackend::multiply_decoded(const MatmulArgs& args, const MatmulRuns& coded, bool in_order) {
+  const auto row_bytes = decoded_row_bytes(args.dtype, args.k);
+  const auto room = static_cast<int64_t>(decoded_bytes(args.dtype, args.k) / row_bytes) /
+                    kDecodedRows * kDecodedRows;
+  std::byte* const memory =
+      grown(decoded_, decoded_bytes(args.dtype, args.k) + kReadableTail, "decoded weights").data();
+  std::array<MatmulRun, kMaxRunsPerLaunch> launch;
+  MatmulRuns matmul = coded;
+  matmul.codec = CodecId::kRaw;
+  matmul.runs = launch.data();
+  matmul.run_count = 0;
+  int64_t decoded = 0;  // rows of those that wait
+  const auto flush = [&] {
+    if (matmul.run_count == 0) return;
+    queue_.interrupted();  // products read weights before they wait for the kernel before them
+    multiply(args, matmul, in_order);
+    matmul.run_count = 0;
+    decoded = 0;
+  };
+  for (const MatmulRun& run : std::span(coded.runs, static_cast<size_t>(coded.run_count))) {
+    for (int64_t begin = 0; begin < run.rows;) {
+      if (decoded == room || matmul.run_count == kMaxRunsPerLaunch) flush();
+      const int64_t rows = std::min(run.rows - begin, room - decoded);
+      std::byte* const to = memory + static_cast<size_t>(decoded) * row_bytes;
+      decode_rows({.codec = coded.codec,
+                   .dtype = args.dtype,
+                   .k = args.k,
+                   .rows = run.weights + static_cast<size_t>(begin) * run.row_stride_bytes,
+                   .row_stride_bytes = run.row_stride_bytes,
+                   .count = rows,
+                   .out = to},
+                  queue_);
+      MatmulRun& part = launch[static_cast<size_t>(matmul.run_count++)] = run;
+      part.weights = to;
+      part.row_stride_bytes = row_bytes;
+      part.out += begin;
+      if (part.bias != nullptr) part.bias += begin;
+      part.rows = static_cast<int32_t>(rows);
+      begin += rows;
+      // Cuts are multiples of kDecodedRows: the next run begins at one.
+      decoded = std::min(room, (decoded + rows + kDecodedRows - 1) / kDecodedRows * kDecodedRows);
+    }
   }
   flush();
 }
@@ -308,12 +384,16 @@ size_t CudaBackend::reserve(const PassLimits& limits) {
         static_cast<size_t>(limits.max_sequences) *
             (sizeof(TopLogit) + kMostBestTokens * sizeof(uint64_t)),
         "likeliest tokens");
+  if (limits.coded) {
+    grown(decoded_, decoded_bytes(limits.dtype, limits.max_k) + kReadableTail, "decoded weights");
+  }
   const auto most_tiles =
       static_cast<size_t>(limits.max_tokens / kPrefillTileRows + 3 * limits.max_sequences);
   const auto most_blocks = static_cast<size_t>(limits.max_sequences * limits.max_context);
   grown(pass_memory_, (most_tiles * kTileWords + most_blocks) * sizeof(int32_t), "block tables");
   return attention_partials_.size_bytes() + attention_counters_.size_bytes() + best_.size_bytes() +
-         pass_memory_.size_bytes() + (gemm_ ? gemm_->workspace_bytes() : 0);
+         pass_memory_.size_bytes() + (limits.coded ? decoded_.size_bytes() : 0) +
+         (gemm_ ? gemm_->workspace_bytes() : 0);
 }
 
 void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {

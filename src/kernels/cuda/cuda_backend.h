@@ -75,6 +75,8 @@ class CudaBackend : public Backend {
   bool canonical(int64_t pass_tokens) const;
   bool canonical(const MatmulArgs& args, uint32_t matrix) const;
   void multiply(const MatmulArgs& args, std::span<const WeightRun> runs);
+  void multiply(const MatmulArgs& args, const MatmulRuns& matmul, bool in_order);
+  void multiply_decoded(const MatmulArgs& args, const MatmulRuns& coded, bool in_order);
   Buffer& grown(Buffer& buffer, size_t size_bytes, const char* purpose);
 
   const int index_;
@@ -90,7 +92,8 @@ class CudaBackend : public Backend {
   Buffer pass_memory_;
   Buffer attention_partials_;
   Buffer attention_counters_;
-  Buffer best_;  // what best_tokens() downloads
+  Buffer decoded_;  // rows of runs that no kernel reads in their code
+  Buffer best_;     // what best_tokens() downloads
   std::vector<std::byte> host_best_;
 };
 

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "codec/codec_id.h"
 #include "tensor/dtype.h"
 
 /// One function per kernel: enqueues it and returns. Pointers are device memory unless
@@ -164,7 +165,7 @@ KeyedLogit logit_of_key(uint64_t key);
 /// A run of rows of one matrix and where its products go.
 struct MatmulRun {
   const std::byte* weights = nullptr;
-  size_t row_stride_bytes = 0;  // a multiple of 16
+  size_t row_stride_bytes = 0;  // a multiple of 16; of coded rows, of 64
   float* out = nullptr;         // of the run's first row
   int64_t out_stride = 0;       // floats between token rows
   const float* bias = nullptr;  // of the run's first row, or null
@@ -174,9 +175,11 @@ struct MatmulRun {
 
 inline constexpr int32_t kMaxRunsPerLaunch = 16;
 
-/// Products of up to kMaxRunsPerLaunch runs with the same x [tokens, k], all in `dtype`.
+/// Products of up to kMaxRunsPerLaunch runs with the same x [tokens, k], all in `dtype` and
+/// `codec`.
 struct MatmulRuns {
   DType dtype = DType::kFloat16;
+  CodecId codec = CodecId::kRaw;
   const MatmulRun* runs = nullptr;
   int32_t run_count = 0;
   const std::byte* x = nullptr;
@@ -188,9 +191,30 @@ struct MatmulRuns {
 /// Token rows up to which a product can take the norm along that makes its x.
 inline constexpr int64_t kMostNormedTokens = 2;
 
-/// Multiplies by the canonical sum. A norm that is not null comes first and writes x: on the way,
-/// if the kernel is made for it.
+/// Multiplies raw rows by the canonical sum. A norm that is not null comes first and writes x: on
+/// the way, if the kernel is made for it.
 void canonical_matmul(const MatmulRuns& matmul, const NormRows* norm, Queue& queue);
+
+/// canonical_matmul() of coded rows, decoded on the way. REQUIRES: canonical_coded_fits().
+void canonical_matmul_coded(const MatmulRuns& matmul, const NormRows* norm, Queue& queue);
+/// Whether there is a kernel for the device and shape.
+bool canonical_coded_fits(const MatmulRuns& matmul, const Queue& queue);
+
+/// Coded rows (codec/row_layout.h) and where their elements go, k of them rounded up to 16 bytes a
+/// row, with zeros after them.
+struct CodedRows {
+  CodecId codec = CodecId::kE3;
+  DType dtype = DType::kFloat16;
+  int64_t k = 0;
+  const std::byte* rows = nullptr;
+  size_t row_stride_bytes = 0;
+  int64_t count = 0;
+  std::byte* out = nullptr;
+};
+
+/// Decodes rows. Kernels that read them before they wait for the one before must not overlap with
+/// this one: Queue::interrupted().
+void decode_rows(const CodedRows& coded, Queue& queue);
 
 /// Token rows up to which there is matrix_matmul().
 inline constexpr int64_t kMostMatrixTokens = 64;

@@ -1,0 +1,169 @@
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cuda/canonical_matmul.cuh"
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/row_norm.cuh"
+
+/// What the canonical products share whose weights reach shared memory by bulk copies (sm_90), a queue
+/// of its own per warp. The queues fill before the kernel waits for the one before it, so that memory
+/// does not rest while small kernels run between the products of a pass.
+namespace headrace::cuda {
+
+inline constexpr int kBulkRows = 2;  // of a warp at a time
+inline constexpr int kMostStages = 8;
+inline constexpr int kBulkStaticBytes = 4096;  // barriers, sums and the system's own
+
+struct BulkLaunch {
+  MatmulRun runs[kMaxRunsPerLaunch];
+  int32_t first_group[kMaxRunsPerLaunch + 1];  // run i takes groups [first_group[i], ...[i + 1])
+  int32_t run_count;
+  const std::byte* x;
+  int64_t x_stride_bytes;
+  int32_t tokens;
+  int32_t k;
+  int32_t stages;
+  NormRows norm;  // of kernels that begin with one
+};
+
+/// Says when a stage's copies have arrived. Its functions do nothing before sm_90, where the kernel
+/// is not launched.
+struct Arrival {
+  uint64_t barrier;
+
+  __device__ __forceinline__ void init() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(&barrier)));
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+  }
+  __device__ __forceinline__ void expect(int bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(&barrier)),
+                 "r"(bytes)
+                 : "memory");
+#endif
+  }
+  __device__ __forceinline__ void copy(void* to, const void* from, int bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+            shared_address(to)),
+        "l"(from), "r"(bytes), "r"(shared_address(&barrier))
+        : "memory");
+#endif
+  }
+  __device__ __forceinline__ void wait(int phase) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "@!done bra again;\n"
+        "}" ::"r"(shared_address(&barrier)),
+        "r"(phase)
+        : "memory");
+#endif
+  }
+
+#if __CUDA_ARCH__ >= 900
+  static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+  }
+#endif
+};
+
+/// The row groups of one warp, segment by segment of kSegment columns.
+template <int kSegment, int kWarps>
+class Segments {
+ public:
+  __device__ Segments(const BulkLaunch& launch, int warp)
+      : launch_(launch),
+        segments_((launch.k + kSegment - 1) / kSegment),
+        group_(static_cast<int>(blockIdx.x) + warp * static_cast<int>(gridDim.x)) {
+    find_run();
+  }
+  __device__ __forceinline__ bool done() const { return group_ >= groups(); }
+  __device__ __forceinline__ void advance() {
+    if (++segment_ < segments_) return;
+    segment_ = 0;
+    group_ += static_cast<int>(gridDim.x) * kWarps;
+    find_run();
+  }
+  __device__ __forceinline__ bool last_of_group() const { return segment_ + 1 == segments_; }
+  __device__ __forceinline__ int segment() const { return segment_; }
+  __device__ __forceinline__ int column() const { return segment_ * kSegment; }
+  __device__ __forceinline__ const MatmulRun& run() const { return launch_.runs[run_]; }
+  __device__ __forceinline__ int first_row() const {
+    return (group_ - launch_.first_group[run_]) * kBulkRows;
+  }
+  __device__ __forceinline__ const std::byte* row(int r) const {
+    const int row = min(first_row() + r, run().rows - 1);
+    return run().weights + static_cast<int64_t>(row) * run().row_stride_bytes;
+  }
+
+ private:
+  __device__ __forceinline__ int groups() const { return launch_.first_group[launch_.run_count]; }
+  __device__ __forceinline__ void find_run() {
+    while (run_ + 1 < launch_.run_count && launch_.first_group[run_ + 1] <= group_) ++run_;
+  }
+
+  const BulkLaunch& launch_;
+  const int segments_;
+  int group_;
+  int run_ = 0;
+  int segment_ = 0;
+};
+
+template <typename T>
+__device__ __forceinline__ void load_widened(const T* from, float (&out)[kLaneColumns]) {
+  constexpr int kVectors = kLaneColumns * sizeof(T) / sizeof(uint4);
+  uint4 vectors[kVectors];
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) vectors[v] = reinterpret_cast<const uint4*>(from)[v];
+  widen8<T>(vectors, out);
+}
+
+/// Copies the launch's token rows to shared memory, x_stride columns apart.
+template <typename T, int kThreads>
+__device__ __forceinline__ void load_x(const BulkLaunch& launch, T* x, int x_stride) {
+  const int row_bytes = launch.k * static_cast<int>(sizeof(T));
+  const int row_vectors = row_bytes / static_cast<int>(sizeof(uint4));
+  for (int t = 0; t < launch.tokens; ++t) {
+    const std::byte* const row = launch.x + t * launch.x_stride_bytes;
+    auto* const to = reinterpret_cast<uint4*>(x + t * x_stride);
+#pragma unroll 4
+    for (int i = threadIdx.x; i < row_vectors; i += kThreads) {
+      to[i] = load_written(row + static_cast<int64_t>(i) * sizeof(uint4));
+    }
+  }
+}
+
+/// The launch's norm, into shared memory; the first block's is what others will read.
+template <typename T, int kTokens>
+__device__ __forceinline__ void finish_norm(const NormRows& rows, RowNorm<T>& norm, T* x,
+                                            int64_t x_stride) {
+  __shared__ float partials[kTokens][kNormThreads];
+  const int token = static_cast<int>(threadIdx.x) / kNormThreads;
+  const int64_t begin = token * rows.width;
+  const int64_t x_begin = token * x_stride;
+  // With fewer token rows than threads for them, the last of the threads have none.
+  norm.read(token < rows.tokens ? rows.x + begin : nullptr, rows.epsilon, partials[token]);
+  norm.write([&](int i, T value) {
+    x[x_begin + i] = value;
+    if (blockIdx.x == 0) reinterpret_cast<T*>(rows.out)[begin + i] = value;
+  });
+}
+
+template <int kTokens>
+using Partials = float[kBulkRows][kTokens][kLaneColumns];
+
+/// Warps of a block for few token rows: stages of all of them must fit in the queue.
+template <typename T>
+inline constexpr int kManyWarps = sizeof(T) == 2 ? 16 : 8;
+
+}  // namespace headrace::cuda

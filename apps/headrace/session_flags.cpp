@@ -105,6 +105,16 @@ void add_session_flags(CLI::App& command, SessionFlags& flags) {
                      "--max_num_tokens, else up to 512 with scratch under 256 MB)");
   command.add_option("--ring_requests", flags.ring_requests,
                      "Slots of the ring that streamed weights pass through (default: chosen)");
+  command
+      .add_option("--host_threads", flags.host_threads,
+                  "Threads that multiply in host memory while a GPU streams, 0 for none (default: "
+                  "all processors but one)")
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option("--host_share", flags.host_share,
+                  "Share of what is not resident that they multiply (default: planned)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group("");  // for experiments
   command.add_option("--verify", flags.verify,
                      "Check checksums of weights: first arrival, always or never (default first)");
   command.add_option("--io", flags.io, "Read with auto, uring or pread (default auto)");
@@ -128,6 +138,8 @@ SessionOptions session_options(const SessionFlags& flags) {
   }
   options.prefill_chunk = flags.prefill_chunk;
   options.ring_requests = flags.ring_requests;
+  options.host_threads = flags.host_threads;
+  options.host_share = flags.host_share;
   options.stream.verify = parse_verify(flags.verify);
   options.stream.io = parse_io(flags.io);
   options.stream.direct = parse_direct(flags.direct_io);

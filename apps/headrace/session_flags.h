@@ -17,6 +17,8 @@ struct SessionFlags {
   std::string gpu_memory_limit;    // empty: what is free
   int64_t prefill_chunk = 0;
   int32_t ring_requests = 0;
+  int host_threads = SessionOptions::kAllButOne;
+  std::optional<double> host_share;  // nothing: planned
   std::string verify = "first";
   std::string io = "auto";
   std::string direct_io = "auto";

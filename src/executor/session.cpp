@@ -49,6 +49,7 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
   const ModelLimits limits =
       model_limits(session->options_.limits, session->prefill_chunk_, session->engine_.build());
   session->model_ = std::make_unique<Model>(session->engine_, limits, *session->backend_, context);
+  session->make_host_workers();
   session->make_kv();
   session->load_weights();
   return session;
@@ -105,6 +106,7 @@ void Session::load_weights() {
   plan_options.batch_size = options_.limits.max_lines();
   plan_options.streamed_home = streamed_home(*backend_);
   plan_options.ring_requests = options_.ring_requests;
+  plan_options.host_shares = backend_->host_workers() != nullptr;
   const uint64_t available = memory_for_weights();
   if (options_.automatic_budget) {
     options_.budget = automatic_budget(available, ring_limit_bytes(plan_options),
@@ -114,6 +116,7 @@ void Session::load_weights() {
   Plan plan = make_plan(engine_.manifest(), profile_, plan_options);
   check_memory(plan, available);
   loaded_ = false;
+  backend_->synchronize();  // host threads may still read the weights
   embedding_.reset();
   stream_.reset();
   plan_ = std::move(plan);
@@ -122,7 +125,30 @@ void Session::load_weights() {
   measured_weights_bytes_ = grown_by(used_before, backend_->used_memory_bytes());
   embedding_ = std::make_unique<EmbeddingReader>(engine_, *stream_);
   stream_->load_resident();
+  share_with_host();
   loaded_ = true;
+}
+
+void Session::make_host_workers() {
+  const int threads = resolve_host_threads(options_.host_threads);
+  if (threads == 0 || !backend_->has_own_memory() || !engine_.build().weight_streaming) return;
+  const int64_t max_k = most_columns(engine_.manifest());
+  backend_->use_host_workers(
+      [threads, max_k](HostMeetings& meetings) {
+        return headrace::make_host_workers(threads, max_k, meetings);
+      },
+      max_k, most_group_rows(engine_.manifest()));
+}
+
+void Session::share_with_host() {
+  if (backend_->host_workers() == nullptr || plan_.requests.empty()) return;
+  HostShares shares = {};
+  const int64_t canonical_rows = engine_.build().canonical_rows;
+  for (size_t c = 0; c < shares.size(); ++c) {
+    if (canonical_rows != 0 && kSharedRows[c] > canonical_rows) continue;  // another order
+    shares[c] = options_.host_share.value_or(0.0);
+  }
+  stream_->share_with_host(shares);
 }
 
 /// Error{kOutOfMemory} if a plan needs more than `available` bytes of fast memory, or more of the

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "base/log.h"
+#include "base/thread_pool.h"
 
 namespace headrace {
 namespace {
@@ -137,6 +138,34 @@ void check_host_memory(const Plan& plan, uint64_t available) {
 
 Home streamed_home(const Backend& backend) {
   return backend.has_own_memory() ? Home::kHost : Home::kDisk;
+}
+
+int resolve_host_threads(int asked) {
+  constexpr int kMostThreads = 1024;
+  if (asked == SessionOptions::kAllButOne) return std::max(0, available_processors() - 1);
+  if (asked < 0 || asked > kMostThreads) {
+    fail(ErrorCode::kInvalidArgument, "[session] {} host threads cannot work: use 0 to {}", asked,
+         kMostThreads);
+  }
+  return asked;
+}
+
+int64_t most_columns(const Manifest& manifest) {
+  int64_t columns = 0;
+  for (const MatrixInfo& matrix : manifest.matrices) columns = std::max(columns, matrix.k);
+  return columns;
+}
+
+int64_t most_group_rows(const Manifest& manifest) {
+  int64_t most = 0;
+  for (const MatrixGroup& group : manifest.groups()) {
+    int64_t rows = 0;
+    for (uint32_t i = 0; i < group.matrix_count; ++i) {
+      rows += manifest.matrices[group.first_matrix + i].rows;
+    }
+    most = std::max(most, rows);
+  }
+  return most;
 }
 
 KvShape kv_shape(const Engine& engine) {

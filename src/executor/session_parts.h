@@ -47,6 +47,13 @@ void check_host_memory(const Plan& plan, uint64_t available);
 /// otherwise in the engine file.
 Home streamed_home(const Backend& backend);
 
+/// SessionOptions::host_threads, with kAllButOne settled. Error{kInvalidArgument} for other
+/// negative numbers, and very large ones.
+int resolve_host_threads(int asked);
+/// Columns of the widest matrix, and rows of the group that has most.
+int64_t most_columns(const Manifest& manifest);
+int64_t most_group_rows(const Manifest& manifest);
+
 KvShape kv_shape(const Engine& engine);
 /// Blocks of KV cache that a session with these (resolved) limits has.
 int64_t kv_blocks(const Engine& engine, const SessionLimits& limits);

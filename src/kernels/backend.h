@@ -11,6 +11,7 @@
 
 #include "device/buffer.h"
 #include "device/copy_queue.h"
+#include "kernels/host_workers.h"
 #include "kernels/weights.h"
 #include "kv/kv_cache.h"
 #include "tensor/dtype.h"
@@ -175,6 +176,13 @@ class Backend {
   /// if it has none of its own.
   virtual std::optional<uint64_t> free_memory_bytes() const { return {}; }
   virtual std::optional<uint64_t> used_memory_bytes() const { return {}; }
+  /// Lets host threads multiply what feeds leave to them (WeightFeed::host_runs()): products of up
+  /// to `max_k` columns and, in a group, `max_rows` rows. Feeds of passes of more than
+  /// kMostHostTokens token rows leave nothing. For backends with memory of their own.
+  virtual void use_host_workers(const HostWorkersFactory& /*make_workers*/, int64_t /*max_k*/,
+                                int64_t /*max_rows*/) {}
+  /// Null if it has none.
+  virtual const HostWorkers* host_workers() const { return nullptr; }
   /// For reports: "sm90", or "cpu".
   virtual std::string compute_capability() const { return "cpu"; }
   /// Fixes host memory that copies will read; page-aligned. Error{kOutOfMemory} if the system

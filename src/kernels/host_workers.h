@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -54,6 +55,9 @@ class HostWorkers {
   virtual void abandon() = 0;
   virtual HostWork work() const = 0;
 };
+
+/// Makes the threads that meet a device at `meetings`, which outlive them.
+using HostWorkersFactory = std::function<std::unique_ptr<HostWorkers>(HostMeetings& meetings)>;
 
 /// `threads` workers on the best kernels that the processor has, for k up to max_k. `meetings`,
 /// both 0, must outlive them.

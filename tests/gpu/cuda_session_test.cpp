@@ -2,6 +2,7 @@
 #include <array>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -115,6 +116,48 @@ TEST_F(CudaSessionTest, LogitsAreTheSameAtEveryPercentageRingAndTileSize) {
           EXPECT_EQ(outcome.stream.payload_bytes,
                     outcome.plan.streamed_bytes * static_cast<uint64_t>(outcome.stream.passes));
           EXPECT_GT(outcome.stream.payload_bytes, 0u);
+        }
+      }
+    }
+  }
+}
+
+// Nor do codes change a bit, nor who multiplies a row, nor how many host threads do.
+TEST_F(CudaSessionTest, CodesAndHostSharesChangeNoBit) {
+  for (const int64_t canonical_rows : {0, 8}) {
+    for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+      TinyModel shape;
+      shape.dtype = dtype;
+      shape.qkv_bias = true;
+      shape.dense_bias = true;
+      shape.hidden_size = 520;  // long enough for codes to pay
+      shape.intermediate_size = 1032;
+      shape.canonical_rows = canonical_rows;
+      std::optional<Outcome> expected;
+      for (const char* const codec : {"none", "e3", "e4"}) {
+        if (dtype == DType::kFloat16 && codec == std::string("e4")) continue;
+        shape.tile_codec = codec;
+        const std::string name = std::string(dtype_name(dtype)) + codec;
+        const std::string engine =
+            make_tiny_engine(shape, directory_ / name + std::to_string(canonical_rows));
+        for (const size_t sequences : {1, 3, 8}) {
+          const auto requests = prompts(8, 12, 5);
+          for (const double percent : {0.0, 0.2, 1.0}) {
+            for (const double share : {0.0, 0.4, 1.0}) {
+              SessionOptions some = options(engine);
+              some.limits.max_sequences = static_cast<int64_t>(sequences);
+              some.budget.percent = percent;
+              some.ring_requests = 2;
+              some.host_threads = share == 0.4 ? 1 : 7;
+              some.host_share = share;
+              const Outcome outcome = generate(
+                  some, {requests.begin(), requests.begin() + static_cast<int64_t>(sequences)});
+              EXPECT_EQ(outcome.stream.host_bytes > 0, share > 0 && percent < 1);
+              if (!expected) expected = outcome;
+              EXPECT_EQ(outcome.logits.at(0), expected->logits.at(0))
+                  << codec << ", " << sequences << " sequences, " << percent << ", host " << share;
+            }
+          }
         }
       }
     }

@@ -38,6 +38,7 @@ BuildConfig tiny_build(const TinyModel& shape) {
   build.tokens_per_block = shape.tokens_per_block;
   build.weight_streaming = shape.weight_streaming;
   build.tile_bytes = shape.tile_bytes;
+  build.tile_codec = shape.tile_codec;
   build.canonical_rows = shape.canonical_rows;
   return build;
 }

@@ -28,6 +28,7 @@ struct TinyModel {
   uint64_t seed = 1;
 
   uint64_t tile_bytes = 16384;
+  std::string tile_codec = "none";
   bool weight_streaming = true;
   int64_t max_batch_size = 8;
   int64_t max_beam_width = 4;

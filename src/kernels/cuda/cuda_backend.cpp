@@ -10,6 +10,7 @@
 #include "kernels/cuda/copy_queue.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/mapped_memory.h"
+#include "kernels/cuda/matmul_run.h"
 #include "kernels/numerics.h"
 
 namespace headrace::cuda {
@@ -59,18 +60,6 @@ KvView view(const KvLayer& layer) {
           .dtype = layer.shape.dtype};
 }
 
-MatmulRun run_of(const MatmulArgs& args, const WeightRun& run) {
-  const MatrixOutput& output = args.outputs[run.matrix];
-  HR_CHECK(run.row_begin >= 0 && run.row_begin + run.rows <= output.rows);
-  return {.weights = run.data,
-          .row_stride_bytes = run.row_stride_bytes,
-          .out = output.out + run.row_begin,
-          .out_stride = output.stride,
-          .bias = output.bias == nullptr ? nullptr : output.bias + run.row_begin,
-          .rows = static_cast<int32_t>(run.rows),
-          .accumulate = output.accumulate ? 1 : 0};
-}
-
 }  // namespace
 
 CudaBackend::CudaBackend(int index) : index_(index) {
@@ -91,6 +80,7 @@ CudaBackend::CudaBackend(int index) : index_(index) {
 
 CudaBackend::~CudaBackend() {
   cudaStreamSynchronize(queue_.stream);
+  meeting_.reset();
   gemm_.reset();
   staging_.reset();
   cudaStreamDestroy(queue_.stream);
@@ -138,6 +128,7 @@ void CudaBackend::synchronize() {
   ops();
   check(cudaGetLastError(), "launching a kernel");
   check(cudaStreamSynchronize(queue_.stream), "running kernels");
+  if (meeting_) meeting_->check_deadlines();
 }
 
 void CudaBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
@@ -180,11 +171,18 @@ bool CudaBackend::canonical(const MatmulArgs& args, uint32_t matrix) const {
 }
 
 void CudaBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
+  const std::span<const WeightRun> of_host = weights.host_runs();
+  if (!of_host.empty()) {
+    HR_CHECK(meeting_ != nullptr);
+    ops();  // x
+    meeting_->begin(args, of_host);
+  }
   Lease lease;
   while (weights.next(lease)) {
     multiply(args, lease.runs());
     lease.release();
   }
+  if (!of_host.empty()) meeting_->finish(args, of_host);
 }
 
 /// Whether the norm that waits makes the product's x, and nothing that the product writes is the
@@ -502,6 +500,16 @@ std::optional<uint64_t> CudaBackend::used_memory_bytes() const {
   size_t total = 0;
   check(cudaMemGetInfo(&free, &total), "asking for used memory");
   return total - free;
+}
+
+void CudaBackend::use_host_workers(const HostWorkersFactory& make_workers, int64_t max_k,
+                                   int64_t max_rows) {
+  meeting_.reset();
+  meeting_ = std::make_unique<HostMeeting>(queue_, make_workers, max_k, max_rows);
+}
+
+const HostWorkers* CudaBackend::host_workers() const {
+  return meeting_ == nullptr ? nullptr : &meeting_->workers();
 }
 
 std::string CudaBackend::compute_capability() const {

@@ -9,6 +9,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/host_meeting.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/staging.h"
 
@@ -50,6 +51,9 @@ class CudaBackend : public Backend {
   std::optional<uint64_t> free_memory_bytes() const override;
   std::optional<uint64_t> used_memory_bytes() const override;
   std::string compute_capability() const override;
+  void use_host_workers(const HostWorkersFactory& make_workers, int64_t max_k,
+                        int64_t max_rows) override;
+  const HostWorkers* host_workers() const override;
   void pin(std::span<std::byte> memory) override;
   void unpin(std::span<std::byte> memory) override;
 
@@ -83,7 +87,8 @@ class CudaBackend : public Backend {
   int64_t canonical_rows_ = 0;  // 0: every pass
   Queue queue_;
   std::unique_ptr<Staging> staging_;
-  std::unique_ptr<Gemm> gemm_;  // null while every pass is canonical
+  std::unique_ptr<HostMeeting> meeting_;  // null: the host takes no share
+  std::unique_ptr<Gemm> gemm_;            // null while every pass is canonical
 
   std::optional<NormRows> norm_;  // given, and not enqueued yet, at most one of both
   std::optional<RopeParams> rope_;

@@ -1,0 +1,118 @@
+#include "kernels/cuda/host_meeting.h"
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+
+#include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/host_meeting.cuh"
+#include "kernels/cuda/matmul_run.h"
+
+namespace headrace::cuda {
+namespace {
+
+constexpr size_t kAlignment = 4096;
+
+size_t align_up(size_t size_bytes) {
+  return (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+struct HostMeeting::Shared {
+  HostMeetings meetings;
+  alignas(64) uint32_t overdue = 0;
+};
+
+HostMeeting::HostMeeting(Queue& queue, const HostWorkersFactory& make_workers, int64_t max_k,
+                         int64_t max_rows)
+    : queue_(queue),
+      x_bytes_(align_up(static_cast<size_t>(kMostHostTokens * max_k) * sizeof(float))),
+      product_floats_(align_up(static_cast<size_t>(kMostHostTokens * max_rows) * sizeof(float)) /
+                      sizeof(float)) {
+  const size_t bytes = kAlignment + 2 * (x_bytes_ + product_floats_ * sizeof(float));
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "pinning memory for host products");
+  memory_ = static_cast<std::byte*>(memory);
+  auto* const shared = new (memory_) Shared;
+  void* counter = nullptr;
+  check(cudaMalloc(&counter, sizeof(uint32_t)), "allocating a counter");
+  arrived_ = static_cast<uint32_t*>(counter);
+  check(cudaMemsetAsync(arrived_, 0, sizeof(uint32_t), queue_.interrupted()), "clearing a counter");
+  workers_ = make_workers(shared->meetings);
+}
+
+HostMeeting::~HostMeeting() {
+  workers_.reset();  // gives up what waits
+  cudaStreamSynchronize(queue_.stream);
+  cudaFree(arrived_);
+  cudaFreeHost(memory_);
+}
+
+std::byte* HostMeeting::x_of(uint32_t number) const {
+  return memory_ + kAlignment + number % 2 * x_bytes_;
+}
+
+float* HostMeeting::products_of(uint32_t number) const {
+  return reinterpret_cast<float*>(memory_ + kAlignment + 2 * x_bytes_) +
+         number % 2 * product_floats_;
+}
+
+void HostMeeting::begin(const MatmulArgs& args, std::span<const WeightRun> runs) {
+  const size_t row_bytes = static_cast<size_t>(args.k) * dtype_size(args.dtype);
+  const uint32_t next = number_ + 1;
+  number_ = workers_->enqueue({.dtype = args.dtype,
+                               .tokens = args.tokens,
+                               .k = args.k,
+                               .x = x_of(next),
+                               .runs = runs,
+                               .out = products_of(next)});
+  HR_CHECK(number_ == next);
+  auto* const shared = reinterpret_cast<Shared*>(memory_);
+  give_x({.x = args.x,
+          .x_stride_bytes = static_cast<int64_t>(args.x_stride_bytes),
+          .row_bytes = static_cast<int32_t>(row_bytes),
+          .tokens = static_cast<int32_t>(args.tokens),
+          .host_x = x_of(number_),
+          .x_ready = &shared->meetings.x_ready,
+          .arrived = arrived_,
+          .number = number_},
+         queue_);
+}
+
+void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs) {
+  auto* const shared = reinterpret_cast<Shared*>(memory_);
+  int32_t all_rows = 0;
+  for (const WeightRun& run : runs) all_rows += static_cast<int32_t>(run.rows);
+  HR_CHECK(static_cast<size_t>(args.tokens * all_rows) <= product_floats_);
+  const float* products = products_of(number_);
+  for (size_t first = 0; first < runs.size(); first += kMaxRunsPerLaunch) {
+    TakenProducts taken = {};
+    taken.run_count =
+        static_cast<int32_t>(std::min<size_t>(runs.size() - first, kMaxRunsPerLaunch));
+    taken.all_rows = all_rows;
+    taken.tokens = static_cast<int32_t>(args.tokens);
+    taken.products = products;
+    taken.done = &shared->meetings.done;
+    taken.overdue = &shared->overdue;
+    taken.number = number_;
+    for (int32_t i = 0; i < taken.run_count; ++i) {
+      const WeightRun& run = runs[first + static_cast<size_t>(i)];
+      taken.runs[i] = run_of(args, run);
+      taken.first_row[i + 1] = taken.first_row[i] + static_cast<int32_t>(run.rows);
+    }
+    products += taken.first_row[taken.run_count];
+    take_products(taken, queue_);
+  }
+}
+
+void HostMeeting::check_deadlines() {
+  auto* const shared = reinterpret_cast<Shared*>(memory_);
+  if (std::atomic_ref(shared->overdue).exchange(0) == 0) return;
+  fail(ErrorCode::kDevice,
+       "[cuda] the device waited 20 s for products of the host's threads: is the machine "
+       "overloaded? "
+       "--host_threads 0 does without them");
+}
+
+}  // namespace headrace::cuda

@@ -1,0 +1,107 @@
+#include <algorithm>
+
+#include "kernels/cuda/canonical_matmul.cuh"
+#include "kernels/cuda/host_meeting.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace headrace::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kMostBlocks = 32;
+constexpr uint64_t kDeadlineNs = 20'000'000'000;  // of a host that computes for milliseconds
+
+__device__ __forceinline__ uint64_t now_ns() {
+  uint64_t time;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(time));
+  return time;
+}
+
+__device__ __forceinline__ uint32_t load_acquire_system(const uint32_t* address) {
+  uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void store_release_system(uint32_t* address, uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ bool reached(uint32_t counter, uint32_t number) {
+  return static_cast<int32_t>(counter - number) >= 0;
+}
+
+__global__ void __launch_bounds__(kThreads) give_x_kernel(GivenX given) {
+  allow_next();
+  wait_for_previous();
+  const int words = given.row_bytes / 2;
+  for (int t = 0; t < given.tokens; ++t) {
+    const auto* const from =
+        reinterpret_cast<const uint16_t*>(given.x + t * given.x_stride_bytes);
+    auto* const to = reinterpret_cast<uint16_t*>(given.host_x) + static_cast<int64_t>(t) * words;
+    const int first = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
+    const int step = static_cast<int>(gridDim.x) * kThreads;
+    if (words % 8 == 0 && given.x_stride_bytes % sizeof(uint4) == 0) {
+      for (int i = first; i < words / 8; i += step) {
+        reinterpret_cast<uint4*>(to)[i] = load_written(from + 8 * i);
+      }
+    } else {
+      for (int i = first; i < words; i += step) {
+        to[i] = *const_cast<const volatile uint16_t*>(from + i);
+      }
+    }
+  }
+  __threadfence_system();
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  if (atomicAdd(given.arrived, 1u) + 1 < gridDim.x) return;
+  *given.arrived = 0;
+  __threadfence_system();
+  store_release_system(given.x_ready, given.number);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    take_products_kernel(const __grid_constant__ TakenProducts taken) {
+  __shared__ bool there;
+  allow_next();
+  wait_for_previous();
+  if (threadIdx.x == 0) {
+    const uint64_t begin = now_ns();
+    there = reached(load_acquire_system(taken.done), taken.number);
+    while (!there && now_ns() - begin < kDeadlineNs) {
+      there = reached(load_acquire_system(taken.done), taken.number);
+    }
+    if (!there) store_release_system(taken.overdue, 1);
+  }
+  __syncthreads();
+  if (!there) return;
+  int run = 0;
+  const int rows = taken.first_row[taken.run_count];
+  for (int row = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
+       row < rows; row += static_cast<int>(gridDim.x) * kThreads) {
+    while (taken.first_row[run + 1] <= row) ++run;
+    for (int t = 0; t < taken.tokens; ++t) {
+      const float value = __ldcv(taken.products + static_cast<int64_t>(t) * taken.all_rows + row);
+      store_product(taken.runs[run], row - taken.first_row[run], t, value);
+    }
+  }
+}
+
+unsigned blocks_for(int64_t items) {
+  return static_cast<unsigned>(
+      std::clamp<int64_t>((items + kThreads - 1) / kThreads, 1, kMostBlocks));
+}
+
+}  // namespace
+
+void give_x(const GivenX& given, Queue& queue) {
+  const int64_t vectors = given.row_bytes / static_cast<int64_t>(sizeof(uint4));
+  launch(queue, give_x_kernel, blocks_for(vectors), kThreads, 0, given);
+}
+
+void take_products(const TakenProducts& taken, Queue& queue) {
+  launch(queue, take_products_kernel, blocks_for(taken.first_row[taken.run_count]), kThreads, 0,
+         taken);
+}
+
+}  // namespace headrace::cuda

@@ -149,7 +149,9 @@ void CpuBackend::reserve_for(int64_t tokens, int64_t k) {
                             "packed activations");
   const int64_t most = std::max(cpu::MatmulBlocking::most_scratch_floats(reserved_k_),
                                 cpu::AttentionKernel::scratch_floats(reserved_k_));
-  thread_scratch_floats_ = static_cast<size_t>((most + 1023) / 1024 * 1024);
+  decoded_floats_at_ = static_cast<size_t>((most + 1023) / 1024 * 1024);
+  const int64_t decoded = cpu::RowDecoder::scratch_floats(reserved_k_);
+  thread_scratch_floats_ = decoded_floats_at_ + static_cast<size_t>((decoded + 1023) / 1024 * 1024);
   scratch_ = {};
   scratch_ = allocate_host(
       static_cast<size_t>(pool_.size()) * thread_scratch_floats_ * sizeof(float), "kernel scratch");

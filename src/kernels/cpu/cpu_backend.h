@@ -19,8 +19,9 @@ namespace headrace {
 /// when it returns. Confined to one thread.
 class CpuBackend : public Backend {
  public:
-  CpuBackend(ThreadPool& pool, CpuIsa isa, const cpu::CpuKernels& kernels)
-      : pool_(pool), isa_(isa), kernels_(kernels) {}
+  CpuBackend(ThreadPool& pool, CpuIsa isa, const cpu::CpuKernels& kernels,
+             const cpu::CodedKernels& coded)
+      : pool_(pool), isa_(isa), kernels_(kernels), coded_(coded) {}
 
   std::string description() const override;
   Buffer allocate(size_t size_bytes, const char* purpose) override;
@@ -67,12 +68,14 @@ class CpuBackend : public Backend {
   ThreadPool& pool_;
   CpuIsa isa_;
   const cpu::CpuKernels& kernels_;
+  const cpu::CodedKernels& coded_;
 
   int64_t reserved_tokens_ = 0;
   int64_t reserved_k_ = 0;
   Buffer packed_x_;
   Buffer scratch_;                    // one part per thread
   size_t thread_scratch_floats_ = 0;  // of a part
+  size_t decoded_floats_at_ = 0;      // in a part: decoded rows, after what kernels use
   Buffer attention_sums_;             // of split units, then of the splits of a wave
   std::vector<Piece> pieces_;         // of the lease in hand; keeps its capacity
   cpu::AttentionPlan attention_plan_;

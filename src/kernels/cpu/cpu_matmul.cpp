@@ -95,6 +95,12 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
   const WeightRun& run = *piece.run;
   const MatrixOutput& output = args.outputs[run.matrix];
   const int64_t row = run.row_begin + piece.begin;
+  const bool coded = run.codec != CodecId::kRaw;
+  const cpu::RowDecoder decoder = {
+      .kernels = coded_,
+      .layout =
+          coded ? RowLayout::of(run.codec, args.dtype, args.k, run.row_stride_bytes) : RowLayout{},
+      .decoded = reinterpret_cast<std::byte*>(scratch + decoded_floats_at_)};
   const cpu::MatrixRows rows = {
       .dtype = args.dtype,
       .weights = run.data + static_cast<size_t>(piece.begin) * run.row_stride_bytes,
@@ -106,6 +112,7 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
       .stride = output.stride,
       .bias = output.bias == nullptr ? nullptr : output.bias + row,
       .accumulate = output.accumulate,
+      .decoder = coded ? &decoder : nullptr,
   };
   if (args.tokens <= cpu::kFewTokens) {
     kernels_.matmul_few(rows, packed_x_.floats(), order.vectors * kernels_.lanes);

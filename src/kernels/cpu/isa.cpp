@@ -48,6 +48,8 @@ const cpu::CpuKernels* kernels_for(CpuIsa isa) {
   return nullptr;
 }
 
+const cpu::CodedKernels& coded_kernels_for(CpuIsa) { return *cpu::portable_coded_kernels(); }
+
 }  // namespace
 
 CpuIsa detect_cpu_isa() {
@@ -75,7 +77,7 @@ std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, CpuIsa isa) {
     fail(ErrorCode::kDevice, "[cpu] this processor has no {}: use {}", cpu_isa_name(isa),
          cpu_isa_name(detect_cpu_isa()));
   }
-  return std::make_unique<CpuBackend>(pool, isa, *kernels);
+  return std::make_unique<CpuBackend>(pool, isa, *kernels, coded_kernels_for(isa));
 }
 
 }  // namespace headrace

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "codec/row_layout.h"
+#include "tensor/dtype.h"
+
+namespace headrace::cpu {
+
+/// What an instruction set has for coded rows (codec/row_code.h). Whatever a row's bytes are, only
+/// bytes of the row are read. Thread-safe: only the arguments are touched.
+struct CodedKernels {
+  /// Restores a row's elements, those of padding up to a whole chunk too: decoded_elements().
+  void (*decode)(const RowLayout& layout, const std::byte* row, std::byte* out);
+};
+
+inline int64_t decoded_elements(int64_t k) {
+  return (k + RowLayout::kChunk - 1) / RowLayout::kChunk * RowLayout::kChunk;
+}
+
+/// Decodes the rows of one run for the matrix kernels of raw rows.
+struct RowDecoder {
+  static constexpr int64_t kRows = 8;  // decoded at a time
+
+  /// Floats that kRows rows of up to max_k elements take.
+  static int64_t scratch_floats(int64_t max_k) { return kRows * decoded_elements(max_k) / 2; }
+
+  size_t decoded_stride_bytes() const {
+    return static_cast<size_t>(decoded_elements(layout.k)) * dtype_size(layout.dtype);
+  }
+  /// Decodes `count` rows, 1 <= count <= kRows, and returns them, decoded_stride_bytes() apart.
+  const std::byte* decode(const std::byte* rows, int64_t count) const {
+    for (int64_t r = 0; r < count; ++r) {
+      const auto row = static_cast<size_t>(r);
+      kernels.decode(layout, rows + row * layout.stride_bytes,
+                     decoded + row * decoded_stride_bytes());
+    }
+    return decoded;
+  }
+
+  const CodedKernels& kernels;
+  RowLayout layout;
+  std::byte* decoded;
+};
+
+/// Null where this build has no such kernels.
+const CodedKernels* portable_coded_kernels();
+
+}  // namespace headrace::cpu

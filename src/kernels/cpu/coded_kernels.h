@@ -2,17 +2,28 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "codec/row_layout.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/unroll.h"
 #include "tensor/dtype.h"
 
 namespace headrace::cpu {
+
+struct MatrixRows;
 
 /// What an instruction set has for coded rows (codec/row_code.h). Whatever a row's bytes are, only
 /// bytes of the row are read. Thread-safe: only the arguments are touched.
 struct CodedKernels {
   /// Restores a row's elements, those of padding up to a whole chunk too: decoded_elements().
   void (*decode)(const RowLayout& layout, const std::byte* row, std::byte* out);
+
+  /// Brings a row of pack_row into the order in which multiply_one meets its columns.
+  void (*reorder_x)(DType dtype, const float* x, int64_t k, float* packed);
+  /// Products of coded rows and one token row, never storing what is decoded. x: from reorder_x.
+  /// Null, and so reorder_x, where decoding first is all there is.
+  void (*multiply_one)(const MatrixRows& rows, const RowLayout& layout, const float* x);
 };
 
 inline int64_t decoded_elements(int64_t k) {
@@ -30,7 +41,7 @@ struct RowDecoder {
     return static_cast<size_t>(decoded_elements(layout.k)) * dtype_size(layout.dtype);
   }
   /// Decodes `count` rows, 1 <= count <= kRows, and returns them, decoded_stride_bytes() apart.
-  const std::byte* decode(const std::byte* rows, int64_t count) const {
+  HR_INLINE const std::byte* decode(const std::byte* rows, int64_t count) const {
     for (int64_t r = 0; r < count; ++r) {
       const auto row = static_cast<size_t>(r);
       kernels.decode(layout, rows + row * layout.stride_bytes,
@@ -45,6 +56,11 @@ struct RowDecoder {
 };
 
 /// Null where this build has no such kernels.
+const CodedKernels* vbmi_coded_kernels();  // AVX-512 with VBMI and VBMI2
+const CodedKernels* avx2_coded_kernels();
 const CodedKernels* portable_coded_kernels();
+
+/// Those that this processor can run beside the kernels of `isa`, best first; never none.
+std::vector<const CodedKernels*> coded_kernels_for(CpuIsa isa);
 
 }  // namespace headrace::cpu

@@ -50,6 +50,7 @@ class CpuBackend : public Backend {
 
   void reserve_for(int64_t tokens, int64_t k);
   void pack_x(const MatmulArgs& args, const cpu::LeafOrder& order);
+  bool reorder_x(const MatmulArgs& args, std::span<const WeightRun> runs);
   void cut_into_pieces(const MatmulArgs& args, std::span<const WeightRun> runs);
   int64_t rows_of_a_piece(const MatmulArgs& args, std::span<const WeightRun> runs) const;
   void multiply(const MatmulArgs& args, const cpu::LeafOrder& order, const Piece& piece,
@@ -73,6 +74,7 @@ class CpuBackend : public Backend {
   int64_t reserved_tokens_ = 0;
   int64_t reserved_k_ = 0;
   Buffer packed_x_;
+  Buffer reordered_x_;                // one token row for coded rows
   Buffer scratch_;                    // one part per thread
   size_t thread_scratch_floats_ = 0;  // of a part
   size_t decoded_floats_at_ = 0;      // in a part: decoded rows, after what kernels use

@@ -24,9 +24,11 @@ void CpuBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   reserve_for(args.tokens, args.k);
   const cpu::LeafOrder order(args.k, kernels_.lanes);
   pack_x(args, order);
+  bool reordered = false;
   Lease lease;
   while (weights.next(lease)) {
     cut_into_pieces(args, lease.runs());
+    if (!reordered) reordered = reorder_x(args, lease.runs());
     if (pieces_.size() == 1) {
       multiply(args, order, pieces_[0], thread_scratch(0));
     } else {
@@ -63,6 +65,18 @@ void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
   const int64_t count = (args.tokens + cpu::kTileTokens - 1) / cpu::kTileTokens;
   if (args.tokens * args.k < kInlinePackElements) return tiles(0, count);
   pool_.parallel_for(count, 4, tiles);
+}
+
+/// False if no run needs it.
+bool CpuBackend::reorder_x(const MatmulArgs& args, std::span<const WeightRun> runs) {
+  const auto is_coded = [](const WeightRun& run) { return run.codec != CodecId::kRaw; };
+  if (args.tokens != 1 || coded_.reorder_x == nullptr || std::ranges::none_of(runs, is_coded)) {
+    return false;
+  }
+  float* packed = packed_x_.floats();
+  std::fill(packed + args.k, packed + cpu::decoded_elements(args.k), -0.0f);
+  coded_.reorder_x(args.dtype, packed, args.k, reordered_x_.floats());
+  return true;
 }
 
 int64_t CpuBackend::rows_of_a_piece(const MatmulArgs& args, std::span<const WeightRun> runs) const {
@@ -114,7 +128,9 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
       .accumulate = output.accumulate,
       .decoder = coded ? &decoder : nullptr,
   };
-  if (args.tokens <= cpu::kFewTokens) {
+  if (coded && args.tokens == 1 && coded_.multiply_one != nullptr) {
+    coded_.multiply_one(rows, decoder.layout, reordered_x_.floats());
+  } else if (args.tokens <= cpu::kFewTokens) {
     kernels_.matmul_few(rows, packed_x_.floats(), order.vectors * kernels_.lanes);
   } else {
     kernels_.matmul_many(rows, order, packed_x_.floats(), scratch);

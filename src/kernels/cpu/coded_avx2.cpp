@@ -160,7 +160,7 @@ void decode(const RowLayout& layout, const std::byte* row, std::byte* out) {
   }
 }
 
-constexpr CodedKernels kTable = {.decode = decode, .reorder_x = nullptr, .multiply_one = nullptr};
+constexpr CodedKernels kTable = {.decode = decode, .reorder_x = nullptr, .multiply_few = nullptr};
 
 }  // namespace
 

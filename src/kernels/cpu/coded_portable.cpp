@@ -9,7 +9,7 @@ void decode(const RowLayout& layout, const std::byte* row, std::byte* out) {
              {reinterpret_cast<uint16_t*>(out), static_cast<size_t>(decoded_elements(layout.k))});
 }
 
-constexpr CodedKernels kTable = {.decode = decode, .reorder_x = nullptr, .multiply_one = nullptr};
+constexpr CodedKernels kTable = {.decode = decode, .reorder_x = nullptr, .multiply_few = nullptr};
 
 }  // namespace
 

@@ -30,7 +30,7 @@ struct VbmiCoded {
                         });
   }
 
-  /// Columns of a block in the order of multiply_one: four vectors.
+  /// Columns of a block in the order of multiply_few: four vectors.
   static constexpr int column_of(int place) {
     const int vector = place / 16;
     const int lane = place % 16;
@@ -41,13 +41,16 @@ struct VbmiCoded {
     }
   }
 
-  static void reorder_x(const float* x, int64_t k, float* packed) {
+  static void reorder_x(const float* x, int64_t x_stride, int64_t tokens, int64_t k,
+                        float* packed) {
     alignas(64) int32_t columns[Row::kBlock];
     for (int i = 0; i < Row::kBlock; ++i) columns[i] = column_of(i);
     for (int64_t at = 0; at < decoded_elements(k); at += Row::kBlock) {
-      for (int v = 0; v < 4; ++v) {
-        const __m512i from = _mm512_load_si512(columns + v * 16);
-        _mm512_storeu_ps(packed + at + v * 16, _mm512_i32gather_ps(from, x + at, 4));
+      for (int64_t t = 0; t < tokens; ++t, packed += Row::kBlock) {
+        for (int v = 0; v < 4; ++v) {
+          const __m512i from = _mm512_load_si512(columns + v * 16);
+          _mm512_storeu_ps(packed + v * 16, _mm512_i32gather_ps(from, x + t * x_stride + at, 4));
+        }
       }
     }
   }
@@ -55,14 +58,22 @@ struct VbmiCoded {
   static void multiply(const MatrixRows& m, const RowLayout& layout, const float* x) {
     for (int64_t r = 0; r < m.rows; r += Few::kBatch) {
       const int64_t count = m.rows - r < Few::kBatch ? m.rows - r : Few::kBatch;
-      Vec sums[Few::kBatch] = {};
+      Vec sums[kFewTokens][Few::kBatch] = {};
       for (int64_t i = 0; i < count; ++i) {
-        sums[i] =
-            multiply_row(layout, m.weights + static_cast<size_t>(r + i) * m.row_stride_bytes, x);
+        const std::byte* row = m.weights + static_cast<size_t>(r + i) * m.row_stride_bytes;
+        if (m.tokens == 1) {
+          sums[0][i] = multiply_row(layout, row, x);
+        } else {
+          Partials partials;
+          multiply_row(layout, row, x, m.tokens, partials);
+          for (int64_t t = 0; t < m.tokens; ++t) sums[t][i] = add_up(partials.of[t]);
+        }
       }
-      float dots[Few::kBatch];
-      Avx512::tree8(sums, dots);
-      Few::write(m, r, count, 0, dots);
+      for (int64_t t = 0; t < m.tokens; ++t) {
+        float dots[Few::kBatch];
+        Avx512::tree8(sums[t], dots);
+        Few::write(m, r, count, t, dots);
+      }
     }
   }
 
@@ -85,14 +96,25 @@ struct VbmiCoded {
       };
       return {{even(first), odd(first), even(second), odd(second)}};
     } else {
-      return {{_mm512_cvtph_ps(_mm512_castsi512_si256(first)),
-               _mm512_cvtph_ps(_mm512_extracti64x4_epi64(first, 1)),
-               _mm512_cvtph_ps(_mm512_castsi512_si256(second)),
-               _mm512_cvtph_ps(_mm512_extracti64x4_epi64(second, 1))}};
+      // Through memory: halves of registers, and conversions of registers, cost shuffles.
+      alignas(64) std::byte words[128];
+      _mm512_store_si512(words, first);
+      _mm512_store_si512(words + 64, second);
+      asm("" : "+m"(words));
+      Floats floats;
+      unroll<4>([&](auto v) __attribute__((always_inline)) {
+        floats.of[v] = Avx512::widen<DType::kFloat16>(words + v * 32);
+      });
+      return floats;
     }
   }
 
-  /// The tree's upper levels, down to 16 sums in the order of columns.
+  /// The partial sums of several token rows: in the first-level cache.
+  struct Partials {
+    alignas(64) Vec of[kFewTokens][4 * Row::kBlocks];
+  };
+
+  /// One token row: its partial sums are in registers.
   static HR_INLINE Vec multiply_row(const RowLayout& layout, const std::byte* row, const float* x) {
     Vec sum[4 * Row::kBlocks];
     unroll<4 * Row::kBlocks>([&](auto i)
@@ -107,6 +129,33 @@ struct VbmiCoded {
                 _mm512_fmadd_ps(weights.of[v], _mm512_loadu_ps(x + column + v * 16), sum[kSum]);
           });
         });
+    return add_up(sum);
+  }
+
+  static void multiply_row(const RowLayout& layout, const std::byte* row, const float* x,
+                           int64_t tokens, Partials& partials) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (Vec& sum : partials.of[t]) sum = _mm512_setzero_ps();
+    }
+    Row(layout, row)
+        .for_blocks([&](int64_t column, auto block, __m512i low,
+                        __m512i high) __attribute__((always_inline)) {
+          Floats weights = widen(low, high);
+          unroll<4>([&](auto v) __attribute__((always_inline)) {
+            weights.of[v] = Avx512::in_register(weights.of[v]);
+          });
+          const float* from = x + column * tokens;
+          for (int64_t t = 0; t < tokens; ++t, from += Row::kBlock) {
+            Vec* sum = partials.of[t] + block * 4;
+            unroll<4>([&](auto v) __attribute__((always_inline)) {
+              sum[v] = _mm512_fmadd_ps(weights.of[v], _mm512_loadu_ps(from + v * 16), sum[v]);
+            });
+          }
+        });
+  }
+
+  /// The tree's upper levels, down to 16 sums in the order of columns.
+  static HR_INLINE Vec add_up(Vec* sum) {
     unroll<8>([&](auto i)
                   __attribute__((always_inline)) { sum[i] = Avx512::add(sum[i], sum[i + 8]); });
     unroll<4>([&](auto i)
@@ -150,16 +199,17 @@ void decode(const RowLayout& layout, const std::byte* row, std::byte* out) {
   with_kernels(layout.codec, layout.dtype, [&](auto of) { of.decode(layout, row, out); });
 }
 
-void reorder_x(DType dtype, const float* x, int64_t k, float* packed) {
-  with_kernels(CodecId::kE3, dtype, [&](auto of) { of.reorder_x(x, k, packed); });
+void reorder_x(DType dtype, const float* x, int64_t x_stride, int64_t tokens, int64_t k,
+               float* packed) {
+  with_kernels(CodecId::kE3, dtype, [&](auto of) { of.reorder_x(x, x_stride, tokens, k, packed); });
 }
 
-void multiply_one(const MatrixRows& rows, const RowLayout& layout, const float* x) {
+void multiply_few(const MatrixRows& rows, const RowLayout& layout, const float* x) {
   with_kernels(layout.codec, layout.dtype, [&](auto of) { of.multiply(rows, layout, x); });
 }
 
 constexpr CodedKernels kTable = {
-    .decode = decode, .reorder_x = reorder_x, .multiply_one = multiply_one};
+    .decode = decode, .reorder_x = reorder_x, .multiply_few = multiply_few};
 
 }  // namespace
 

@@ -113,8 +113,10 @@ class VbmiRow {
   HR_INLINE __m512i look_up(__m512i codes) {
     const __m512i used = _mm512_set1_epi8(kCodec == CodecId::kE3 ? 0x07 : 0x0f);
     const __mmask64 escaped = _mm512_testn_epi8_mask(codes, used);
-    const __m512i exponents = _mm512_mask_expand_epi8(_mm512_permutexvar_epi8(codes, book_),
-                                                      escaped, _mm512_loadu_si512(escapes_.next()));
+    __m512i next = _mm512_loadu_si512(escapes_.next());
+    asm("" : "+v"(next));  // expanding from memory is slow (microcode on Zen 4)
+    const __m512i exponents =
+        _mm512_mask_expand_epi8(_mm512_permutexvar_epi8(codes, book_), escaped, next);
     escapes_.skip(static_cast<int64_t>(_mm_popcnt_u64(escaped)));
     return exponents;
   }

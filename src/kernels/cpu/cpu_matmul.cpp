@@ -45,14 +45,15 @@ void CpuBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
 
 void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
   float* packed = packed_x_.floats();
-  const int64_t row_floats = order.vectors * kernels_.lanes;
   if (args.tokens <= cpu::kFewTokens) {
+    const int64_t row_floats = cpu::decoded_elements(args.k);
     for (int64_t t = 0; t < args.tokens; ++t) {
       kernels_.pack_row(args.dtype, args.x + static_cast<size_t>(t) * args.x_stride_bytes, args.k,
                         packed + t * row_floats);
     }
     return;
   }
+  const int64_t row_floats = order.vectors * kernels_.lanes;
   const auto tiles = [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t t = tile * cpu::kTileTokens;
@@ -70,12 +71,16 @@ void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
 /// False if no run needs it.
 bool CpuBackend::reorder_x(const MatmulArgs& args, std::span<const WeightRun> runs) {
   const auto is_coded = [](const WeightRun& run) { return run.codec != CodecId::kRaw; };
-  if (args.tokens != 1 || coded_.reorder_x == nullptr || std::ranges::none_of(runs, is_coded)) {
+  if (args.tokens > cpu::kFewTokens || coded_.reorder_x == nullptr ||
+      std::ranges::none_of(runs, is_coded)) {
     return false;
   }
   float* packed = packed_x_.floats();
-  std::fill(packed + args.k, packed + cpu::decoded_elements(args.k), -0.0f);
-  coded_.reorder_x(args.dtype, packed, args.k, reordered_x_.floats());
+  const int64_t row_floats = cpu::decoded_elements(args.k);
+  for (int64_t t = 0; t < args.tokens; ++t) {
+    std::fill(packed + t * row_floats + args.k, packed + (t + 1) * row_floats, -0.0f);
+  }
+  coded_.reorder_x(args.dtype, packed, row_floats, args.tokens, args.k, reordered_x_.floats());
   return true;
 }
 
@@ -128,10 +133,10 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
       .accumulate = output.accumulate,
       .decoder = coded ? &decoder : nullptr,
   };
-  if (coded && args.tokens == 1 && coded_.multiply_one != nullptr) {
-    coded_.multiply_one(rows, decoder.layout, reordered_x_.floats());
+  if (coded && args.tokens <= cpu::kFewTokens && coded_.multiply_few != nullptr) {
+    coded_.multiply_few(rows, decoder.layout, reordered_x_.floats());
   } else if (args.tokens <= cpu::kFewTokens) {
-    kernels_.matmul_few(rows, packed_x_.floats(), order.vectors * kernels_.lanes);
+    kernels_.matmul_few(rows, packed_x_.floats(), cpu::decoded_elements(args.k));
   } else {
     kernels_.matmul_many(rows, order, packed_x_.floats(), scratch);
   }

@@ -2,10 +2,13 @@
 // right before and after itself (machines drift) and reports its share of the mean:
 //   matmul at 1 token row: GB/s of weights, and share of a plain read of the same memory
 //   matmul at 8 rows or more: GFLOP/s, and share of independent multiply-adds in registers
+// Of coded rows (codec/row_code.h) the GB/s are those of the raw weights that they stand for.
 // Run: kernels_bench [--threads=N] [--benchmark_filter=...]
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -16,9 +19,11 @@
 #include <benchmark/benchmark.h>
 
 #include "base/thread_pool.h"
+#include "codec/row_code.h"
 #include "kernels/backend.h"
 #include "machine_limits.h"
 #include "tensor/dtype.h"
+#include "tensor/float16.h"
 
 namespace headrace::bench {
 namespace {
@@ -32,7 +37,8 @@ struct Machine {
   explicit Machine(int threads)
       : pool(threads),
         backend(make_cpu_backend(pool, detect_cpu_isa())),
-        arena(backend->allocate(kArenaBytes, "benchmark weights")) {
+        arena(backend->allocate(kArenaBytes, "benchmark weights")),
+        coded_arena(backend->allocate(kArenaBytes, "benchmark weights")) {
     // The same 64 KiB of numbers near 1/32 all over: speed does not depend on their values.
     std::mt19937 engine(1);
     std::vector<uint16_t> numbers(32 * 1024);
@@ -50,6 +56,7 @@ struct Machine {
   ThreadPool pool;
   std::unique_ptr<Backend> backend;
   Buffer arena;
+  Buffer coded_arena;  // of the benchmark that runs
 };
 
 /// Hands one matrix out whole.
@@ -73,12 +80,58 @@ struct Shape {
   int64_t rows;
   int64_t k;
   int64_t tokens;
+  CodecId codec = CodecId::kRaw;
+};
+
+/// Codes of gaussian weights of a matrix's usual scale: a few rows, again and again.
+struct CodedRows {
+  static constexpr size_t kRows = 64;
+
+  explicit CodedRows(const Shape& shape) {
+    std::mt19937 engine(1);
+    std::normal_distribution<float> weight(0.0f, 1.0f / std::sqrt(static_cast<float>(shape.k)));
+    std::vector<std::vector<uint16_t>> rows(kRows);
+    std::vector<RowBook> books;
+    uint64_t escapes = 0;
+    for (std::vector<uint16_t>& row : rows) {
+      row.resize(static_cast<size_t>(shape.k));
+      for (uint16_t& bits : row) {
+        bits = shape.dtype == DType::kFloat16 ? float_to_float16(weight(engine))
+                                              : float_to_bfloat16(weight(engine));
+      }
+      books.push_back(choose_book(shape.codec, shape.dtype, row));
+      escapes = std::max(escapes, static_cast<uint64_t>(books.back().escapes));
+    }
+    stride = RowLayout::stride_for(shape.codec, shape.dtype, shape.k, escapes);
+    const RowLayout layout = RowLayout::of(shape.codec, shape.dtype, shape.k, stride);
+    bytes.resize(kRows * stride);
+    for (size_t r = 0; r < kRows; ++r) {
+      encode_row(layout, books[r], rows[r], bytes.data() + r * stride);
+    }
+  }
+  void fill(std::span<std::byte> memory) const {
+    for (size_t at = 0; at < memory.size(); at += bytes.size()) {
+      std::memcpy(memory.data() + at, bytes.data(), std::min(bytes.size(), memory.size() - at));
+    }
+  }
+
+  size_t stride = 0;
+  std::vector<std::byte> bytes;
 };
 
 void run_matmul(benchmark::State& state, Machine& machine, const Shape& shape) {
   const size_t row_bytes = static_cast<size_t>(shape.k) * dtype_size(shape.dtype);
   const size_t matrix_bytes = static_cast<size_t>(shape.rows) * row_bytes;
-  const size_t matrices = std::max<size_t>(1, (kArenaBytes - 64) / matrix_bytes);
+  size_t stride = row_bytes;
+  const std::byte* arena = machine.arena.data();
+  if (shape.codec != CodecId::kRaw) {
+    const CodedRows coded(shape);
+    coded.fill(machine.coded_arena.bytes());
+    stride = coded.stride;
+    arena = machine.coded_arena.data();
+  }
+  const size_t stored_bytes = static_cast<size_t>(shape.rows) * stride;
+  const size_t matrices = std::max<size_t>(1, (kArenaBytes - 64) / stored_bytes);
   const Buffer x = machine.backend->allocate(static_cast<size_t>(shape.tokens) * row_bytes, "x");
   std::memcpy(x.data(), machine.arena.data(), x.size_bytes());
   const Buffer out = machine.backend->allocate(
@@ -96,9 +149,10 @@ void run_matmul(benchmark::State& state, Machine& machine, const Shape& shape) {
   const double before = limit();
   size_t which = 0;
   for (auto _ : state) {
-    WholeMatrix weights({.data = machine.arena.data() + which * matrix_bytes,
+    WholeMatrix weights({.data = arena + which * stored_bytes,
                          .rows = shape.rows,
-                         .row_stride_bytes = row_bytes});
+                         .row_stride_bytes = stride,
+                         .codec = shape.codec});
     machine.backend->matmul(args, weights);
     which = (which + 1) % matrices;
   }
@@ -112,6 +166,9 @@ void run_matmul(benchmark::State& state, Machine& machine, const Shape& shape) {
   state.counters[memory_bound ? "of_read" : "of_fma"] =
       Counter((memory_bound ? bytes : flop) / 1e9 / most, Counter::kIsRate);
   state.counters[memory_bound ? "read_GB/s" : "fma_GFLOP/s"] = most;
+  if (shape.codec != CodecId::kRaw) {
+    state.counters["bits"] = 8.0 * static_cast<double>(stride) / static_cast<double>(shape.k);
+  }
 }
 
 /// One token after a context, or a prompt's last 512 tokens, of one sequence of SmolLM2's shape.
@@ -150,25 +207,29 @@ void run_attention(benchmark::State& state, Machine& machine, int64_t position, 
   state.counters["GFLOP/s"] = benchmark::Counter(flop / 1e9, benchmark::Counter::kIsRate);
 }
 
+constexpr std::pair<int64_t, int64_t> kMatrices[] = {  // rows, k
+    {960, 576}, {3072, 576}, {576, 1536}, {49152, 576}, {4096, 4096}, {4096, 11008}};
+
+void add_matmul(Machine& machine, const Shape& shape) {
+  const std::string name = "matmul/" + std::string(dtype_name(shape.dtype)) + "/" +
+                           codec_name(shape.codec) + "/" + std::to_string(shape.rows) + "x" +
+                           std::to_string(shape.k) + "/tokens:" + std::to_string(shape.tokens);
+  benchmark::RegisterBenchmark(
+      name.c_str(),
+      [&machine, shape](benchmark::State& state) { run_matmul(state, machine, shape); })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
+}
+
 void add_benchmarks(Machine& machine) {
-  struct Matrix {
-    int64_t rows;
-    int64_t k;
-  };
   for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
     for (const int64_t tokens : {1, 2, 4, 8, 32, 512}) {
-      for (const Matrix m : {Matrix{960, 576}, Matrix{3072, 576}, Matrix{576, 1536},
-                             Matrix{49152, 576}, Matrix{4096, 4096}, Matrix{4096, 11008}}) {
-        if (tokens == 512 && m.rows * m.k > 48'000'000) continue;
-        const Shape shape{dtype, m.rows, m.k, tokens};
-        const std::string name = "matmul/" + std::string(dtype_name(dtype)) + "/" +
-                                 std::to_string(m.rows) + "x" + std::to_string(m.k) +
-                                 "/tokens:" + std::to_string(tokens);
-        benchmark::RegisterBenchmark(
-            name.c_str(),
-            [&machine, shape](benchmark::State& state) { run_matmul(state, machine, shape); })
-            ->UseRealTime()
-            ->Unit(benchmark::kMicrosecond);
+      for (const auto& [rows, k] : kMatrices) {
+        if (tokens == 512 && rows * k > 48'000'000) continue;
+        add_matmul(machine, {dtype, rows, k, tokens});
+        if (tokens == 512) continue;
+        add_matmul(machine, {dtype, rows, k, tokens, CodecId::kE3});
+        if (dtype == DType::kBFloat16) add_matmul(machine, {dtype, rows, k, tokens, CodecId::kE4});
       }
     }
   }

@@ -9,6 +9,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   endif()
   set_source_files_properties(${directory}/kernels_avx512.cpp PROPERTIES COMPILE_OPTIONS
                                                                          "${avx512_flags}")
+  set_source_files_properties(
+    ${directory}/coded_vbmi.cpp PROPERTIES COMPILE_OPTIONS
+                                           "${avx512_flags};-mavx512vbmi;-mavx512vbmi2;-mpopcnt")
+  set_source_files_properties(${directory}/coded_avx2.cpp PROPERTIES COMPILE_OPTIONS
+                                                                     "-mavx2;-mpopcnt")
   set_source_files_properties(${directory}/kernels_avx2.cpp PROPERTIES COMPILE_OPTIONS
                                                                        "-mavx2;-mfma;-mf16c")
 endif()

@@ -136,20 +136,26 @@ float* CpuBackend::thread_scratch(int thread) const {
 
 size_t CpuBackend::reserve(const PassLimits& limits) {
   reserve_for(limits.max_tokens, limits.max_k);
-  return packed_x_.size_bytes() + scratch_.size_bytes() + attention_sums_.size_bytes();
+  return packed_x_.size_bytes() + reordered_x_.size_bytes() + scratch_.size_bytes() +
+         attention_sums_.size_bytes();
 }
 
 void CpuBackend::reserve_for(int64_t tokens, int64_t k) {
   if (tokens <= reserved_tokens_ && k <= reserved_k_) return;
   reserved_tokens_ = std::max(tokens, reserved_tokens_);
   reserved_k_ = std::max(k, reserved_k_);
-  const auto row_floats = static_cast<size_t>(reserved_k_ + kernels_.lanes);
+  const auto row_floats = static_cast<size_t>(cpu::decoded_elements(reserved_k_));
   packed_x_ = {};
   packed_x_ = allocate_host(static_cast<size_t>(reserved_tokens_) * row_floats * sizeof(float),
                             "packed activations");
+  reordered_x_ = {};
+  reordered_x_ = allocate_host(static_cast<size_t>(cpu::kFewTokens) * row_floats * sizeof(float),
+                               "packed activations");
   const int64_t most = std::max(cpu::MatmulBlocking::most_scratch_floats(reserved_k_),
                                 cpu::AttentionKernel::scratch_floats(reserved_k_));
-  thread_scratch_floats_ = static_cast<size_t>((most + 1023) / 1024 * 1024);
+  decoded_floats_at_ = static_cast<size_t>((most + 1023) / 1024 * 1024);
+  const int64_t decoded = cpu::RowDecoder::scratch_floats(reserved_k_);
+  thread_scratch_floats_ = decoded_floats_at_ + static_cast<size_t>((decoded + 1023) / 1024 * 1024);
   scratch_ = {};
   scratch_ = allocate_host(
       static_cast<size_t>(pool_.size()) * thread_scratch_floats_ * sizeof(float), "kernel scratch");

@@ -19,8 +19,9 @@ namespace headrace {
 /// when it returns. Confined to one thread.
 class CpuBackend : public Backend {
  public:
-  CpuBackend(ThreadPool& pool, CpuIsa isa, const cpu::CpuKernels& kernels)
-      : pool_(pool), isa_(isa), kernels_(kernels) {}
+  CpuBackend(ThreadPool& pool, CpuIsa isa, const cpu::CpuKernels& kernels,
+             const cpu::CodedKernels& coded)
+      : pool_(pool), isa_(isa), kernels_(kernels), coded_(coded) {}
 
   std::string description() const override;
   Buffer allocate(size_t size_bytes, const char* purpose) override;
@@ -49,6 +50,7 @@ class CpuBackend : public Backend {
 
   void reserve_for(int64_t tokens, int64_t k);
   void pack_x(const MatmulArgs& args, const cpu::LeafOrder& order);
+  bool reorder_x(const MatmulArgs& args, std::span<const WeightRun> runs);
   void cut_into_pieces(const MatmulArgs& args, std::span<const WeightRun> runs);
   int64_t rows_of_a_piece(const MatmulArgs& args, std::span<const WeightRun> runs) const;
   void multiply(const MatmulArgs& args, const cpu::LeafOrder& order, const Piece& piece,
@@ -67,12 +69,15 @@ class CpuBackend : public Backend {
   ThreadPool& pool_;
   CpuIsa isa_;
   const cpu::CpuKernels& kernels_;
+  const cpu::CodedKernels& coded_;
 
   int64_t reserved_tokens_ = 0;
   int64_t reserved_k_ = 0;
   Buffer packed_x_;
+  Buffer reordered_x_;                // few token rows, for coded rows
   Buffer scratch_;                    // one part per thread
   size_t thread_scratch_floats_ = 0;  // of a part
+  size_t decoded_floats_at_ = 0;      // in a part: decoded rows, after what kernels use
   Buffer attention_sums_;             // of split units, then of the splits of a wave
   std::vector<Piece> pieces_;         // of the lease in hand; keeps its capacity
   cpu::AttentionPlan attention_plan_;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/coded_kernels.h"
 #include "kernels/cpu/leaf_order.h"
 #include "tensor/dtype.h"
 
@@ -20,6 +21,7 @@ struct MatrixRows {
   int64_t stride = 0;
   const float* bias = nullptr;  // [rows] or null
   bool accumulate = false;
+  const RowDecoder* decoder = nullptr;  // null: the rows are raw
 };
 
 /// Up to here matmul_few is the faster of the two matrix kernels.

@@ -48,7 +48,27 @@ const cpu::CpuKernels* kernels_for(CpuIsa isa) {
   return nullptr;
 }
 
+bool processor_has_vbmi() {
+#if defined(__x86_64__)
+  return processor_has(CpuIsa::kAvx512) && __builtin_cpu_supports("avx512vbmi") &&
+         __builtin_cpu_supports("avx512vbmi2");
+#else
+  return false;
+#endif
+}
+
 }  // namespace
+
+std::vector<const cpu::CodedKernels*> cpu::coded_kernels_for(CpuIsa isa) {
+  std::vector<const CodedKernels*> all;
+  const auto add = [&](bool fits, const CodedKernels* kernels) {
+    if (fits && kernels != nullptr) all.push_back(kernels);
+  };
+  add(isa >= CpuIsa::kAvx512 && processor_has_vbmi(), vbmi_coded_kernels());
+  add(isa >= CpuIsa::kAvx2 && processor_has(CpuIsa::kAvx2), avx2_coded_kernels());
+  add(true, portable_coded_kernels());
+  return all;
+}
 
 CpuIsa detect_cpu_isa() {
   for (const CpuIsa isa : {CpuIsa::kAvx512, CpuIsa::kAvx2}) {
@@ -77,7 +97,7 @@ std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, CpuIsa isa) {
     fail(ErrorCode::kDevice, "[cpu] this processor has no {}: use {}", cpu_isa_name(isa),
          cpu_isa_name(detect_cpu_isa()));
   }
-  return std::make_unique<CpuBackend>(pool, isa, *kernels);
+  return std::make_unique<CpuBackend>(pool, isa, *kernels, *cpu::coded_kernels_for(isa).front());
 }
 
 }  // namespace headrace

@@ -19,8 +19,8 @@ struct MatmulFew {
   static constexpr int64_t kChunk = numerics::kPartials;
   static constexpr int kLeaves = static_cast<int>(kChunk) / V::kLanes;
   static constexpr size_t kPrefetchBytes = 4096;
-  static constexpr int kBatch = 8;     // rows whose last sums are made together
-  static constexpr int kTogether = 4;  // token rows that are multiplied together
+  static constexpr int kBatch = RowDecoder::kRows;  // rows whose last sums are made together
+  static constexpr int kTogether = 4;               // token rows that are multiplied together
 
   /// Leaves whose sums, for every token, fit in half of the registers. A row is passed over several
   /// times, pass g taking the leaves g, g + passes, ....
@@ -36,25 +36,43 @@ struct MatmulFew {
     }
   }
 
+  /// Products of token row t with `count` rows from r on: adds bias and what was there.
+  static HR_INLINE void write(const MatrixRows& m, int64_t r, int64_t count, int64_t t,
+                              const float* dots) {
+    float* out = m.out + t * m.stride + r;
+    for (int64_t i = 0; i < count; ++i) {
+      const float dot = m.bias == nullptr ? dots[i] : dots[i] + m.bias[r + i];
+      out[i] = m.accumulate ? out[i] + dot : dot;
+    }
+  }
+
   /// x: rows of pack_row, `x_stride` floats apart.
   template <DType kType>
   static void run(const MatrixRows& m, const float* x, int64_t x_stride) {
     for (int64_t r = 0; r < m.rows; r += kBatch) {
       const int64_t count = m.rows - r < kBatch ? m.rows - r : kBatch;
+      Batch batch{.begin = r,
+                  .count = count,
+                  .weights = m.weights + static_cast<size_t>(r) * m.row_stride_bytes,
+                  .stride_bytes = m.row_stride_bytes};
+      if (m.decoder != nullptr) {
+        batch.weights = m.decoder->decode(batch.weights, count);
+        batch.stride_bytes = m.decoder->decoded_stride_bytes();
+      }
       for (int64_t t = 0; t < m.tokens; t += kTogether) {
         const float* from = x + t * x_stride;
         switch (m.tokens - t) {
           case 1:
-            multiply_batch<kType, 1>(m, r, count, t, from, x_stride);
+            multiply_batch<kType, 1>(m, batch, t, from, x_stride);
             break;
           case 2:
-            multiply_batch<kType, 2>(m, r, count, t, from, x_stride);
+            multiply_batch<kType, 2>(m, batch, t, from, x_stride);
             break;
           case 3:
-            multiply_batch<kType, 3>(m, r, count, t, from, x_stride);
+            multiply_batch<kType, 3>(m, batch, t, from, x_stride);
             break;
           default:
-            multiply_batch<kType, kTogether>(m, r, count, t, from, x_stride);
+            multiply_batch<kType, kTogether>(m, batch, t, from, x_stride);
         }
       }
     }
@@ -66,26 +84,30 @@ struct MatmulFew {
     Vec of[kTokens];
   };
 
-  /// `count` rows from r on, kTokens token rows from t on.
+  /// Rows [begin, begin + count) of the matrix, raw.
+  struct Batch {
+    int64_t begin;
+    int64_t count;
+    const std::byte* weights;
+    size_t stride_bytes;
+  };
+
+  /// kTokens token rows from t on.
   template <DType kType, int kTokens>
-  static void multiply_batch(const MatrixRows& m, int64_t r, int64_t count, int64_t t,
-                             const float* x, int64_t x_stride) {
+  static void multiply_batch(const MatrixRows& m, const Batch& batch, int64_t t, const float* x,
+                             int64_t x_stride) {
     Vec sums[kTokens][kBatch];
     for (int64_t i = 0; i < kBatch; ++i) {
       const std::byte* w =
-          m.weights + static_cast<size_t>(i < count ? r + i : r) * m.row_stride_bytes;
+          batch.weights + static_cast<size_t>(i < batch.count ? i : 0) * batch.stride_bytes;
       const Sums<kTokens> row =
-          i < count ? multiply_row<kType, kTokens>(w, x, x_stride, m.k) : Sums<kTokens>{};
+          i < batch.count ? multiply_row<kType, kTokens>(w, x, x_stride, m.k) : Sums<kTokens>{};
       for (int token = 0; token < kTokens; ++token) sums[token][i] = row.of[token];
     }
     for (int token = 0; token < kTokens; ++token) {
       float dots[kBatch];
       V::tree8(sums[token], dots);
-      float* out = m.out + (t + token) * m.stride + r;
-      for (int64_t i = 0; i < count; ++i) {
-        const float dot = m.bias == nullptr ? dots[i] : dots[i] + m.bias[r + i];
-        out[i] = m.accumulate ? out[i] + dot : dot;
-      }
+      write(m, batch.begin, batch.count, t + token, dots);
     }
   }
 
@@ -117,8 +139,8 @@ struct MatmulFew {
     Vec sum[kLeavesHeld * kTokens];
     unroll<kLeavesHeld * kTokens>([&](auto i)
                                       __attribute__((always_inline)) { sum[i] = V::zero(); });
-    const auto add_products = [&](auto leaf, int64_t at,
-                                  Vec weights) __attribute__((always_inline)) {
+    const auto add_products = [&](auto leaf, int64_t at, Vec weights)
+        __attribute__((always_inline)) {
       weights = V::in_register(weights);
       unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
         constexpr int kSum = decltype(leaf)::value * kTokens + decltype(t)::value;
@@ -155,8 +177,9 @@ struct MatmulFew {
   template <int kHalf, int kTokens>
   static HR_INLINE void add_halves(Vec* sum) {
     if constexpr (kHalf >= kTokens) {
-      unroll<kHalf>(
-          [&](auto i) __attribute__((always_inline)) { sum[i] = V::add(sum[i], sum[i + kHalf]); });
+      unroll<kHalf>([&](auto i) __attribute__((always_inline)) {
+        sum[i] = V::add(sum[i], sum[i + kHalf]);
+      });
       add_halves<kHalf / 2, kTokens>(sum);
     }
   }

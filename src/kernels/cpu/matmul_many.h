@@ -117,8 +117,12 @@ struct MatmulMany {
     const int64_t row_floats = order.vectors * kLanes;
     for (int64_t r = 0; r < m.rows; ++r) {
       const std::byte* w = m.weights + static_cast<size_t>(r) * m.row_stride_bytes;
-      for (size_t line = 0; line < m.row_stride_bytes; line += 64) {
-        V::prefetch(w + kPrefetchBytes + line);
+      if (m.decoder != nullptr) {
+        w = m.decoder->decode(w, 1);
+      } else {
+        for (size_t line = 0; line < m.row_stride_bytes; line += 64) {
+          V::prefetch(w + kPrefetchBytes + line);
+        }
       }
       float* tile = packed + r / kRows * (kRows * row_floats);
       pack<kType>(w, order, m.k, V::zero(), tile + r % kRows * kLanes, kRows * kLanes);

@@ -1,0 +1,136 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <immintrin.h>
+
+#include "kernels/cpu/coded_group.h"
+#include "kernels/cpu/unroll.h"
+
+namespace headrace::cpu {
+namespace {
+
+/// 64 columns of a coded row at a time, with AVX-512 VBMI and VBMI2.
+template <CodecId kCodec, DType kType>
+class VbmiRow {
+ public:
+  using Group = CodedGroup<kCodec, kType>;
+  static constexpr int kBlock = 64;  // columns
+  static constexpr int kBlocks = static_cast<int>(RowLayout::kChunk) / kBlock;
+  static constexpr int64_t kPrefetchBytes = 4096;
+
+  VbmiRow(const RowLayout& layout, const std::byte* row)
+      : layout_(layout), row_(row), escapes_(layout, row) {
+    // vpermb looks at 6 bits of an index: a book that fills the register needs no mask.
+    if constexpr (kCodec == CodecId::kE3) {
+      book_ = _mm512_set1_epi64(
+          _mm_cvtsi128_si64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(row))));
+    } else {
+      book_ = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+    }
+  }
+
+  /// body(column, block, low bytes, high bytes) for every 64 columns, in order, where block is a
+  /// constant: (column % 256) / 64. Asks for the memory that follows.
+  template <typename Body>
+  HR_INLINE void for_blocks(Body body) {
+    const std::byte* ahead = row_ + kPrefetchBytes;
+    for (uint64_t at = 0; at < layout_.groups_offset; at += 64) prefetch(ahead + at);
+    ahead += layout_.groups_offset;
+    int64_t column = 0;
+    const auto next_chunk = [&]<bool kSpread>(const Group& group, int64_t c)
+        __attribute__((always_inline)) {
+      unroll<kChunkLines>([&](auto line)
+                              __attribute__((always_inline)) { prefetch(ahead + line * 64); });
+      chunk<kSpread>(group, c, column, body);
+      column += RowLayout::kChunk;
+    };
+    for (int64_t g = 0; g < layout_.groups(); ++g) {
+      const Group group(layout_, row_, g);
+      for (int64_t c = 0; c < group.planes; ++c) {
+        next_chunk.template operator()<false>(group, c);
+        ahead += group.bytes_of_a_chunk();
+      }
+      if (group.planes < group.chunks) {
+        next_chunk.template operator()<true>(group, group.planes);
+        ahead += group.bytes_of_a_chunk();
+      }
+    }
+  }
+
+ private:
+  /// Cache lines that a chunk takes at most.
+  static constexpr int kChunkLines = kType == DType::kFloat16 ? 8 : 6;
+
+  template <bool kSpread, typename Body>
+  HR_INLINE void chunk(const Group& group, int64_t c, int64_t column, Body body) {
+    unroll<kBlocks>([&](auto block) __attribute__((always_inline)) {
+      const int64_t at = block * (Group::kPlaneBytes / kBlocks);
+      const __m512i low = _mm512_loadu_si512(group.low + c * RowLayout::kChunk + block * kBlock);
+      const __m512i exponents = look_up(nibbles<kSpread>(group.codes + at, c));
+      if constexpr (kType == DType::kBFloat16) {
+        const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
+        // sign ? low : exponent, bit by bit; and the other way round
+        const __m512i high =
+            _mm512_ternarylogic_epi32(sign, low, _mm512_srli_epi16(exponents, 1), 0xca);
+        const __m512i under =
+            _mm512_ternarylogic_epi32(sign, _mm512_slli_epi16(exponents, 7), low, 0xca);
+        body(column + block * kBlock, block, under, high);
+      } else {
+        const __m512i rests = _mm512_permutexvar_epi8(nibbles<kSpread>(group.rests + at, c),
+                                                      _mm512_set1_epi64(kRests));
+        const __m512i high = _mm512_ternarylogic_epi32(
+            _mm512_set1_epi8(0x7c), _mm512_slli_epi16(exponents, 2), rests, 0xea);
+        body(column + block * kBlock, block, low, high);
+      }
+    });
+  }
+
+  /// In each byte's low bits, the code of a column; what is above is of no interest. `words`: where
+  /// the block's lie in plane 0.
+  template <bool kSpread>
+  static HR_INLINE __m512i nibbles(const std::byte* words, int64_t c) {
+    const auto plane = [&](int64_t p) __attribute__((always_inline)) {
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + p * Group::kPlaneBytes));
+    };
+    __m256i codes;
+    if constexpr (kSpread) {
+      // The nibbles' high bits as bits 0, 1 and 2. 0xca: first ? second : third, bit by bit.
+      const __m256i bit0 = _mm256_srli_epi32(plane(0), 3);
+      const __m256i bit1 = _mm256_srli_epi32(plane(1), 2);
+      const __m256i bit2 = _mm256_srli_epi32(plane(2), 1);
+      codes = _mm256_ternarylogic_epi32(
+          _mm256_set1_epi32(0x11111111), bit0,
+          _mm256_ternarylogic_epi32(_mm256_set1_epi32(0x22222222), bit1, bit2, 0xca), 0xca);
+    } else {
+      codes = plane(c);
+    }
+    const __m512i offsets = _mm512_set1_epi64(0x1c1814100c080400);
+    return _mm512_multishift_epi64_epi8(offsets, _mm512_cvtepu32_epi64(codes));
+  }
+
+  HR_INLINE __m512i look_up(__m512i codes) {
+    const __m512i used = _mm512_set1_epi8(kCodec == CodecId::kE3 ? 0x07 : 0x0f);
+    const __mmask64 escaped = _mm512_testn_epi8_mask(codes, used);
+    __m512i next = _mm512_loadu_si512(escapes_.next());
+    asm("" : "+v"(next));  // expanding from memory is slow (microcode on Zen 4)
+    const __m512i exponents =
+        _mm512_mask_expand_epi8(_mm512_permutexvar_epi8(codes, book_), escaped, next);
+    escapes_.skip(static_cast<int64_t>(_mm_popcnt_u64(escaped)));
+    return exponents;
+  }
+
+  static HR_INLINE void prefetch(const std::byte* at) { _mm_prefetch(at, _MM_HINT_T1); }
+
+  /// Sign and high bits of a float16's mantissa in its high byte, by "rest".
+  static constexpr long long kRests = static_cast<long long>(0x8382818003020100);
+
+  const RowLayout& layout_;
+  const std::byte* row_;
+  EscapeReader escapes_;
+  __m512i book_;
+};
+
+}  // namespace
+}  // namespace headrace::cpu

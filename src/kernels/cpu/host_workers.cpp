@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <pthread.h>
@@ -13,8 +14,8 @@
 
 #include "base/error.h"
 #include "device/buffer.h"
+#include "kernels/cpu/coded_kernels.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/leaf_order.h"
 
 namespace headrace {
 namespace {
@@ -85,8 +86,8 @@ class PinnedWorkers : public HostWorkers {
  public:
   PinnedWorkers(int threads, int64_t max_k, const cpu::CpuKernels& kernels, HostMeetings& meetings)
       : kernels_(kernels),
+        coded_(*cpu::coded_kernels_for(detect_cpu_isa()).front()),
         max_k_(max_k),
-        row_floats_(cpu::LeafOrder(max_k, kernels.lanes).vectors * kernels.lanes),
         meetings_(meetings),
         jobs_(kQueue) {
     const std::vector<int> cores = usable_cores();
@@ -115,7 +116,9 @@ class PinnedWorkers : public HostWorkers {
  private:
   /// What a thread keeps for itself.
   struct Own {
-    Buffer packed_x;
+    Buffer packed_x;          // rows of cpu::decoded_elements(k)
+    Buffer reordered_x;       // the same for coded rows
+    Buffer decoded;           // rows of weights
     uint32_t packed_for = 0;  // number of the product whose x that is
   };
 
@@ -123,17 +126,18 @@ class PinnedWorkers : public HostWorkers {
   bool wait_for_job(uint32_t number);
   bool wait_for_x(uint32_t number);
   void take_pieces(uint32_t number, Own& own);
-  void multiply(const Job& job, uint32_t piece, const float* x) const;
-  void multiply_rows(const HostProduct& product, const WeightRun& run, int64_t begin, int64_t rows,
-                     int64_t all_rows, float* out, const float* x) const;
+  void pack_x(const HostProduct& product, Own& own) const;
+  void multiply(const Job& job, uint32_t piece, const Own& own) const;
+  void multiply_rows(const HostProduct& product, const WeightRun& run, cpu::MatrixRows matrix,
+                     const Own& own) const;
   void finish_piece(Job& job, uint32_t number);
   void publish_done();
   void wake();
   Job& job_at(uint32_t number) { return jobs_[number % kQueue]; }
 
   const cpu::CpuKernels& kernels_;
+  const cpu::CodedKernels& coded_;
   const int64_t max_k_;
-  const int64_t row_floats_;
   HostMeetings& meetings_;
   std::vector<Job> jobs_;
   std::atomic<uint32_t> enqueued_{0};
@@ -191,9 +195,12 @@ void PinnedWorkers::run(int core) {
     CPU_SET(core, &set);
     ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
   }
-  Own own = {.packed_x =
-                 allocate_host(static_cast<size_t>(kMostHostTokens * row_floats_) * sizeof(float),
-                               "products of host threads")};
+  constexpr const char* kPurpose = "products of host threads";
+  const int64_t x_floats = kMostHostTokens * cpu::decoded_elements(max_k_);
+  const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
+  Own own = {.packed_x = allocate_host(floats(x_floats), kPurpose),
+             .reordered_x = allocate_host(floats(x_floats), kPurpose),
+             .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose)};
   for (uint32_t number = 1; wait_for_job(number) && wait_for_x(number); ++number) {
     take_pieces(number, own);
   }
@@ -232,33 +239,52 @@ void PinnedWorkers::take_pieces(uint32_t number, Own& own) {
     if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
     if (!reached(abandoned_.load(std::memory_order_acquire), number)) {
       const HostProduct& product = job.product;
-      if (own.packed_for != number) {
-        const size_t x_stride = static_cast<size_t>(product.k) * dtype_size(product.dtype);
-        for (int64_t t = 0; t < product.tokens; ++t) {
-          kernels_.pack_row(product.dtype, product.x + static_cast<size_t>(t) * x_stride, product.k,
-                            own.packed_x.floats() + t * row_floats_);
-        }
-        own.packed_for = number;
-      }
-      multiply(job, piece, own.packed_x.floats());
+      if (std::exchange(own.packed_for, number) != number) pack_x(product, own);
+      multiply(job, piece, own);
     }
     finish_piece(job, number);
     next = job.next.load(std::memory_order_acquire);
   }
 }
 
+void PinnedWorkers::pack_x(const HostProduct& product, Own& own) const {
+  const size_t x_stride = static_cast<size_t>(product.k) * dtype_size(product.dtype);
+  const int64_t row_floats = cpu::decoded_elements(product.k);
+  float* const packed = own.packed_x.floats();
+  for (int64_t t = 0; t < product.tokens; ++t) {
+    float* const row = packed + t * row_floats;
+    kernels_.pack_row(product.dtype, product.x + static_cast<size_t>(t) * x_stride, product.k, row);
+    std::fill(row + product.k, row + row_floats, -0.0f);
+  }
+  const bool coded = std::ranges::any_of(
+      product.runs, [](const WeightRun& run) { return run.codec != CodecId::kRaw; });
+  if (!coded || coded_.reorder_x == nullptr) return;
+  coded_.reorder_x(product.dtype, packed, row_floats, product.tokens, product.k,
+                   own.reordered_x.floats());
+}
+
 /// The rows of a piece may lie in several runs.
-void PinnedWorkers::multiply(const Job& job, uint32_t piece, const float* x) const {
+void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) const {
+  const HostProduct& product = job.product;
   int64_t begin = static_cast<int64_t>(piece) * job.piece_rows;
   int64_t left = std::min(job.piece_rows, job.rows - begin);
-  float* out = job.product.out + begin;
-  for (const WeightRun& run : job.product.runs) {
+  float* out = product.out + begin;
+  for (const WeightRun& run : product.runs) {
     if (begin >= run.rows) {
       begin -= run.rows;
       continue;
     }
     const int64_t rows = std::min(left, run.rows - begin);
-    multiply_rows(job.product, run, begin, rows, job.rows, out, x);
+    multiply_rows(product, run,
+                  {.dtype = product.dtype,
+                   .weights = run.data + static_cast<size_t>(begin) * run.row_stride_bytes,
+                   .row_stride_bytes = run.row_stride_bytes,
+                   .rows = rows,
+                   .k = product.k,
+                   .tokens = product.tokens,
+                   .out = out,
+                   .stride = job.rows},
+                  own);
     out += rows;
     left -= rows;
     begin = 0;
@@ -266,20 +292,22 @@ void PinnedWorkers::multiply(const Job& job, uint32_t piece, const float* x) con
   }
 }
 
-void PinnedWorkers::multiply_rows(const HostProduct& product, const WeightRun& run, int64_t begin,
-                                  int64_t rows, int64_t all_rows, float* out,
-                                  const float* x) const {
-  const cpu::MatrixRows matrix = {
-      .dtype = product.dtype,
-      .weights = run.data + static_cast<size_t>(begin) * run.row_stride_bytes,
-      .row_stride_bytes = run.row_stride_bytes,
-      .rows = rows,
-      .k = product.k,
-      .tokens = product.tokens,
-      .out = out,
-      .stride = all_rows,
-  };
-  kernels_.matmul_few(matrix, x, row_floats_);
+void PinnedWorkers::multiply_rows(const HostProduct& product, const WeightRun& run,
+                                  cpu::MatrixRows matrix, const Own& own) const {
+  if (run.codec == CodecId::kRaw) {
+    kernels_.matmul_few(matrix, own.packed_x.floats(), cpu::decoded_elements(product.k));
+    return;
+  }
+  const cpu::RowDecoder decoder = {
+      .kernels = coded_,
+      .layout = RowLayout::of(run.codec, product.dtype, product.k, run.row_stride_bytes),
+      .decoded = own.decoded.data()};
+  matrix.decoder = &decoder;
+  if (coded_.multiply_few != nullptr) {
+    coded_.multiply_few(matrix, decoder.layout, own.reordered_x.floats());
+  } else {
+    kernels_.matmul_few(matrix, own.packed_x.floats(), cpu::decoded_elements(product.k));
+  }
 }
 
 void PinnedWorkers::finish_piece(Job& job, uint32_t number) {

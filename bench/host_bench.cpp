@@ -1,0 +1,141 @@
+// Products of host threads alone, as they are beside a device: host_bench [THREADS [ROUNDS]]
+// A pass goes over 4 GiB of weights in host memory, product by product; this program plays the
+// device, and gives x as soon as the product before it is done. Raw-equivalent GB/s of the best
+// pass, and the same while threads were at work, without what meeting costs.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <random>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "codec/row_code.h"
+#include "device/buffer.h"
+#include "kernels/host_workers.h"
+#include "stream_support.h"
+#include "tensor/float16.h"
+
+namespace headrace {
+namespace {
+
+constexpr uint64_t kBytes = uint64_t{4} << 30;
+constexpr int64_t kMostK = 11008;
+
+struct Kind {
+  CodecId codec;
+  DType dtype;
+};
+
+/// Rows of 16 different gaussian ones, over all of `memory`.
+uint64_t fill(const Kind& kind, int64_t k, Buffer& memory, ThreadPool& pool) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0, 0.02f);
+  std::vector<std::vector<uint16_t>> rows(16, std::vector<uint16_t>(static_cast<size_t>(k)));
+  uint64_t escapes = 0;
+  for (auto& row : rows) {
+    for (uint16_t& bits : row) {
+      bits = kind.dtype == DType::kBFloat16 ? float_to_bfloat16(normal(random))
+                                            : float_to_float16(normal(random));
+    }
+    if (kind.codec != CodecId::kRaw) {
+      escapes = std::max(escapes,
+                         static_cast<uint64_t>(choose_book(kind.codec, kind.dtype, row).escapes));
+    }
+  }
+  const bool raw = kind.codec == CodecId::kRaw;
+  const uint64_t stride = raw ? static_cast<uint64_t>(k) * 2
+                              : RowLayout::stride_for(kind.codec, kind.dtype, k, escapes);
+  std::vector<std::byte> coded(rows.size() * stride);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (raw) {
+      std::memcpy(coded.data() + r * stride, rows[r].data(), stride);
+    } else {
+      encode_row(RowLayout::of(kind.codec, kind.dtype, k, stride),
+                 choose_book(kind.codec, kind.dtype, rows[r]), rows[r], coded.data() + r * stride);
+    }
+  }
+  const auto count = static_cast<int64_t>((memory.size_bytes() - 64) / coded.size());
+  pool.parallel_for(count, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(memory.data() + static_cast<size_t>(i) * coded.size(), coded.data(),
+                  coded.size());
+    }
+  });
+  return stride;
+}
+
+void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memory,
+              bench::Surroundings& surroundings) {
+  const uint64_t stride = fill(kind, k, memory, surroundings.context.pool);
+  const auto all_rows = static_cast<int64_t>((memory.size_bytes() - 64) / stride);
+  const int64_t group_rows = (int64_t{64} << 20) / (2 * k);  // 64 MiB of raw weights
+  std::vector<std::byte> x(static_cast<size_t>(kMostHostTokens * kMostK * 2), std::byte{0x3c});
+  std::vector<float> out(static_cast<size_t>(kMostHostTokens * group_rows));
+  for (const int64_t tokens : {1, 2, 4, 8}) {
+    HostMeetings meetings;
+    const auto workers = make_host_workers(threads, kMostK, meetings);
+    double best = 0;
+    double best_busy = 0;
+    for (int round = 0; round < rounds; ++round) {
+      const HostWork before = workers->work();
+      const int64_t begin_ns = surroundings.context.clock.now_ns();
+      double raw_bytes = 0;
+      for (int64_t row = 0; row + group_rows <= all_rows; row += group_rows) {
+        const WeightRun run = {.data = memory.data() + static_cast<uint64_t>(row) * stride,
+                               .rows = group_rows,
+                               .row_stride_bytes = stride,
+                               .codec = kind.codec};
+        const uint32_t number = workers->enqueue({.dtype = kind.dtype,
+                                                  .tokens = tokens,
+                                                  .k = k,
+                                                  .x = x.data(),
+                                                  .runs = {&run, 1},
+                                                  .out = out.data()});
+        std::atomic_ref(meetings.x_ready).store(number, std::memory_order_release);
+        while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != number) {
+        }
+        raw_bytes += static_cast<double>(group_rows * k * 2);
+      }
+      const auto elapsed = static_cast<double>(surroundings.context.clock.now_ns() - begin_ns);
+      best = std::max(best, raw_bytes / elapsed);
+      best_busy = std::max(
+          best_busy, raw_bytes / static_cast<double>(workers->work().busy_ns - before.busy_ns));
+    }
+    std::printf("%-9s %-4s k %5lld  tokens %lld  %7.1f GB/s, busy %7.1f\n", dtype_name(kind.dtype),
+                codec_name(kind.codec), static_cast<long long>(k), static_cast<long long>(tokens),
+                best, best_busy);
+  }
+}
+
+int run(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : available_processors() - 1;
+  const int rounds = std::max(1, argc > 2 ? std::atoi(argv[2]) : 3);
+  bench::Surroundings surroundings;
+  Buffer memory = allocate_host(kBytes, "weights");
+  std::printf("%d threads\n", threads);
+  for (const Kind& kind :
+       {Kind{CodecId::kRaw, DType::kFloat16}, Kind{CodecId::kRaw, DType::kBFloat16},
+        Kind{CodecId::kE3, DType::kBFloat16}, Kind{CodecId::kE4, DType::kBFloat16},
+        Kind{CodecId::kE3, DType::kFloat16}}) {
+    for (const int64_t k : {4096, 11008}) {
+      run_kind(kind, k, threads, rounds, memory, surroundings);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace headrace
+
+int main(int argc, char** argv) {
+  try {
+    return headrace::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "host_bench: %s\n", error.what());
+    return 1;
+  }
+}

@@ -45,6 +45,11 @@ class RunObserver : public GenerationObserver {
     return !stopped;
   }
 
+  void on_beams(size_t request, std::span<const BeamHypothesis> beams, bool last) override {
+    progress_.update(++tokens_);
+    if (last && logits_ != nullptr) logits_->end_beams(request, beams);
+  }
+
   bool wants_logits() const override { return logits_ != nullptr; }
 
   void on_context_logits(size_t, int64_t, std::span<const float> logits) override {
@@ -224,9 +229,9 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
               Session& session, Context& context) {
   std::unique_ptr<LogitsFiles> logits;
   if (!flags.output_logits_npy.empty()) {
-    logits =
-        std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
-                                      flags.max_output_len, session.engine().model().vocab_size);
+    logits = std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
+                                           flags.beams.num_beams, flags.max_output_len,
+                                           session.engine().model().vocab_size);
   }
   const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
   RunObserver observer(flags, tokenizer, prompts.size(), logits.get(), context.progress);
@@ -296,7 +301,6 @@ void check_beam_flags(const RunFlags& flags) {
   };
   refuse(flags.streaming, "--streaming");
   refuse(flags.interactive, "--interactive");
-  refuse(!flags.output_logits_npy.empty(), "--output_logits_npy");
 }
 
 int run(RunFlags& flags, Context& context) {

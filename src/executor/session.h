@@ -91,6 +91,10 @@ class GenerationObserver {
   /// After each generated token; false ends that sequence (FinishReason::kStopped). Not called for
   /// beam searches.
   virtual bool on_token(size_t /*request*/, int32_t /*token*/) { return true; }
+  /// After each step of a beam search: its outputs as they are now, the best first. After the last
+  /// step they are the result's.
+  virtual void on_beams(size_t /*request*/, std::span<const BeamHypothesis> /*beams*/,
+                        bool /*last*/) {}
   /// Whether the calls below are wanted; without them, logits need not leave the device.
   virtual bool wants_logits() const { return false; }
   /// Logits after prompt position `position`; only if SessionLimits::context_logits.

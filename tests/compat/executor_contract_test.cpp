@@ -197,8 +197,14 @@ TEST_F(Contract, BeamsHaveTheirOwnSums) {
   EXPECT_EQ(result.contextLogits->getShape(), (tle::Shape{4, kVocab}));
 
   asking.setOutputConfig(tle::OutputConfig(false, false, true));
-  const auto refused = serve(executor, asking);
-  EXPECT_NE(refused.at(0).getErrorMsg().find("generation_logits of 2 beams"), std::string::npos);
+  const auto logits = serve(executor, asking).at(0).getResult().generationLogits;
+  EXPECT_EQ(logits->getShape(), (tle::Shape{2, 3, kVocab}));
+  asking.setStreaming(true);
+  asking.setReturnAllGeneratedTokens(true);
+  const auto streamed = serve(executor, asking);
+  ASSERT_EQ(streamed.size(), 3U);
+  EXPECT_FALSE(streamed[1].getResult().generationLogits.has_value());
+  EXPECT_EQ(streamed[2].getResult().generationLogits->getShape(), (tle::Shape{3, 2, kVocab}));
 }
 
 TEST_F(Contract, ProcessorsSeeTokensAndClients) {

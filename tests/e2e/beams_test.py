@@ -53,6 +53,26 @@ class BeamsTest(EndToEndTest):
         self.assertEqual(log_probs.shape, (2, BEAMS, new))
         np.testing.assert_allclose(log_probs.sum(axis=2), sums, rtol=1e-4)
 
+    def test_logits_are_those_along_each_beam_s_path(self):
+        self.run_beams(
+            "--output_npy", self.folder / "ids.npy", "--output_logits_npy", self.folder / "x.npy",
+            "--output_log_probs_npy", self.folder / "log_probs.npy")
+        new = self.wanted["max_new_tokens"]
+        logits = np.load(self.folder / "x_generation.npy").astype(np.float64)
+        self.assertEqual(logits.shape[:3], (2, BEAMS, new))
+        context = np.load(self.folder / "x_context.npy")
+        self.assertEqual(context.shape, (len(self.prompt) + 5, logits.shape[3]))
+        # The first token of every beam comes from the prompt's last row.
+        for beam in range(BEAMS):
+            np.testing.assert_array_equal(logits[0, beam, 0], context[len(self.prompt) - 1])
+        log_probs = logits - np.log(np.exp(logits).sum(axis=3, keepdims=True))
+        rows = np.load(self.folder / "ids.npy")
+        for text, prompt in enumerate((self.prompt, self.prompt[:5])):
+            own = rows[text * BEAMS:(text + 1) * BEAMS, len(prompt):len(prompt) + new]
+            chosen = np.take_along_axis(log_probs[text], own[:, :, None], axis=2)[:, :, 0]
+            np.testing.assert_allclose(chosen, np.load(self.folder / "log_probs.npy")[text],
+                                       atol=1e-4)
+
     def test_json_holds_the_best_and_all_beams(self):
         results = json.loads(self.run_beams("--json").stdout)
         self.assertEqual([beam["output_ids"] for beam in results[0]["beams"]],

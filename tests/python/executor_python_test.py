@@ -46,6 +46,16 @@ class ExecutorTest(PythonTest):
             logits.append(result.context_logits.tobytes())
         self.assertEqual(len(set(logits)), 1)
 
+    def test_beams_have_the_logits_of_their_own_paths(self):
+        output = headrace.OutputOptions(log_probs=True, generation_logits=True, exclude_input=True)
+        result = self.serve(self.open(max_beam_width=3, normalize_log_probs=False), headrace.Request(
+            self.prompt, 6, sampling=headrace.SamplingOptions(beam_width=3), output=output)).result
+        logits = result.generation_logits.astype(np.float64)
+        self.assertEqual(logits.shape, (3, 6, self.context_logits.shape[1]))
+        log_probs = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        chosen = np.take_along_axis(log_probs, np.array(result.tokens)[:, :, None], axis=2)
+        np.testing.assert_allclose(chosen[:, :, 0], result.log_probs, atol=1e-4)
+
     def test_prompts_of_any_integer_type(self):
         executor = self.open()
         for dtype in (np.uint16, np.int32, np.int64, np.uint64):

@@ -83,6 +83,11 @@ class TensorRtLlmTest(PythonTest):
         self.assertEqual(tuple(result.generation_logits.shape),
                          (1, 5, self.context_logits.shape[1]))
         self.assertAlmostEqual(sum(result.log_probs[0]), result.cum_log_probs[0], places=3)
+        executor = self.open(trtllm.ExecutorConfig(2))
+        (response,) = executor.await_responses(executor.enqueue_request(self.request(
+            output_config=output, sampling_config=trtllm.SamplingConfig(beam_width=2))))
+        self.assertEqual(tuple(response.result.generation_logits.shape),
+                         (2, 5, self.context_logits.shape[1]))
 
     def test_logits_post_processors(self):
         def single(request_id, logits, ids, stream, client_id):

@@ -106,10 +106,10 @@ class GenerationObserver {
 /// What one generate() call took. Times are wall-clock milliseconds.
 struct GenerationStats {
   int64_t prompt_tokens = 0;
-  int64_t generated_tokens = 0;
-  int64_t prefill_passes = 0;  // with rows of prompts
-  int64_t decode_passes = 0;   // without
-  double prefill_ms = 0;       // until every prompt's last logits are there
+  int64_t generated_tokens = 0;  // by all beams of a search
+  int64_t prefill_passes = 0;    // with rows of prompts
+  int64_t decode_passes = 0;     // without
+  double prefill_ms = 0;         // until every prompt's last logits are there
   double decode_ms = 0;
   int64_t prefill_tokens = 0;    // of generated_tokens, those that came out of prefill passes
   StreamCounters stream;         // of this call alone

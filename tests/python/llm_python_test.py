@@ -77,7 +77,7 @@ class LlmTest(PythonTest):
 
     def test_beams_that_end_early_have_as_many_logits_as_tokens(self):
         with headrace.LLM(self.engine, max_beam_width=4, **self.options) as llm:
-            wanted = dict(max_tokens=8, beam_width=4, generation_logits=True, length_penalty=1.0)
+            wanted = dict(max_tokens=8, beam_width=4, generation_logits=True)
             ends = [llm.generate(self.prompt, **wanted).token_ids[2]]
             completions = llm.generate(self.prompt, stop_token_ids=ends, **wanted).completions
         lengths = [len(completion.token_ids) for completion in completions]

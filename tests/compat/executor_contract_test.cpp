@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "tests/compat/compat_fixture.h"
@@ -183,6 +185,15 @@ TEST_F(Contract, LogitsAndProbabilitiesHaveTheShapesThatAreDeclared) {
   for (const tle::Response& response : serve(executor, asking)) {
     EXPECT_EQ(response.getResult().generationLogits->getShape(), (tle::Shape{1, 1, kVocab}));
   }
+}
+
+TEST_F(Contract, ADeviceThatThereIsNotIsRefused) {
+  const char* const before = std::getenv("HEADRACE_DEVICE");
+  const std::string kept = before == nullptr ? "" : before;
+  setenv("HEADRACE_DEVICE", "gpu", 1);
+  expect_error(ErrorCode::kInvalidArgument,
+               "[executor] HEADRACE_DEVICE 'gpu': use auto, cpu or cuda", [] { open(); });
+  setenv("HEADRACE_DEVICE", kept.c_str(), 1);
 }
 
 TEST_F(Contract, BeamsHaveTheirOwnSums) {

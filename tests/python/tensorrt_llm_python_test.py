@@ -2,9 +2,11 @@
 
 import datetime
 import json
+import os
 import pathlib
 import pickle
 import unittest
+from unittest import mock
 
 import numpy as np
 
@@ -59,6 +61,14 @@ class TensorRtLlmTest(PythonTest):
         self.assertFalse(executor.can_enqueue_requests())
         with self.assertRaisesRegex(RuntimeError, "Shutdown"):
             executor.enqueue_request(self.request())
+
+    def test_the_environment_chooses_the_device(self):
+        with mock.patch.dict(os.environ, HEADRACE_DEVICE="gpu"):
+            with self.assertRaisesRegex(RuntimeError, "HEADRACE_DEVICE 'gpu': use auto, cpu or cuda"):
+                self.open()
+        for device in ("cpu", "cuda", ""):
+            with mock.patch.dict(os.environ, HEADRACE_DEVICE=device):
+                self.assertEqual(trtllm.ExecutorConfig(1).to_headrace().device, device or "auto")
 
     def test_an_orchestrator_is_accepted(self):
         config = trtllm.ExecutorConfig(1)

@@ -237,9 +237,8 @@ TEST(BeamSearch, BadInputIsRefused) {
   expect_error(ErrorCode::kInvalidArgument, "bad_words[0] is empty",
                [] { BeamSearch({}, {}, {}, {}, {.bad_words = {{}}}); });
   BeamSearch search({.max_new_tokens = 2}, {}, {});
-  expect_error(ErrorCode::kInvalidArgument, "token 1 is infinite", [&] {
-    search.add_logits(std::vector<float>{0, kInfinity});
-  });
+  expect_error(ErrorCode::kInvalidArgument, "token 1 is infinite",
+               [&] { search.add_logits(std::vector<float>{0, kInfinity}); });
   expect_error(ErrorCode::kInvalidArgument, "not a number", [&] {
     search.add_best(Ids{0, 1}, std::vector<float>{1, 0}, std::numeric_limits<float>::quiet_NaN());
   });

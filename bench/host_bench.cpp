@@ -10,6 +10,7 @@
 #include <cstring>
 #include <exception>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -105,9 +106,9 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memo
       best_busy = std::max(
           best_busy, raw_bytes / static_cast<double>(workers->work().busy_ns - before.busy_ns));
     }
-    std::printf("%-9s %-4s k %5lld  tokens %lld  %7.1f GB/s, busy %7.1f\n", dtype_name(kind.dtype),
-                codec_name(kind.codec), static_cast<long long>(k), static_cast<long long>(tokens),
-                best, best_busy);
+    std::printf("%-9s %-4s k %5lld  tokens %lld  %7.1f GB/s, busy %7.1f\n",
+                std::string(dtype_name(kind.dtype)).c_str(), codec_name(kind.codec),
+                static_cast<long long>(k), static_cast<long long>(tokens), best, best_busy);
   }
 }
 

@@ -35,6 +35,7 @@ struct BenchFlags {
   std::string input_output_len = "128,20";
   std::string gpu_weights_percent = "1.0";
   SamplingParams sampling;
+  int32_t num_beams = 1;  // 1: no beam search
   int64_t warm_up = 2;
   int64_t num_runs = 10;
   double duration_s = 60;
@@ -64,6 +65,7 @@ BenchLists parse_lists(const BenchFlags& flags) {
          "[bench] --gpu_weights_budget: a benchmark takes a list of shares, --gpu_weights_percent");
   }
   validate_sampling_params(flags.sampling);
+  validate_beam_search_options(BeamFlags{.num_beams = flags.num_beams}.options());
   return {.lengths = parse_lengths(flags.input_output_len),
           .batch_sizes = parse_counts(flags.batch_size, "--batch_size"),
           .percents = parse_percents(flags.gpu_weights_percent)};
@@ -71,11 +73,12 @@ BenchLists parse_lists(const BenchFlags& flags) {
 
 /// Prompts of random tokens, the same for every case of equal shape.
 std::vector<GenerationRequest> random_requests(int64_t batch_size, const InputOutputLength& length,
-                                               const SamplingParams& sampling, int64_t vocab_size) {
+                                               const BenchFlags& flags, int64_t vocab_size) {
   std::vector<GenerationRequest> requests(static_cast<size_t>(batch_size));
   for (size_t i = 0; i < requests.size(); ++i) {
     requests[i].max_new_tokens = length.output;
-    requests[i].sampling = sampling;
+    requests[i].sampling = flags.sampling;
+    requests[i].beams = BeamFlags{.num_beams = flags.num_beams}.options();
     requests[i].prompt.resize(static_cast<size_t>(length.input));
     for (size_t at = 0; at < requests[i].prompt.size(); ++at) {
       const double random = uniform_at(/*seed=*/i, /*position=*/at);
@@ -189,13 +192,14 @@ class Bench {
     }
     options.budget = budget;
     options.limits.max_sequences = batch_size;
+    options.limits.max_beam_width = flags_.num_beams;
     options.limits.max_sequence_tokens = length.input + length.output;
     return Session::open(options, context_);
   }
 
   void measure(Session& session, BenchResult& result) {
     const std::vector<GenerationRequest> requests = random_requests(
-        result.batch_size, result.length, flags_.sampling, session.engine().model().vocab_size);
+        result.batch_size, result.length, flags_, session.engine().model().vocab_size);
     for (int64_t i = 0; i < flags_.warm_up; ++i) session.generate(requests);
     std::vector<GenerationResult> results;
     GenerationStats total;
@@ -269,21 +273,11 @@ int bench(const BenchFlags& flags, Context& context) {
   start_trace(flags.session, context);
   BenchEngineFlags engine_flags = flags.engine;
   engine_flags.engine_dir = flags.session.engine_dir;
+  engine_flags.num_beams = flags.num_beams;
   const BenchEngine engine(engine_flags, lists.batch_sizes, lists.lengths, context);
   if (flags.build_only) return 0;
   Bench(flags, engine, context).run(lists);
   return 0;
-}
-
-void add_later_flags(CLI::App& command) {
-  command.add_option_function<std::string>(
-      "--num_beams",
-      [](const std::string& value) {
-        if (value == "1") return;
-        fail(ErrorCode::kUnsupported, "[bench] --num_beams {}: beam search comes later; use 1",
-             value);
-      },
-      "Beam search comes later; only 1");
 }
 
 void add_engine_flags(CLI::App& command, BenchEngineFlags& flags) {
@@ -326,13 +320,15 @@ void add_bench_command(App& app) {
       "--gpu_weights_percent", flags->gpu_weights_percent,
       "Shares of the weights kept in fast memory, as in \"0.0;0.3;1.0\" (default 1.0)");
   add_top_flags(*command, flags->sampling);
+  command->add_option("--num_beams", flags->num_beams,
+                      "Beams of a beam search for every prompt (default 1: none), up to the "
+                      "engine's --max_beam_width");
   command->add_option("--warm_up", flags->warm_up, "Runs before the first that counts (default 2)");
   command->add_option("--num_runs", flags->num_runs, "Runs at least (default 10)");
   command->add_option("--duration", flags->duration_s, "Seconds of runs at least (default 60)");
   command->add_flag("--csv", flags->csv, "Print CSV, and append it to MODEL_DTYPE_..._sm0.csv");
   command->add_flag("--build_only", flags->build_only,
                     "Build the random engine of --output_dir and stop");
-  add_later_flags(*command);
   accept_options(*command, {"--mode", "--kv_cache_free_gpu_memory_fraction", "--quantization"});
   accept_switches(*command, {"--enable_cuda_graph", "--strongly_typed", "--dump_profile",
                              "--serial_build", "--use_py_session"});

@@ -47,6 +47,7 @@ BuildConfig preset_build_config(const BenchPreset& preset, const BenchEngineFlag
     config.max_input_len = std::max(config.max_input_len, length.input);
     config.max_seq_len = std::max(config.max_seq_len, length.input + length.output);
   }
+  config.max_beam_width = std::max(config.max_beam_width, flags.num_beams);
   config.max_batch_size = flags.max_batch_size.value_or(config.max_batch_size);
   config.max_input_len = flags.max_input_len.value_or(config.max_input_len);
   config.max_seq_len = flags.max_seq_len.value_or(config.max_seq_len);

@@ -18,6 +18,7 @@ struct BenchEngineFlags {
   std::string model;       // ... or this preset
   std::string dtype;       // of the preset's engine; empty: float16
   std::string output_dir;  // build the preset's engine here; empty: weights are made up as needed
+  int64_t num_beams = 1;   // that the preset's engine is to have
   std::optional<int64_t> max_batch_size;
   std::optional<int64_t> max_input_len;
   std::optional<int64_t> max_seq_len;

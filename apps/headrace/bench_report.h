@@ -18,7 +18,7 @@ struct BenchResult {
 
   std::vector<double> latencies_ms;  // one a run; at least one
   double generation_ms = 0;          // of a run: from the first token on
-  int64_t generated_tokens = 0;      // of a run, in that time
+  int64_t generated_tokens = 0;      // of a run, in that time, by all beams
   double peak_memory_gb = 0;
   std::string compute_capability = "cpu";
   double weights_memory_gb = 0;
@@ -28,6 +28,7 @@ struct BenchResult {
   double predicted_latency_ms = 0;
 
   double mean_latency_ms() const;
+  /// As upstream counts: a search counts once, whatever its beams.
   double tokens_per_second() const;
 };
 

@@ -12,102 +12,15 @@
 #include "base/progress.h"
 #include "headrace/ignored_flags.h"
 #include "headrace/prompts.h"
+#include "headrace/run_observer.h"
 #include "headrace/run_output.h"
 #include "headrace/sampling_flags.h"
-#include "text/detokenizer.h"
-#include "text/stop_words.h"
 #include "text/tokenizer.h"
 
 namespace headrace::app {
 namespace {
 
 constexpr const char* kDefaultPrompt = "A headrace is the channel that";
-
-/// Follows a batch while it is generated: prints text as it comes (--streaming), stops sequences at
-/// stop words, hands logits to the output files and moves the progress bar.
-class RunObserver : public GenerationObserver {
- public:
-  RunObserver(const RunFlags& flags, const Tokenizer* tokenizer, size_t requests,
-              LogitsFiles* logits, Progress& progress)
-      : flags_(flags), tokenizer_(tokenizer), logits_(logits), progress_(progress) {
-    if (tokenizer == nullptr) return;
-    texts_.reserve(requests);
-    for (size_t i = 0; i < requests; ++i) texts_.emplace_back(*tokenizer, flags.stop_words);
-  }
-
-  bool on_token(size_t request, int32_t token) override {
-    progress_.update(++tokens_);
-    if (texts_.empty()) return true;
-    Text& text = texts_[request];
-    text.pending += text.stop.feed(text.detokenizer.push(token));
-    const bool stopped = text.stop.stopped();
-    if (flags_.streaming && ++text.tokens % flags_.streaming_interval == 0) print(request);
-    return !stopped;
-  }
-
-  bool wants_logits() const override { return logits_ != nullptr; }
-
-  void on_context_logits(size_t, int64_t, std::span<const float> logits) override {
-    if (logits_ != nullptr) logits_->add_context(logits);
-  }
-
-  void on_generation_logits(size_t request, int64_t step, std::span<const float> logits) override {
-    if (logits_ != nullptr) logits_->set_generation(request, step, logits);
-  }
-
-  /// The text of a beam, which on_token() knows nothing of.
-  std::string beam_text(std::span<const int32_t> tokens) const {
-    if (tokenizer_ == nullptr) return "";
-    Text text(*tokenizer_, flags_.stop_words);
-    std::string all;
-    for (const int32_t token : tokens) {
-      all += text.stop.feed(text.detokenizer.push(token));
-      if (text.stop.stopped()) return all;
-    }
-    all += text.stop.feed(text.detokenizer.finish());
-    return all + text.stop.finish();
-  }
-
-  /// The text of a finished sequence, stop words and what follows them left out.
-  std::string finish(size_t request) {
-    if (texts_.empty()) return "";
-    Text& text = texts_[request];
-    if (!text.stop.stopped()) {
-      text.pending += text.stop.feed(text.detokenizer.finish());
-      text.pending += text.stop.finish();
-    }
-    if (flags_.streaming) print(request);
-    return text.printed + text.pending;
-  }
-
- private:
-  struct Text {
-    Text(const Tokenizer& tokenizer, const std::vector<std::string>& words)
-        : detokenizer(tokenizer), stop(words) {}
-    Detokenizer detokenizer;
-    StopWords stop;
-    std::string pending;  // not printed yet
-    std::string printed;
-    int64_t tokens = 0;
-  };
-
-  void print(size_t request) {
-    Text& text = texts_[request];
-    if (text.pending.empty()) return;
-    if (texts_.size() > 1) std::printf("[Text %zu] ", request);
-    std::printf("%s%s", text.pending.c_str(), texts_.size() > 1 ? "\n" : "");
-    std::fflush(stdout);
-    text.printed += text.pending;
-    text.pending.clear();
-  }
-
-  const RunFlags& flags_;
-  const Tokenizer* tokenizer_;
-  LogitsFiles* logits_;
-  Progress& progress_;
-  std::vector<Text> texts_;
-  uint64_t tokens_ = 0;
-};
 
 std::unique_ptr<Tokenizer> load_tokenizer(const RunFlags& flags, Context& context) {
   const bool given = !flags.tokenizer_dir.empty();
@@ -182,11 +95,7 @@ nlohmann::json result_json(const Prompt& prompt, std::span<const OutputRow> beam
 void print_result(size_t number, const Prompt& prompt, std::span<const OutputRow> beams,
                   std::span<const std::string> texts) {
   std::printf("Input [Text %zu]: \"%s\"\n", number, prompt.text.c_str());
-  for (size_t i = 0; i < beams.size(); ++i) {
-    const std::string ids = fmt::format("{}", fmt::join(beams[i].tokens, ", "));
-    std::printf("Output [Text %zu Beam %zu]: \"%s\"\n", number, i,
-                texts[i].empty() ? ids.c_str() : texts[i].c_str());
-  }
+  for (size_t i = 0; i < beams.size(); ++i) print_beam(number, i, texts[i], beams[i].tokens);
 }
 
 void print_results(const RunFlags& flags, const std::vector<Prompt>& prompts,
@@ -224,9 +133,9 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
               Session& session, Context& context) {
   std::unique_ptr<LogitsFiles> logits;
   if (!flags.output_logits_npy.empty()) {
-    logits =
-        std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
-                                      flags.max_output_len, session.engine().model().vocab_size);
+    logits = std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
+                                           flags.beams.num_beams, flags.max_output_len,
+                                           session.engine().model().vocab_size);
   }
   const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
   RunObserver observer(flags, tokenizer, prompts.size(), logits.get(), context.progress);
@@ -255,10 +164,12 @@ int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& contex
     fail(ErrorCode::kInvalidArgument,
          "[run] --interactive needs a tokenizer: pass --tokenizer_dir");
   }
-  flags.streaming = true;
+  const bool searches = flags.beams.num_beams > 1;
+  flags.streaming = !searches;  // beams replace each other: the best is shown when it is known
   flags.streaming_interval = 1;
   SessionOptions options = session_options(flags.session);
   options.limits.max_sequences = 1;
+  options.limits.max_beam_width = flags.beams.num_beams;
   const auto session = Session::open(options, context);
   report_plan(*session, context.log);
   std::vector<ChatMessage> conversation;
@@ -276,33 +187,19 @@ int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& contex
     const std::vector<Prompt> prompts = {prompt};
     const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
     RunObserver observer(flags, tokenizer, 1, nullptr, context.progress);
-    session->generate(requests, &observer);
-    conversation.push_back({"assistant", observer.finish(0)});
-    std::printf("\n");
+    const std::vector<GenerationResult> results = session->generate(requests, &observer);
+    std::string answer = searches ? observer.beam_text(results[0].tokens) : observer.finish(0);
+    std::printf("%s\n", searches ? answer.c_str() : "");
+    conversation.push_back({"assistant", std::move(answer)});
   }
   write_reports(flags.session, *session, context);
   return 0;
 }
 
-/// What does not go together with a beam search.
-void check_beam_flags(const RunFlags& flags) {
-  validate_beam_search_options(flags.beams.options());
-  if (flags.beams.num_beams == 1) return;
-  const auto refuse = [&](bool given, const char* flag) {
-    if (!given) return;
-    fail(ErrorCode::kUnsupported,
-         "[run] {} does not work with --num_beams {}: leave one of them out", flag,
-         flags.beams.num_beams);
-  };
-  refuse(flags.streaming, "--streaming");
-  refuse(flags.interactive, "--interactive");
-  refuse(!flags.output_logits_npy.empty(), "--output_logits_npy");
-}
-
 int run(RunFlags& flags, Context& context) {
   require_engine(flags.session, context);
   validate_sampling_params(flags.sampling);
-  check_beam_flags(flags);
+  validate_beam_search_options(flags.beams.options());
   start_trace(flags.session, context);
   const auto tokenizer = load_tokenizer(flags, context);
   if (flags.max_output_len < 1) {

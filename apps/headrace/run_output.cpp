@@ -99,18 +99,36 @@ void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
 }
 
 LogitsFiles::LogitsFiles(FileSystem& fs, const std::string& path,
-                         const std::vector<Prompt>& prompts, int64_t max_output_len,
+                         const std::vector<Prompt>& prompts, int64_t beams, int64_t max_output_len,
                          int64_t vocab_size)
-    : max_output_len_(max_output_len),
+    : beams_(beams),
+      max_output_len_(max_output_len),
+      searches_(beams == 1 ? 0 : prompts.size(), BeamLogits(vocab_size)),
       context_(fs, stem(path) + "_context.npy", NpyDType::kFloat32,
                {total_prompt_tokens(prompts), vocab_size}),
       generation_(fs, stem(path) + "_generation.npy", NpyDType::kFloat32,
-                  {static_cast<int64_t>(prompts.size()), 1, max_output_len, vocab_size}) {}
+                  {static_cast<int64_t>(prompts.size()), beams, max_output_len, vocab_size}) {}
 
 void LogitsFiles::add_context(std::span<const float> logits) { context_.append(logits); }
 
 void LogitsFiles::set_generation(size_t prompt, int64_t step, std::span<const float> logits) {
+  if (beams_ > 1) {
+    searches_[prompt].add(step, logits);
+    return;
+  }
   generation_.write_row(static_cast<int64_t>(prompt) * max_output_len_ + step, logits);
+}
+
+void LogitsFiles::end_beams(size_t prompt, std::span<const BeamHypothesis> found) {
+  for (size_t beam = 0; beam < found.size(); ++beam) {
+    const int64_t first =
+        (static_cast<int64_t>(prompt) * beams_ + static_cast<int64_t>(beam)) * max_output_len_;
+    for (size_t step = 0; step < found[beam].rows.size(); ++step) {
+      generation_.write_row(first + static_cast<int64_t>(step),
+                            searches_[prompt].row(found[beam], step));
+    }
+  }
+  searches_[prompt].clear();
 }
 
 void LogitsFiles::commit() {

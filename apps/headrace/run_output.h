@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "executor/session.h"
 #include "headrace/prompts.h"
+#include "sampling/beam_logits.h"
 #include "tensor/npy.h"
 
 namespace headrace::app {
@@ -48,21 +49,25 @@ void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
                           int64_t max_output_len);
 
 /// --output_logits_npy X.npy: X_context.npy [sum of prompt lengths, vocab] and X_generation.npy
-/// [prompts, 1, max_output_len, vocab], float32, zero where nothing was generated. Written while
-/// the batch runs, so that memory does not grow with them; under their final names only after
-/// commit().
+/// [prompts, beams, max_output_len, vocab], float32, zero where nothing was generated. Written
+/// while the batch runs, so that memory does not grow with them, except for those of a beam search
+/// until it ends; under their final names only after commit().
 class LogitsFiles {
  public:
   LogitsFiles(FileSystem& fs, const std::string& path, const std::vector<Prompt>& prompts,
-              int64_t max_output_len, int64_t vocab_size);
+              int64_t beams, int64_t max_output_len, int64_t vocab_size);
 
   /// Rows arrive in order: all of prompt 0, then all of prompt 1, ...
   void add_context(std::span<const float> logits);
+  /// Of a beam search, [lines, vocab]; what it found is told by end_beams().
   void set_generation(size_t prompt, int64_t step, std::span<const float> logits);
+  void end_beams(size_t prompt, std::span<const BeamHypothesis> found);
   void commit();
 
  private:
+  const int64_t beams_;
   const int64_t max_output_len_;
+  std::vector<BeamLogits> searches_;  // by prompt; empty without beams
   NpyWriter context_;
   NpyWriter generation_;
 };

@@ -15,6 +15,7 @@
 #include "headrace/article_prompts.h"
 #include "headrace/generation_totals.h"
 #include "headrace/ignored_flags.h"
+#include "headrace/run_output.h"
 #include "headrace/sampling_flags.h"
 #include "text/dataset.h"
 #include "text/rouge.h"
@@ -89,7 +90,8 @@ int64_t count_articles(FileSystem& fs, const std::string& path, int64_t limit) {
   return count;
 }
 
-/// Appends "[index] [Beam 0] text" lines to <output_dir>/trtllm.out, which is written at the end.
+/// Appends "[index] [Beam beam] text" lines to <output_dir>/trtllm.out, which is written at the
+/// end.
 class OutputFile {
  public:
   OutputFile(const SummarizeFlags& flags, FileSystem& fs) : fs_(fs), directory_(flags.output_dir) {
@@ -97,8 +99,10 @@ class OutputFile {
                         flags.tokenizer_dir.empty() ? flags.hf_model_dir : flags.tokenizer_dir);
   }
 
-  void add(int64_t index, const std::string& output) {
-    if (!directory_.empty()) text_ += fmt::format("[{}] [Beam 0] {}\n", index, output);
+  void add(int64_t index, std::span<const std::string> beams) {
+    for (size_t beam = 0; !directory_.empty() && beam < beams.size(); ++beam) {
+      text_ += fmt::format("[{}] [Beam {}] {}\n", index, beam, beams[beam]);
+    }
   }
   void write() const {
     if (directory_.empty()) return;
@@ -112,10 +116,15 @@ class OutputFile {
   std::string text_;
 };
 
-void print_sample(const Article& article, const std::string& output) {
+void print_sample(const Article& article, std::span<const std::string> beams) {
   std::printf("%s\nTensorRT-LLM Generated :\n", kRule);
-  std::printf(" Input : %s\n\n Reference : %s\n\n Output : %s\n%s\n", article.article.c_str(),
-              article.highlights.c_str(), output.c_str(), kRule);
+  std::printf(" Input : %s\n\n Reference : %s\n\n", article.article.c_str(),
+              article.highlights.c_str());
+  for (size_t beam = 0; beam < beams.size(); ++beam) {
+    const std::string which = beams.size() == 1 ? "" : fmt::format(" [Beam {}]", beam);
+    std::printf(" Output%s : %s\n", which.c_str(), beams[beam].c_str());
+  }
+  std::printf("%s\n", kRule);
   std::fflush(stdout);
 }
 
@@ -129,7 +138,8 @@ class Summarizer {
         tokenizer_(tokenizer),
         session_(session),
         context_(context),
-        output_file_(flags, context.fs) {}
+        output_file_(flags, context.fs),
+        rouges_(static_cast<size_t>(flags.beams.num_beams)) {}
 
   void run(const std::string& dataset, int64_t articles) {
     ArticleReader reader(context_.fs, dataset);
@@ -140,7 +150,7 @@ class Summarizer {
     }
     context_.progress.finish();
     output_file_.write();
-    if (rouge_.samples() == 0) {
+    if (rouge().samples() == 0) {
       fail(ErrorCode::kInvalidArgument,
            "[summarize] no article is longer than --min_input_length {}: use less",
            flags_.min_input_length);
@@ -148,16 +158,20 @@ class Summarizer {
   }
 
   void print_results() const {
-    const auto tokens = totals_.generated_tokens;
     std::printf("TensorRT-LLM (total latency: %.6f sec)\n", seconds_);
-    std::printf("TensorRT-LLM (total output tokens: %lld)\n", static_cast<long long>(tokens));
-    std::printf("TensorRT-LLM (tokens per second: %.6f)\n", static_cast<double>(tokens) / seconds_);
-    std::printf("TensorRT-LLM beam 0 result\n");
-    std::printf("  rouge1 : %.6f\n  rouge2 : %.6f\n", rouge_.rouge1(), rouge_.rouge2());
-    std::printf("  rougeL : %.6f\n  rougeLsum : %.6f\n", rouge_.rouge_l(), rouge_.rouge_lsum());
+    std::printf("TensorRT-LLM (total output tokens: %lld)\n", static_cast<long long>(tokens_));
+    std::printf("TensorRT-LLM (tokens per second: %.6f)\n",
+                static_cast<double>(tokens_) / seconds_);
+    for (size_t beam = 0; beam < rouges_.size(); ++beam) {
+      const RougeMean& rouge = rouges_[beam];
+      std::printf("TensorRT-LLM beam %zu result\n", beam);
+      std::printf("  rouge1 : %.6f\n  rouge2 : %.6f\n", rouge.rouge1(), rouge.rouge2());
+      std::printf("  rougeL : %.6f\n  rougeLsum : %.6f\n", rouge.rouge_l(), rouge.rouge_lsum());
+    }
   }
 
-  const RougeMean& rouge() const { return rouge_; }
+  /// Of the best beams.
+  const RougeMean& rouge() const { return rouges_[0]; }
   const GenerationStats& totals() const { return totals_; }
 
  private:
@@ -182,11 +196,15 @@ class Summarizer {
     const std::vector<GenerationResult> results = session_.generate(requests);
     add_to(totals_, session_.stats());
     std::vector<std::string> outputs;
-    for (const GenerationResult& result : results) {
-      outputs.push_back(tokenizer_.decode(result.tokens));
+    for (const OutputRow& row : output_rows(results, flags_.beams.num_beams)) {
+      outputs.push_back(tokenizer_.decode(row.tokens));
+      tokens_ += static_cast<int64_t>(row.tokens.size());
     }
     seconds_ += static_cast<double>(context_.clock.now_ns() - start_ns) / 1e9;
-    for (size_t i = 0; i < outputs.size(); ++i) score(samples_[i], outputs[i]);
+    const size_t beams = rouges_.size();
+    for (size_t i = 0; i < samples_.size(); ++i) {
+      score(samples_[i], std::span(outputs).subspan(i * beams, beams));
+    }
   }
 
   /// The batch's requests; articles that are too short leave the batch.
@@ -212,10 +230,12 @@ class Summarizer {
     return requests;
   }
 
-  void score(const Sample& sample, const std::string& output) {
-    if (rouge_.samples() == 0) print_sample(sample.article, output);
-    rouge_.add(headrace::rouge(sample.article.highlights, output));
-    output_file_.add(sample.index, output);
+  void score(const Sample& sample, std::span<const std::string> beams) {
+    if (rouge().samples() == 0) print_sample(sample.article, beams);
+    for (size_t beam = 0; beam < beams.size(); ++beam) {
+      rouges_[beam].add(headrace::rouge(sample.article.highlights, beams[beam]));
+    }
+    output_file_.add(sample.index, beams);
   }
 
   const SummarizeFlags& flags_;
@@ -226,8 +246,9 @@ class Summarizer {
   OutputFile output_file_;
   std::vector<Sample> samples_;  // of the current batch
   int64_t read_ = 0;
-  RougeMean rouge_;
+  std::vector<RougeMean> rouges_;  // by beam
   GenerationStats totals_;
+  int64_t tokens_ = 0;  // of all outputs
   double seconds_ = 0;
 };
 

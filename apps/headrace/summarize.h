@@ -30,7 +30,7 @@ struct SummarizeFlags {
   bool no_add_special_tokens = false;
   bool chat = false;
   SamplingParams sampling;
-  BeamFlags beams;  // the best beam is the summary
+  BeamFlags beams;  // each is scored; the best beam's score is the one that is checked
 };
 
 }  // namespace headrace::app

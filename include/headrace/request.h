@@ -38,7 +38,7 @@ struct SamplingOptions {
 struct OutputOptions {
   bool log_probs = false;          // natural logarithms, by token and summed
   bool context_logits = false;     // of every prompt position
-  bool generation_logits = false;  // those that each token was chosen from; not with beams
+  bool generation_logits = false;  // those that each token was chosen from
   bool exclude_input = false;      // leave the prompt out of Result::tokens
   bool exclude_end_id = false;     // leave the end id that ended a sequence out of Result::tokens
 };

@@ -18,7 +18,7 @@ enum class FinishReason {
 };
 
 /// Logits as they came from the model, after a logits processor's changes. values is
-/// [rows, vocab_size], float32.
+/// [rows, vocab_size], or [beams, rows, vocab_size], float32.
 struct Logits {
   int64_t rows = 0;
   int64_t vocab_size = 0;
@@ -40,8 +40,10 @@ struct Result {
   std::vector<float> cum_log_probs = {};
   std::vector<std::vector<float>> log_probs = {};  // by beam, of the generated tokens in `tokens`
   std::optional<Logits> context_logits = {};       // on a sequence's first response
-  std::optional<Logits> generation_logits = {};    // of the tokens not told of before
-  std::vector<FinishReason> finish_reasons = {};   // by beam
+  /// Of the tokens not told of before. Of beams on the last response alone, [beams, rows,
+  /// vocab_size]: those along each beam's own path, zeros behind its end.
+  std::optional<Logits> generation_logits = {};
+  std::vector<FinishReason> finish_reasons = {};  // by beam
 };
 
 /// What await_responses() returns: a result, or the error that ended the request.

@@ -1,7 +1,10 @@
 #include "core/executor.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include <pybind11/stl.h>
@@ -34,11 +37,27 @@ class Deadline {
   std::optional<Clock::time_point> end_;
 };
 
-/// Calls `take(slice)` without the GIL until it returns responses or the deadline has passed.
-template <typename Take>
-py::list await(const Deadline& deadline, const Take& take) {
+/// What asking for a request that has ended is answered with: no response of its own.
+constexpr std::string_view kHasEnded = "has already been processed and was terminated.";
+
+bool tells_of_the_end(const Response& response) {
+  return response.error && response.error->ends_with(kHasEnded);
+}
+
+bool tells_of_the_end(const py::tuple& response) {
+  const py::object error = response[1];
+  return !error.is_none() && error.cast<std::string>().ends_with(kHasEnded);
+}
+
+/// Until `take_kept()` is true: calls `take(slice)` without the GIL until it returns responses,
+/// which are added to `taken`, or the deadline has passed.
+template <typename TakeKept, typename Take>
+void await(const Deadline& deadline, const py::object& taken, const TakeKept& take_kept,
+           const Take& take) {
+  const py::object append = taken.attr("append");
   for (;;) {
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (take_kept()) return;
     const Milliseconds slice = deadline.slice();
     std::vector<Response> responses;
     {
@@ -46,9 +65,10 @@ py::list await(const Deadline& deadline, const Take& take) {
       responses = take(slice);
     }
     if (responses.empty() && slice.count() > 0) continue;
-    py::list list;
-    for (Response& response : responses) list.append(from_response(std::move(response)));
-    return list;
+    // Another thread may have taken the last response meanwhile, and put it back.
+    if (!responses.empty() && tells_of_the_end(responses.front()) && take_kept()) return;
+    for (Response& response : responses) append(from_response(std::move(response)));
+    return;
   }
 }
 
@@ -81,25 +101,56 @@ std::vector<uint64_t> PythonExecutor::enqueue(const py::iterable& requests) {
   return executor_->enqueue(std::move(converted));
 }
 
-py::list PythonExecutor::await_any(std::optional<int64_t> timeout_ms) {
-  return await(Deadline(timeout_ms),
-               [&](Milliseconds slice) { return executor_->await_responses(slice); });
+void PythonExecutor::await_any(std::optional<int64_t> timeout_ms, const py::object& taken) {
+  await(
+      Deadline(timeout_ms), taken, [&] { return take_kept({}, taken); },
+      [&](Milliseconds slice) { return executor_->await_responses(slice); });
 }
 
-py::list PythonExecutor::await_each(const std::vector<uint64_t>& ids,
-                                    std::optional<int64_t> timeout_ms) {
+void PythonExecutor::await_each(const std::vector<uint64_t>& ids, std::optional<int64_t> timeout_ms,
+                                py::list taken) {
   const Deadline deadline(timeout_ms);
-  py::list lists;
   for (const uint64_t id : ids) {
-    lists.append(
-        await(deadline, [&](Milliseconds slice) { return executor_->await_responses(id, slice); }));
+    py::list own;
+    taken.append(own);
+    await(
+        deadline, own, [&] { return take_kept(id, own); },
+        [&](Milliseconds slice) { return executor_->await_responses(id, slice); });
   }
-  return lists;
+}
+
+void PythonExecutor::put_back(const py::list& responses) {
+  std::map<uint64_t, std::vector<py::tuple>> back;
+  for (const py::handle response : responses) {
+    auto fields = py::reinterpret_borrow<py::tuple>(response);
+    if (!tells_of_the_end(fields)) back[fields[0].cast<uint64_t>()].push_back(std::move(fields));
+  }
+  for (auto& [id, own] : back) {
+    std::vector<py::tuple>& kept = kept_[id];
+    kept.insert(kept.begin(), own.begin(), own.end());
+  }
+}
+
+/// False if nothing of the request, or of any, has been put back.
+bool PythonExecutor::take_kept(std::optional<uint64_t> id, const py::object& taken) {
+  if (kept_.empty() || !can_enqueue()) return false;  // after shutdown() there is nothing
+  const auto first = id ? kept_.find(*id) : kept_.begin();
+  if (first == kept_.end()) return false;
+  const auto last = id ? std::next(first) : kept_.end();
+  for (auto own = first; own != last; ++own) {
+    for (const py::tuple& response : own->second) taken.attr("append")(response);
+  }
+  kept_.erase(first, last);
+  return true;
 }
 
 int64_t PythonExecutor::responses_ready(std::optional<uint64_t> id) const {
+  int64_t kept = 0;
+  for (const auto& [request, own] : kept_) {
+    if (!id || *id == request) kept += static_cast<int64_t>(own.size());
+  }
   const py::gil_scoped_release release;
-  return executor_->responses_ready(id);
+  return kept + executor_->responses_ready(id);
 }
 
 void PythonExecutor::cancel(uint64_t id) {
@@ -160,8 +211,10 @@ void bind_executor(py::module_& module) {
       .def(py::init<const std::string&, const py::object&>(), py::arg("engine_dir"),
            py::arg("config"))
       .def("enqueue", &PythonExecutor::enqueue, py::arg("requests"))
-      .def("await_any", &PythonExecutor::await_any, py::arg("timeout_ms"))
-      .def("await_each", &PythonExecutor::await_each, py::arg("ids"), py::arg("timeout_ms"))
+      .def("await_any", &PythonExecutor::await_any, py::arg("timeout_ms"), py::arg("taken"))
+      .def("await_each", &PythonExecutor::await_each, py::arg("ids"), py::arg("timeout_ms"),
+           py::arg("taken"))
+      .def("put_back", &PythonExecutor::put_back, py::arg("responses"))
       .def("responses_ready", &PythonExecutor::responses_ready, py::arg("id"))
       .def("cancel", &PythonExecutor::cancel, py::arg("id"))
       .def("can_enqueue", &PythonExecutor::can_enqueue)

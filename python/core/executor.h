@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,10 +22,16 @@ class PythonExecutor {
   ~PythonExecutor();
 
   std::vector<uint64_t> enqueue(const pybind11::iterable& requests);
-  /// Of any request. `timeout_ms` empty: as long as it takes.
-  pybind11::list await_any(std::optional<int64_t> timeout_ms);
-  /// Of each of these, in their order; `timeout_ms` is for all of them together.
-  pybind11::list await_each(const std::vector<uint64_t>& ids, std::optional<int64_t> timeout_ms);
+  /// Adds what comes of any request to `taken`, where it stays whatever interrupts the call.
+  /// `timeout_ms` empty: as long as it takes.
+  void await_any(std::optional<int64_t> timeout_ms, const pybind11::object& taken);
+  /// The same of each of these, a list for each in their order; `timeout_ms` is for all of them
+  /// together.
+  void await_each(const std::vector<uint64_t>& ids, std::optional<int64_t> timeout_ms,
+                  pybind11::list taken);
+  /// Takes responses back that nobody has seen: they come again, before any others of their
+  /// request.
+  void put_back(const pybind11::list& responses);
   int64_t responses_ready(std::optional<uint64_t> id) const;
   void cancel(uint64_t id);
   bool can_enqueue() const;
@@ -37,7 +44,10 @@ class PythonExecutor {
   int64_t max_sequence_tokens() const;
 
  private:
+  bool take_kept(std::optional<uint64_t> id, const pybind11::object& taken);
+
   std::unique_ptr<Executor> executor_;
+  std::map<uint64_t, std::vector<pybind11::tuple>> kept_;  // put back, by request
 };
 
 /// Adds the class to the module.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import collections
 import dataclasses
 import datetime
 import math
@@ -84,16 +85,30 @@ class Executor:
         """Takes the responses that are ready, waiting until there is one; empty after `timeout`.
 
         Of all requests; of the one with the id `ids`; or, for a sequence of ids, a list for each of
-        them, within `timeout` altogether.
+        them, within `timeout` altogether. Ctrl-C loses none: what was taken by then comes again.
         """
+        return self._await(ids, timeout, make_response)
+
+    def _await(self, ids, timeout, make):
+        """The same, of what `make` makes of a response's fields."""
         timeout_ms = _milliseconds(timeout)
-        if ids is None:
-            return [make_response(fields) for fields in self._core.await_any(timeout_ms)]
-        if isinstance(ids, Sequence):
-            lists = self._core.await_each(ids, timeout_ms)
-            return [[make_response(fields) for fields in responses] for responses in lists]
-        (responses,) = self._core.await_each([ids], timeout_ms)
-        return [make_response(fields) for fields in responses]
+        taken: list[list[tuple]] = []
+        try:
+            if ids is None:
+                taken.append([])
+                self._core.await_any(timeout_ms, taken[0])
+            else:
+                several = ids if isinstance(ids, Sequence) else [ids]
+                self._core.await_each(several, timeout_ms, taken)
+            lists = [[make(fields) for fields in responses] for responses in taken]
+            return lists if isinstance(ids, Sequence) else lists[0]
+        except BaseException:
+            self._core.put_back([fields for responses in taken for fields in responses])
+            raise
+
+    def _await_into(self, arrived: "collections.deque[tuple]", timeout: Timeout) -> None:
+        """Adds the fields of what comes of all requests to `arrived`, where Ctrl-C leaves them."""
+        self._core.await_any(_milliseconds(timeout), arrived)
 
     def responses_ready(self, request_id: Optional[int] = None) -> int:
         """Responses that can be taken without waiting: of one request, or of all."""

@@ -217,7 +217,9 @@ class Generation:
             text.cum_log_prob = result.cum_log_probs[beam]
         logits = result.generation_logits
         if logits is not None:
-            text.logits.append(logits[beam] if logits.ndim == 3 else logits)
+            # Beams that end before the longest one have nothing but zeros behind their end.
+            own = logits[beam][:len(result.tokens[beam])] if logits.ndim == 3 else logits
+            text.logits.append(own)
 
     def _completion(self, text: _Text) -> Completion:
         params = self._params

@@ -8,19 +8,21 @@ from typing import Iterator, Sequence
 
 from .executor import Executor
 from .options import Request
-from .responses import Response
+from .responses import Response, make_response
 
 _SLICE_S = 0.05
 
 
 class Mailbox:
-    """Whoever waits takes what comes for everybody; the others sleep meanwhile. Thread-safe."""
+    """Whoever waits takes what comes for everybody; the others sleep meanwhile. Thread-safe, and
+    Ctrl-C in one thread loses nothing of the others."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._changed = threading.Condition()
         self._collecting = False
-        self._boxes: dict[int, collections.deque[Response]] = {}
+        self._arrived: collections.deque[tuple] = collections.deque()  # not sorted yet
+        self._boxes: dict[int, collections.deque[tuple]] = {}
 
     def enqueue(self, requests: Sequence[Request]) -> list[int]:
         """Queues requests and keeps their responses from now on; those of others are dropped."""
@@ -40,26 +42,28 @@ class Mailbox:
         """Responses of these requests, at least one."""
         while True:
             collects = False
-            responses: list[Response] = []
             try:  # wherever Ctrl-C comes, another thread can collect afterwards
                 with self._changed:
+                    self._sort()
                     ready = [box.popleft() for box in map(self._boxes.__getitem__, ids) if box]
                     if ready:
-                        return iter(ready)
+                        return map(make_response, ready)
                     if self._collecting:
                         self._changed.wait(_SLICE_S)
                         continue
                     collects = self._collecting = True
-                responses = self._executor.await_responses(timeout=_SLICE_S)
+                self._executor._await_into(self._arrived, timeout=_SLICE_S)
             finally:
                 if collects:
-                    self._deliver(responses)
+                    self._collecting = False
 
-    def _deliver(self, responses: list[Response]) -> None:
-        with self._changed:
-            self._collecting = False
-            for response in responses:
-                box = self._boxes.get(response.request_id)
-                if box is not None:
-                    box.append(response)
+    def _sort(self) -> None:
+        """Puts what has arrived into the boxes. Where it is interrupted, the next call goes on."""
+        if self._arrived:
             self._changed.notify_all()
+        while self._arrived:
+            fields = self._arrived[0]
+            box = self._boxes.get(fields[0])
+            if box is not None and not (box and box[-1] is fields):
+                box.append(fields)
+            self._arrived.popleft()

@@ -1,5 +1,6 @@
 #include <array>
 #include <charconv>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <utility>
@@ -132,6 +133,15 @@ void add_processors(const tle::ExecutorConfig& config, ExecutorOptions& options)
   }
 }
 
+/// HEADRACE_DEVICE, which clients that know of GPUs alone choose with.
+std::string device() {
+  const char* const asked = std::getenv("HEADRACE_DEVICE");
+  const std::string device = asked == nullptr || *asked == '\0' ? "auto" : asked;
+  if (device == "auto" || device == "cpu" || device == "cuda") return device;
+  fail(ErrorCode::kInvalidArgument, "[executor] HEADRACE_DEVICE '{}': use auto, cpu or cuda",
+       device.substr(0, 80));
+}
+
 }  // namespace
 
 double as_written(float value) {
@@ -147,6 +157,7 @@ ExecutorOptions to_options(const std::filesystem::path& engine_dir,
   check_config(config);
   ExecutorOptions options;
   options.engine_dir = engine_dir.string();
+  options.device = device();
   options.gpu_weights_percent = as_written(config.getGpuWeightsPercent());
   options.max_batch_size = config.getMaxBatchSize().value_or(0);
   options.max_num_tokens = config.getMaxNumTokens().value_or(0);

@@ -58,6 +58,9 @@ ActiveRequest::ActiveRequest(uint64_t id, Request request, int64_t arrival_ns, i
   sequences_.reserve(unfinished_);
   for (int32_t i = 0; i < count; ++i) {
     sequences_.push_back(std::make_unique<Sequence>(sequence_options(id, request_, i)));
+    if (request_.output.generation_logits && sequences_.back()->beams) {
+      output(*sequences_.back()).beam_logits.emplace(vocab_size);
+    }
   }
 }
 
@@ -68,6 +71,10 @@ void ActiveRequest::add_context_logits(const Sequence& sequence, std::span<const
 
 void ActiveRequest::add_generation_logits(const Sequence& sequence, std::span<const float> logits) {
   if (!request_.output.generation_logits) return;
+  if (sequence.beams) {
+    output(sequence).beam_logits->add(sequence.generated(), logits);
+    return;
+  }
   std::vector<float>& all = output(sequence).generation_logits;
   all.insert(all.end(), logits.begin(), logits.end());
 }
@@ -104,7 +111,7 @@ Response ActiveRequest::respond(const Sequence& sequence) {
   result.sequence_index = sequence.index;
   result.is_sequence_final = sequence.finished();
   if (sequence.beams) {
-    fill_in_beams(sequence, result);
+    fill_in_beams(sequence, output, result);
   } else {
     const bool new_ones = request_.streaming && !request_.return_all_generated_tokens;
     fill_in_line(sequence, new_ones ? output.told : 0, result);
@@ -124,11 +131,18 @@ void ActiveRequest::fill_in_line(const Sequence& sequence, int64_t first, Result
   result.log_probs = {{sequence.log_probs.begin() + first, end}};
 }
 
-/// The best beams, as they are now. What ends the sequence ends those that still run.
-void ActiveRequest::fill_in_beams(const Sequence& sequence, Result& result) const {
+/// The best beams, as they are now. What ends the sequence ends those that still run. Only then
+/// it is known which logits are theirs.
+void ActiveRequest::fill_in_beams(const Sequence& sequence, const Output& output,
+                                  Result& result) const {
   std::vector<BeamHypothesis> beams = sequence.beams->outputs();
   const auto wanted = static_cast<size_t>(request_.sampling.num_return_sequences);
   if (wanted > 0 && wanted < beams.size()) beams.resize(wanted);
+  if (output.beam_logits && output.ended) {
+    result.generation_logits = Logits{.rows = static_cast<int64_t>(longest(beams)),
+                                      .vocab_size = vocab_size_,
+                                      .values = output.beam_logits->gather(beams)};
+  }
   const auto prompt_end = sequence.ids.begin() + sequence.prompt_size;
   for (BeamHypothesis& beam : beams) {
     const FinishReason reason =
@@ -160,7 +174,8 @@ bool ActiveRequest::leaves_end_id_out(FinishReason reason) const {
   return request_.output.exclude_end_id && reason == FinishReason::kEndId;
 }
 
-/// Logits go out once: generation logits with the token that they chose, or all at the end.
+/// Logits go out once: generation logits with the token that they chose, or all at the end. Those
+/// of beams are not among them.
 void ActiveRequest::fill_in_logits(Output& output, Result& result) const {
   const auto make = [&](std::vector<float>& values) {
     return Logits{.rows = static_cast<int64_t>(values.size()) / vocab_size_,
@@ -170,7 +185,9 @@ void ActiveRequest::fill_in_logits(Output& output, Result& result) const {
   if (request_.output.context_logits && !output.context_logits.empty()) {
     result.context_logits = make(output.context_logits);
   }
-  if (request_.output.generation_logits) result.generation_logits = make(output.generation_logits);
+  if (request_.output.generation_logits && !output.beam_logits) {
+    result.generation_logits = make(output.generation_logits);
+  }
 }
 
 RequestStats ActiveRequest::stats() const {

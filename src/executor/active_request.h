@@ -12,6 +12,7 @@
 #include "headrace/executor_stats.h"
 #include "headrace/request.h"
 #include "headrace/response.h"
+#include "sampling/beam_logits.h"
 
 namespace headrace {
 
@@ -51,14 +52,15 @@ class ActiveRequest {
   struct Output {
     std::vector<float> context_logits = {};
     std::vector<float> generation_logits = {};
-    int64_t told = 0;  // generated tokens in responses
+    std::optional<BeamLogits> beam_logits = {};  // of a beam search, if they are wanted
+    int64_t told = 0;                            // generated tokens in responses
     bool ended = false;
   };
 
   Output& output(const Sequence& sequence) { return outputs_[static_cast<size_t>(sequence.index)]; }
   Response respond(const Sequence& sequence);
   void fill_in_line(const Sequence& sequence, int64_t first, Result& result) const;
-  void fill_in_beams(const Sequence& sequence, Result& result) const;
+  void fill_in_beams(const Sequence& sequence, const Output& output, Result& result) const;
   bool tells_prompt() const { return !request_.streaming && !request_.output.exclude_input; }
   std::vector<int32_t> tokens(const Sequence& sequence, int64_t first) const;
   bool leaves_end_id_out(FinishReason reason) const;

@@ -69,8 +69,12 @@ void GenerationRun::on_logits(Sequence& sequence, std::span<float> logits) {
 }
 
 bool GenerationRun::on_token(Sequence& sequence) {
-  ++generated_;
-  if (observer_ == nullptr || sequence.beams) return true;
+  generated_ += sequence.width;
+  if (observer_ == nullptr) return true;
+  if (sequence.beams) {
+    observer_->on_beams(sequence.request_id, sequence.beams->outputs(), sequence.finished());
+    return true;
+  }
   return observer_->on_token(sequence.request_id, sequence.ids.back());
 }
 

@@ -52,12 +52,6 @@ void check_beam_request(const Request& request, const PromptLimits& limits) {
         "[request] beams cannot be streamed token by token, for they replace each other: set "
         "return_all_generated_tokens, or leave streaming out");
   }
-  if (request.output.generation_logits) {
-    fail(ErrorCode::kUnsupported,
-         "[request] generation_logits of {} beams are not there yet: use beam_width 1, or a logits "
-         "processor",
-         beams);
-  }
   BeamSearchOptions options = beam_search_options(request.sampling);
   options.max_new_tokens = request.max_new_tokens;
   validate_beam_search_options(options);

@@ -95,6 +95,10 @@ class GenerationObserver {
   /// After each generated token; false ends that sequence (FinishReason::kStopped). Not called for
   /// beam searches.
   virtual bool on_token(size_t /*request*/, int32_t /*token*/) { return true; }
+  /// After each step of a beam search: its outputs as they are now, the best first. After the last
+  /// step they are the result's.
+  virtual void on_beams(size_t /*request*/, std::span<const BeamHypothesis> /*beams*/,
+                        bool /*last*/) {}
   /// Whether the calls below are wanted; without them, logits need not leave the device.
   virtual bool wants_logits() const { return false; }
   /// Logits after prompt position `position`; only if SessionLimits::context_logits.
@@ -106,10 +110,10 @@ class GenerationObserver {
 /// What one generate() call took. Times are wall-clock milliseconds.
 struct GenerationStats {
   int64_t prompt_tokens = 0;
-  int64_t generated_tokens = 0;
-  int64_t prefill_passes = 0;  // with rows of prompts
-  int64_t decode_passes = 0;   // without
-  double prefill_ms = 0;       // until every prompt's last logits are there
+  int64_t generated_tokens = 0;  // by all beams of a search
+  int64_t prefill_passes = 0;    // with rows of prompts
+  int64_t decode_passes = 0;     // without
+  double prefill_ms = 0;         // until every prompt's last logits are there
   double decode_ms = 0;
   int64_t prefill_tokens = 0;    // of generated_tokens, those that came out of prefill passes
   StreamCounters stream;         // of this call alone

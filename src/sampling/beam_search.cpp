@@ -186,11 +186,13 @@ void BeamSearch::finish(const Candidate& candidate, BeamEnd end) {
   const Beam& parent = beams_[static_cast<size_t>(candidate.step.parent)];
   BeamHypothesis hypothesis = {.tokens = parent.tokens,
                                .log_probs = parent.log_probs,
+                               .rows = parent.rows,
                                .cumulative_log_prob = candidate.sum,
                                .score = 0,
                                .end = end};
   hypothesis.tokens.push_back(candidate.step.token);
   hypothesis.log_probs.push_back(candidate.step.log_prob);
+  hypothesis.rows.push_back(candidate.step.parent);
   hypothesis.score = finished_.score(candidate.sum, static_cast<int64_t>(hypothesis.tokens.size()));
   finished_.add(std::move(hypothesis));
 }
@@ -208,6 +210,7 @@ void BeamSearch::continue_beams() {
     next_[i].history.add(steps_[i].token);
     next_[i].tokens.push_back(steps_[i].token);
     next_[i].log_probs.push_back(steps_[i].log_prob);
+    next_[i].rows.push_back(steps_[i].parent);
     next_[i].sum += steps_[i].log_prob;
   }
   next_.erase(next_.begin() + static_cast<ptrdiff_t>(steps_.size()), next_.end());
@@ -221,6 +224,7 @@ std::vector<BeamHypothesis> BeamSearch::outputs() const {
     const auto length = static_cast<int64_t>(beam.tokens.size());
     all.push_back({.tokens = beam.tokens,
                    .log_probs = beam.log_probs,
+                   .rows = beam.rows,
                    .cumulative_log_prob = beam.sum,
                    .score = length == 0 ? 0 : finished_.score(beam.sum, length),
                    .end = BeamEnd::kRunning});

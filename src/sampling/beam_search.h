@@ -107,6 +107,7 @@ class BeamSearch {
     TokenHistory history;
     std::vector<int32_t> tokens = {};
     std::vector<float> log_probs = {};
+    std::vector<int32_t> rows = {};
     float sum = 0;
   };
   struct Candidate {

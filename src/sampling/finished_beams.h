@@ -21,6 +21,7 @@ enum class BeamEnd { kEndId, kStopWord, kLength, kRunning };
 struct BeamHypothesis {
   std::vector<int32_t> tokens;   // generated ones, with the end id or stop word if there is one
   std::vector<float> log_probs;  // of each token, as the search counted it
+  std::vector<int32_t> rows;     // of each token, the row of its step that it was chosen from
   float cumulative_log_prob = 0;
   float score = 0;  // cumulative_log_prob / tokens^length_penalty
   BeamEnd end = BeamEnd::kLength;

@@ -1,6 +1,8 @@
 #include "compat/convert.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "tests/support/error_matchers.h"
@@ -100,6 +102,22 @@ TEST(ConvertOptions, HandsEveryFieldOver) {
   EXPECT_EQ(options.max_num_tokens, 600);
   EXPECT_EQ(options.gpu_weights_percent, 0.2);  // not the float's 0.200000003
   EXPECT_EQ(options.max_queue_size, 8);
+}
+
+TEST(ConvertOptions, TheEnvironmentChoosesTheDevice) {
+  const auto device = [](const char* value) {
+    setenv("HEADRACE_DEVICE", value, 1);
+    return compat::to_options("/engine", tle::ExecutorConfig()).device;
+  };
+  const char* const before = std::getenv("HEADRACE_DEVICE");
+  const std::string kept = before == nullptr ? "" : before;
+  EXPECT_EQ(device("cpu"), "cpu");
+  EXPECT_EQ(device("cuda"), "cuda");
+  EXPECT_EQ(device("auto"), "auto");
+  EXPECT_EQ(device(""), "auto");
+  expect_error(ErrorCode::kInvalidArgument,
+               "[executor] HEADRACE_DEVICE 'gpu': use auto, cpu or cuda", [&] { device("gpu"); });
+  setenv("HEADRACE_DEVICE", kept.c_str(), 1);
 }
 
 TEST(ConvertResponse, StreamedLogitsOfBeamsComeTokenByToken) {

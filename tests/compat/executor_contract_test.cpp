@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "tests/compat/compat_fixture.h"
@@ -185,6 +187,15 @@ TEST_F(Contract, LogitsAndProbabilitiesHaveTheShapesThatAreDeclared) {
   }
 }
 
+TEST_F(Contract, ADeviceThatThereIsNotIsRefused) {
+  const char* const before = std::getenv("HEADRACE_DEVICE");
+  const std::string kept = before == nullptr ? "" : before;
+  setenv("HEADRACE_DEVICE", "gpu", 1);
+  expect_error(ErrorCode::kInvalidArgument,
+               "[executor] HEADRACE_DEVICE 'gpu': use auto, cpu or cuda", [] { open(); });
+  setenv("HEADRACE_DEVICE", kept.c_str(), 1);
+}
+
 TEST_F(Contract, BeamsHaveTheirOwnSums) {
   tle::Executor executor = open(tle::ExecutorConfig(2));
   tle::Request asking(kPrompt, 3, false, tle::SamplingConfig(2), tle::OutputConfig(true, true));
@@ -197,8 +208,14 @@ TEST_F(Contract, BeamsHaveTheirOwnSums) {
   EXPECT_EQ(result.contextLogits->getShape(), (tle::Shape{4, kVocab}));
 
   asking.setOutputConfig(tle::OutputConfig(false, false, true));
-  const auto refused = serve(executor, asking);
-  EXPECT_NE(refused.at(0).getErrorMsg().find("generation_logits of 2 beams"), std::string::npos);
+  const auto logits = serve(executor, asking).at(0).getResult().generationLogits;
+  EXPECT_EQ(logits->getShape(), (tle::Shape{2, 3, kVocab}));
+  asking.setStreaming(true);
+  asking.setReturnAllGeneratedTokens(true);
+  const auto streamed = serve(executor, asking);
+  ASSERT_EQ(streamed.size(), 3U);
+  EXPECT_FALSE(streamed[1].getResult().generationLogits.has_value());
+  EXPECT_EQ(streamed[2].getResult().generationLogits->getShape(), (tle::Shape{3, 2, kVocab}));
 }
 
 TEST_F(Contract, ProcessorsSeeTokensAndClients) {

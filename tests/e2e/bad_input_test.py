@@ -159,8 +159,6 @@ class RunTest(BadInputTest):
                     "--max_output_len", 4, "--profile", self.profile, "--num_beams", 2,
                     words=["2 beams", "max_beam_width is 1"])
         self.refuse_run("--num_beams", 0, words=["beam_width"])
-        self.refuse_run("--num_beams", 2, words=["--output_logits_npy"])
-        self.refuse_run("--num_beams", 2, "--streaming", words=["--streaming"])
         self.refuse_run("--num_beams", 2, "--length_penalty", "nan", words=["length_penalty"])
 
     def test_cuda_is_not_there(self):

@@ -1,10 +1,11 @@
 """Beam search by `headrace run`: what transformers finds, a row for each prompt and beam."""
 
 import json
+import shutil
 import unittest
 
 import numpy as np
-from harness import GOLDEN, EndToEndTest, read_rows, write_rows
+from harness import GOLDEN, ROOT, EndToEndTest, read_rows, write_rows
 
 BEAMS = 4
 SEARCHES = json.loads((GOLDEN.parent / "beam_search" / "models.json").read_text(encoding="utf-8"))
@@ -52,6 +53,56 @@ class BeamsTest(EndToEndTest):
         log_probs = np.load(self.folder / "log_probs.npy")
         self.assertEqual(log_probs.shape, (2, BEAMS, new))
         np.testing.assert_allclose(log_probs.sum(axis=2), sums, rtol=1e-4)
+
+    def test_logits_are_those_along_each_beam_s_path(self):
+        self.run_beams(
+            "--output_npy", self.folder / "ids.npy", "--output_logits_npy", self.folder / "x.npy",
+            "--output_log_probs_npy", self.folder / "log_probs.npy")
+        new = self.wanted["max_new_tokens"]
+        logits = np.load(self.folder / "x_generation.npy").astype(np.float64)
+        self.assertEqual(logits.shape[:3], (2, BEAMS, new))
+        context = np.load(self.folder / "x_context.npy")
+        self.assertEqual(context.shape, (len(self.prompt) + 5, logits.shape[3]))
+        # The first token of every beam comes from the prompt's last row.
+        for beam in range(BEAMS):
+            np.testing.assert_array_equal(logits[0, beam, 0], context[len(self.prompt) - 1])
+        log_probs = logits - np.log(np.exp(logits).sum(axis=3, keepdims=True))
+        rows = np.load(self.folder / "ids.npy")
+        for text, prompt in enumerate((self.prompt, self.prompt[:5])):
+            own = rows[text * BEAMS:(text + 1) * BEAMS, len(prompt):len(prompt) + new]
+            chosen = np.take_along_axis(log_probs[text], own[:, :, None], axis=2)[:, :, 0]
+            np.testing.assert_allclose(chosen, np.load(self.folder / "log_probs.npy")[text],
+                                       atol=1e-4)
+
+    def test_streaming_prints_all_beams_at_every_interval(self):
+        new = self.wanted["max_new_tokens"]
+        process = self.run_beams("--streaming", "--streaming_interval", 2)
+        whole = self.run_beams().stdout.splitlines()
+        printed = process.stdout.splitlines()
+        for text in range(2):
+            for beam in range(BEAMS):
+                name = f"Output [Text {text} Beam {beam}]: "
+                own = [line.split('"')[1].split(", ") for line in printed if line.startswith(name)]
+                self.assertEqual([len(ids) for ids in own], [*range(2, new, 2), new])
+                last = next(line for line in whole if line.startswith(name))
+                self.assertEqual(", ".join(own[-1]), last.split('"')[1])
+
+    def test_interactive_shows_the_best_beam(self):
+        folder = self.folder / "text-checkpoint"
+        self.headrace("convert", "--output_dir", folder, "--dtype", "float32", "--vocab_size", 1104,
+                      "--n_positions", 64, "--n_layer", 2, "--n_head", 4, "--n_embd", 64,
+                      "--inter_size", 96, "--random_weights", 7)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(ROOT / "tests/golden/text/smollm" / name, folder)
+        engine = self.folder / "text-engine"
+        self.headrace("build", "--checkpoint_dir", folder, "--output_dir", engine,
+                      "--max_beam_width", BEAMS)
+        flags = ("run", "--engine_dir", engine, "--profile", self.profile, "--num_beams", BEAMS,
+                 "--max_output_len", 12, "--end_id", -1)
+        (result,) = json.loads(self.headrace(*flags, "--input_text", "Once", "--json").stdout)
+        process = self.headrace(*flags, "--interactive", input="Once\n\nOnce\n")
+        answer = result["output_text"]
+        self.assertEqual(process.stdout, f"> {answer}\n> > {answer}\n> ")
 
     def test_json_holds_the_best_and_all_beams(self):
         results = json.loads(self.run_beams("--json").stdout)

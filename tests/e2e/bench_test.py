@@ -41,6 +41,31 @@ class BenchPresetTest(EndToEndTest):
         stats = json.loads((self.folder / "stats.json").read_text(encoding="utf-8"))
         self.assertEqual(stats["generation"]["prefill_passes"], 8)
 
+    def test_beams(self):
+        process = self.bench("-m", "llama_15m", "--batch_size", "1;2", "--input_output_len", "12,5",
+                             "--gpu_weights_percent", "0.0;1.0", "--num_beams", 3, "--csv",
+                             "--log_level", "verbose", "--stats_json", "stats.json")
+        rows = list(csv.DictReader(process.stdout.splitlines()))
+        self.assertEqual([row["batch_size"] for row in rows], ["1", "1", "2", "2"])
+        for row in rows:
+            # As upstream: tokens behind the first pass by all beams, but a rate of requests' tokens.
+            self.assertEqual(int(row["total_generated_tokens"]), 3 * int(row["batch_size"]) * 4)
+            rate = int(row["batch_size"]) * 5 / float(row["latency(ms)"]) * 1e3
+            self.assertAlmostEqual(float(row["tokens_per_sec"]) / rate, 1, places=2)
+        tokens = re.findall(r"Tokens of the first sequence: ([\d ]+)", process.stderr)
+        self.assertEqual(len(set(tokens)), 1, tokens)
+        self.assertEqual(len(tokens[0].split()), 5)
+
+    def test_beams_that_cannot_be(self):
+        for beams, words in ((0, "beam_width 0 cannot be"), (-1, "beam_width -1 cannot be")):
+            self.assertIn(words, self.bench("-m", "llama_15m", "--num_beams", beams,
+                                            expect=1).stderr)
+        engine = self.folder / "narrow"
+        self.bench("-m", "llama_15m", "--output_dir", engine, "--build_only")
+        process = self.bench("--engine_dir", engine, "--num_beams", 2, "--input_output_len", "8,2",
+                             expect=1)
+        self.assertIn("max_beam_width is 1", process.stderr)
+
     def test_limits_of_the_engine(self):
         process = self.bench("--model", "llama_15m", "--dtype", "bfloat16", "--max_batch_size", 2,
                              "--max_input_len", 8, "--max_seq_len", 12, "--tile_bytes", "64K",

@@ -116,6 +116,29 @@ class FamiliarCommandsTest(EndToEndTest):
         score = float(re.search(r"rouge1 : (\d+\.\d+)", process.stdout).group(1))
         self.assertGreater(score, 15)
 
+    def test_summarize_scores_every_beam(self):
+        engine = self.folder / "BEAMS"
+        self.headrace("build", "--checkpoint_dir", self.folder / "CKPT", "--output_dir", engine,
+                      "--max_batch_size", 1, "--max_beam_width", 2, "--max_input_len", 256,
+                      "--max_seq_len", 276)
+        process = self.headrace(
+            "summarize", "--engine_dir", engine, "--profile", self.profile, "--num_beams", 2,
+            "--max_ite", 2, "--output_len", 20, "--max_input_length", 256, "--output_dir",
+            self.folder / "summaries", "--hf_model_dir", self.model)
+        begin = process.stdout.index("TensorRT-LLM (total latency")
+        lines = process.stdout[begin:].splitlines()
+        for beam in range(2):
+            block = lines[3 + 5 * beam:8 + 5 * beam]
+            self.assertEqual(block[0], f"TensorRT-LLM beam {beam} result")
+            for line, name in zip(block[1:], ("rouge1", "rouge2", "rougeL", "rougeLsum")):
+                self.assertRegex(line, rf"  {name} : \d+\.\d+")
+        self.assertNotEqual(lines[4:8], lines[9:13])
+        text = (self.folder / "summaries/trtllm.out").read_text(encoding="utf-8")
+        self.assertEqual(re.findall(r"^\[(\d)\] \[Beam (\d)\]", text, re.M),
+                         [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")])
+        tokens = int(re.search(r"output tokens: (\d+)", process.stdout).group(1))
+        self.assertGreater(tokens, 2 * 20)  # of two summaries, each by two beams
+
     def test_a_checkout_elsewhere_needs_no_environment(self):
         checkout = self.folder / "some where"
         (checkout / "build/bin").mkdir(parents=True)

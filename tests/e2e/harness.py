@@ -79,8 +79,10 @@ class EndToEndTest(unittest.TestCase):
     def headrace(cls, *args, expect=0, **options):
         """Runs the program, and holds it against the exit code that it should end with."""
         command = [BINARY, *map(str, args)]
-        process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                 timeout=TIMEOUT_S, check=False, **options)
+        if "input" not in options:
+            options["stdin"] = subprocess.DEVNULL
+        process = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S,
+                                 check=False, **options)
         if process.returncode != expect:
             raise AssertionError(
                 f"{' '.join(command)}\nexit code {process.returncode}, not {expect}\n"

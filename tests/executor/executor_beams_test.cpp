@@ -23,6 +23,7 @@ struct Told {
   std::vector<std::vector<float>> log_probs;
   std::vector<float> cum_log_probs;
   std::vector<FinishReason> reasons;
+  std::vector<float> generation_logits;
   std::string error;
 
   friend bool operator==(const Told&, const Told&) = default;
@@ -33,6 +34,7 @@ Told told(const Response& response) {
           .log_probs = response.result.log_probs,
           .cum_log_probs = response.result.cum_log_probs,
           .reasons = response.result.finish_reasons,
+          .generation_logits = response.result.generation_logits.value_or(Logits{}).values,
           .error = response.error.value_or("")};
 }
 
@@ -62,6 +64,15 @@ class ExecutorBeamsTest : public ExecutorTest {
       }
     }
     return all;
+  }
+  /// The logits behind which `tokens` stand, each computed as a prompt's.
+  static std::vector<float> path_logits(Executor& executor, const std::vector<int32_t>& tokens) {
+    Request whole = request(kPrompt, 1);
+    whole.prompt.insert(whole.prompt.end(), tokens.begin(), tokens.end() - 1);
+    whole.output.context_logits = true;
+    const std::vector<Response> got = executor.await_responses(executor.enqueue(whole));
+    const std::vector<float>& all = got.at(0).result.context_logits.value().values;
+    return {all.begin() + static_cast<ptrdiff_t>((kPrompt.size() - 1) * kVocab), all.end()};
   }
   static std::vector<Told> serve(Executor& executor, const Request& request) {
     return await_all(executor, executor.enqueue(request));
@@ -177,15 +188,67 @@ TEST_F(ExecutorBeamsTest, ALogitsProcessorSeesTheRowsAndTokensOfAllBeams) {
   EXPECT_EQ(serve(executor, processed)[0], got);
 }
 
-TEST_F(ExecutorBeamsTest, ContextLogitsComeOnceAndGenerationLogitsAreRefused) {
+TEST_F(ExecutorBeamsTest, ContextLogitsComeOnce) {
   Executor executor(beam_options());
   Request wants = beam_request(2, 3);
   wants.output.context_logits = true;
   const std::vector<Response> got = executor.await_responses(executor.enqueue(wants));
   ASSERT_EQ(got.size(), 1U);
   EXPECT_EQ(got[0].result.context_logits.value().values.size(), kPrompt.size() * kVocab);
+}
+
+TEST_F(ExecutorBeamsTest, GenerationLogitsAreThoseAlongEachBeamsPath) {
+  Executor executor(beam_options());
+  Request wants = beam_request(4, 12);
+  wants.end_id = serve(executor, beam_request(4, 12))[0].tokens[0][2];
+  wants.sampling.length_penalty = 1;
   wants.output.generation_logits = true;
-  EXPECT_NE(serve(executor, wants)[0].error.find("generation_logits"), std::string::npos);
+  const Told got = serve(executor, wants)[0];
+  ASSERT_EQ(got.tokens.size(), 4U);
+  size_t longest = 0;
+  size_t shortest = 12;
+  for (const auto& tokens : got.tokens) {
+    longest = std::max(longest, tokens.size());
+    shortest = std::min(shortest, tokens.size());
+  }
+  EXPECT_LT(shortest, longest);  // or nothing is padded
+  ASSERT_EQ(got.generation_logits.size(), 4 * longest * kVocab);
+  const std::span<const float> all = got.generation_logits;
+  for (size_t beam = 0; beam < 4; ++beam) {
+    const std::span<const float> own = all.subspan(beam * longest * kVocab, longest * kVocab);
+    const size_t size = got.tokens[beam].size() * kVocab;
+    EXPECT_TRUE(std::ranges::equal(own.first(size), path_logits(executor, got.tokens[beam])));
+    EXPECT_EQ(std::ranges::count(own.subspan(size), 0.0f),
+              static_cast<ptrdiff_t>(own.size() - size));
+  }
+
+  wants.sampling.num_return_sequences = 1;
+  const Told best = serve(executor, wants)[0];
+  EXPECT_TRUE(std::ranges::equal(best.generation_logits, all.first(got.tokens[0].size() * kVocab)));
+}
+
+TEST_F(ExecutorBeamsTest, StreamedBeamsTellTheirLogitsAtTheEnd) {
+  Executor executor(beam_options());
+  Request wants = beam_request(3, 8);
+  wants.output.generation_logits = true;
+  const Told whole = serve(executor, wants)[0];
+  EXPECT_EQ(whole.generation_logits.size(), size_t{3} * 8 * kVocab);
+  wants.streaming = true;
+  wants.return_all_generated_tokens = true;
+  const std::vector<Told> steps = serve(executor, wants);
+  ASSERT_EQ(steps.size(), 8U);
+  for (size_t i = 0; i < 7; ++i) EXPECT_TRUE(steps[i].generation_logits.empty());
+  EXPECT_EQ(steps.back(), whole);
+
+  wants.max_new_tokens = 200;
+  const uint64_t id = executor.enqueue(wants);
+  executor.await_responses(id);
+  executor.cancel(id);
+  const Told cancelled = await_all(executor, id).back();
+  const std::span<const float> all = cancelled.generation_logits;
+  const size_t size = cancelled.tokens[2].size() * kVocab;
+  ASSERT_EQ(all.size(), 3 * size);
+  EXPECT_TRUE(std::ranges::equal(all.last(size), path_logits(executor, cancelled.tokens[2])));
 }
 
 TEST_F(ExecutorBeamsTest, ARequestThatNoEmptyCacheHoldsIsRefusedWithWhatFits) {
@@ -218,7 +281,6 @@ TEST_P(ExecutorBeamsMixTest, SearchesAmongOthersFindWhatTheyFindAlone) {
       made.sampling.beam_width = static_cast<int32_t>(random.draw(2, 4));
       made.sampling.early_stopping = static_cast<int32_t>(random.draw(0, 2));
       made.sampling.length_penalty = static_cast<float>(random.draw(0, 2));
-      made.output.generation_logits = false;
       made.return_all_generated_tokens = true;
     }
     requests.push_back(std::move(made));

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 import unittest
+from unittest import mock
 
 import numpy as np
 
 import headrace
+from headrace.mailbox import Mailbox
 from python_harness import PythonTest
 
 
@@ -45,6 +47,16 @@ class ExecutorTest(PythonTest):
             self.assertAlmostEqual(sum(result.log_probs[0]), result.cum_log_probs[0], places=3)
             logits.append(result.context_logits.tobytes())
         self.assertEqual(len(set(logits)), 1)
+
+    def test_beams_have_the_logits_of_their_own_paths(self):
+        output = headrace.OutputOptions(log_probs=True, generation_logits=True, exclude_input=True)
+        result = self.serve(self.open(max_beam_width=3, normalize_log_probs=False), headrace.Request(
+            self.prompt, 6, sampling=headrace.SamplingOptions(beam_width=3), output=output)).result
+        logits = result.generation_logits.astype(np.float64)
+        self.assertEqual(logits.shape, (3, 6, self.context_logits.shape[1]))
+        log_probs = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        chosen = np.take_along_axis(log_probs, np.array(result.tokens)[:, :, None], axis=2)
+        np.testing.assert_allclose(chosen[:, :, 0], result.log_probs, atol=1e-4)
 
     def test_prompts_of_any_integer_type(self):
         executor = self.open()
@@ -163,6 +175,55 @@ class ExecutorTest(PythonTest):
             executor.await_responses()
         self.assertLess(time.monotonic() - begin, 5)
         self.assertEqual(executor.await_responses(timeout=0.01), [])
+
+    def test_what_ctrl_c_interrupts_comes_again(self):
+        held = threading.Event()
+        executor = self.open(logits_processors={"hold": lambda step: held.wait() and None},
+                             max_batch_size=1)
+        self.addCleanup(held.set)
+        quick, slow = executor.enqueue_all(
+            [headrace.Request(self.prompt, 3),
+             headrace.Request(self.prompt, 3, logits_processor="hold")])
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with self.assertRaises(KeyboardInterrupt):
+            executor.await_responses([quick, slow, 12345])
+        self.assertEqual((executor.responses_ready(), executor.responses_ready(quick),
+                          executor.responses_ready(12345)), (1, 1, 0))
+        (early,), late = executor.await_responses([quick, slow], timeout=0.1)
+        self.assertEqual((early.result.tokens[0][-3:], late), (self.tokens[:3], []))
+        self.assertEqual(executor.responses_ready(), 0)
+        held.set()
+        self.assertEqual(executor.await_responses(slow)[0].result.tokens[0][-3:], self.tokens[:3])
+
+    def test_responses_that_nobody_saw_come_before_later_ones(self):
+        executor = self.open()
+        request_id = executor.enqueue(headrace.Request(self.prompt, 5, streaming=True))
+        with mock.patch("headrace.executor.make_response", side_effect=KeyboardInterrupt):
+            with self.assertRaises(KeyboardInterrupt):
+                executor.await_responses()
+        responses = executor.await_responses()
+        while not responses[-1].result.is_final:
+            responses += executor.await_responses(request_id, timeout=30)
+        tokens = [response.result.tokens[0][0] for response in responses]
+        self.assertEqual(tokens, self.tokens[:5])
+
+    def test_a_mailbox_keeps_what_others_wait_for(self):
+        class Interrupted:
+            def enqueue_all(self, requests):
+                return list(range(len(requests)))
+
+            def _await_into(self, arrived, timeout):
+                arrived.extend(fields)
+                raise KeyboardInterrupt
+
+        fields = [(request_id, None, True, 0, True, [[request_id]], [], [], None, None, ["length"])
+                  for request_id in (0, 1)]
+        mailbox = Mailbox(Interrupted())
+        mailbox.enqueue([None, None])
+        with self.assertRaises(KeyboardInterrupt):
+            mailbox.wait([0])
+        (other,) = mailbox.wait([1])
+        self.assertEqual(other.result.tokens, [[1]])
 
     def test_waiting_lets_other_threads_run(self):
         executor = self.open()

@@ -75,6 +75,17 @@ class LlmTest(PythonTest):
             self.assertAlmostEqual(sum(completion.log_probs), completion.cum_log_prob, places=3)
             self.assertEqual(completion.generation_logits.shape, (5, TEXT_VOCABULARY))
 
+    def test_beams_that_end_early_have_as_many_logits_as_tokens(self):
+        with headrace.LLM(self.engine, max_beam_width=4, **self.options) as llm:
+            wanted = dict(max_tokens=8, beam_width=4, generation_logits=True)
+            ends = [llm.generate(self.prompt, **wanted).token_ids[2]]
+            completions = llm.generate(self.prompt, stop_token_ids=ends, **wanted).completions
+        lengths = [len(completion.token_ids) for completion in completions]
+        self.assertLess(min(lengths), max(lengths))
+        for completion in completions:
+            self.assertEqual(completion.generation_logits.shape,
+                             (len(completion.token_ids), self.context_logits.shape[1]))
+
     def test_a_stream_that_is_left_is_cancelled(self):
         stream = self.llm.stream("A", max_tokens=200, ignore_eos=True)
         next(stream)

@@ -2,9 +2,11 @@
 
 import datetime
 import json
+import os
 import pathlib
 import pickle
 import unittest
+from unittest import mock
 
 import numpy as np
 
@@ -60,6 +62,14 @@ class TensorRtLlmTest(PythonTest):
         with self.assertRaisesRegex(RuntimeError, "Shutdown"):
             executor.enqueue_request(self.request())
 
+    def test_the_environment_chooses_the_device(self):
+        with mock.patch.dict(os.environ, HEADRACE_DEVICE="gpu"):
+            with self.assertRaisesRegex(RuntimeError, "HEADRACE_DEVICE 'gpu': use auto, cpu or cuda"):
+                self.open()
+        for device in ("cpu", "cuda", ""):
+            with mock.patch.dict(os.environ, HEADRACE_DEVICE=device):
+                self.assertEqual(trtllm.ExecutorConfig(1).to_headrace().device, device or "auto")
+
     def test_an_orchestrator_is_accepted(self):
         config = trtllm.ExecutorConfig(1)
         worker = pathlib.Path(tensorrt_llm.__file__).parent / "bin" / "executorWorker"
@@ -83,6 +93,11 @@ class TensorRtLlmTest(PythonTest):
         self.assertEqual(tuple(result.generation_logits.shape),
                          (1, 5, self.context_logits.shape[1]))
         self.assertAlmostEqual(sum(result.log_probs[0]), result.cum_log_probs[0], places=3)
+        executor = self.open(trtllm.ExecutorConfig(2))
+        (response,) = executor.await_responses(executor.enqueue_request(self.request(
+            output_config=output, sampling_config=trtllm.SamplingConfig(beam_width=2))))
+        self.assertEqual(tuple(response.result.generation_logits.shape),
+                         (2, 5, self.context_logits.shape[1]))
 
     def test_logits_post_processors(self):
         def single(request_id, logits, ids, stream, client_id):

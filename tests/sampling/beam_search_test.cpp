@@ -60,6 +60,8 @@ TEST(BeamSearch, NamesParentsAndTokensOfTheBest) {
   ASSERT_EQ(search.hypotheses().size(), 2U);  // 0.2 x 0.9 and 0.36 x 0.4
   EXPECT_EQ(search.hypotheses()[0].tokens, (Ids{0, 0, 0}));
   EXPECT_EQ(search.hypotheses()[1].tokens, (Ids{1, 2, 2}));
+  EXPECT_EQ(search.hypotheses()[0].rows, (Ids{0, 0, 1}));
+  EXPECT_EQ(search.hypotheses()[1].rows, (Ids{0, 1, 0}));
   EXPECT_NEAR(search.hypotheses()[1].log_probs[1], std::log(0.9), 1e-6);
   EXPECT_NEAR(search.hypotheses()[0].cumulative_log_prob, std::log(0.18), 1e-6);
   EXPECT_NEAR(search.hypotheses()[0].score, std::log(0.18) / 3, 1e-6);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+import os
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 import headrace
@@ -156,6 +157,14 @@ class ExtendedRuntimePerfKnobConfig:
     enable_context_fmha_fp32_acc: bool = False
 
 
+def _device() -> str:
+    """HEADRACE_DEVICE: clients that know of GPUs alone have no other way to choose."""
+    device = os.environ.get("HEADRACE_DEVICE") or "auto"
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"[executor] HEADRACE_DEVICE '{device[:80]}': use auto, cpu or cuda")
+    return device
+
+
 def _takes_client_id(processor: Callable) -> bool:
     try:
         inspect.signature(processor).bind(*range(5))
@@ -240,6 +249,7 @@ class ExecutorConfig:
         batched = processors.processor_batched or self.logits_post_processor_batched
         policy: Any = self.scheduler_config.capacity_scheduler_policy.name.lower()
         return headrace.ExecutorConfig(
+            device=_device(),
             gpu_weights_percent=self.gpu_weights_percent,
             max_batch_size=self.max_batch_size or 0,
             max_num_tokens=self.max_num_tokens or 0,

@@ -8,6 +8,7 @@ import os
 from typing import Any, Iterator, Optional, Sequence, Union
 
 import headrace
+from headrace.responses import make_response
 
 from . import stats
 from .configs import ExecutorConfig
@@ -64,10 +65,8 @@ class Executor:
         lists. The timeout is a timedelta; None: as long as it takes."""
         ids, timeout = _ids_and_timeout(*args, **kwargs)
         with _runtime_errors():
-            responses = self._executor.await_responses(ids, timeout)
-        if isinstance(ids, Sequence):
-            return [[from_headrace(response) for response in of_one] for of_one in responses]
-        return [from_headrace(response) for response in responses]
+            return self._executor._await(  # what Ctrl-C interrupts comes again
+                ids, timeout, lambda fields: from_headrace(make_response(fields)))
 
     def get_num_responses_ready(self, id: Optional[int] = None) -> int:
         """Responses that can be taken without waiting."""

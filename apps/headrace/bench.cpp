@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/format.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "headrace/bench_cases.h"
@@ -242,7 +243,18 @@ class Bench {
                            ((decoded ? total.decode_ms : elapsed_ms) / 1e3) / kGiga;
     const double disk = session.profile().disk_gbps;
     result.link_share = disk > 0 ? result.link_gb_per_s / disk : 0;
+    report_host(decoded ? total.decode_stream : total.stream,
+                decoded ? total.decode_ms : elapsed_ms);
     result.predicted_latency_ms = predicted_latency_ms(session, result.batch_size, result.length);
+  }
+
+  void report_host(const StreamCounters& stream, double elapsed_ms) const {
+    if (stream.host_busy_ns == 0) return;
+    const auto busy_ns = static_cast<double>(stream.host_busy_ns);
+    context_.log.info(
+        "Host threads multiplied {} a pass, {:.1f} GB/s while at work, {:.0f} % of the time",
+        format_bytes(stream.host_bytes / static_cast<uint64_t>(stream.passes)),
+        static_cast<double>(stream.host_bytes) / busy_ns, busy_ns / elapsed_ms / 1e4);
   }
 
   void report(const BenchResult& result) {

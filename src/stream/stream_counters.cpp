@@ -15,6 +15,7 @@ StreamCounters operator-(const StreamCounters& a, const StreamCounters& b) {
           .embedding_read_bytes = a.embedding_read_bytes - b.embedding_read_bytes,
           .resident_load_bytes = a.resident_load_bytes - b.resident_load_bytes,
           .host_load_bytes = a.host_load_bytes - b.host_load_bytes,
+          .host_busy_ns = a.host_busy_ns - b.host_busy_ns,
           .link_busy_ns = a.link_busy_ns - b.link_busy_ns,
           .starved_ns = a.starved_ns - b.starved_ns,
           .wait_ns = a.wait_ns - b.wait_ns,

@@ -20,6 +20,7 @@ struct StreamCounters {
   uint64_t embedding_read_bytes = 0;  // bytes that this took from the file
   uint64_t resident_load_bytes = 0;   // bytes read once, into the arena
   uint64_t host_load_bytes = 0;       // bytes read once, into host memory
+  int64_t host_busy_ns = 0;           // host threads multiplied
   int64_t link_busy_ns = 0;           // a read was in flight
   int64_t starved_ns = 0;             // a ring slot was free and no read was in flight
   int64_t wait_ns = 0;                // the consumer waited for bytes

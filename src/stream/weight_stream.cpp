@@ -226,6 +226,9 @@ StreamCounters WeightStream::State::counters() const {
   sum.passes = totals.passes;
   sum.pass_ns = totals.pass_ns;
   sum.host_bytes = totals.host_bytes;
+  if (const HostWorkers* workers = backend.host_workers()) {
+    sum.host_busy_ns = workers->work().busy_ns;
+  }
   sum.embedding_bytes = totals.embedding_bytes;
   sum.embedding_read_bytes = totals.embedding_read_bytes;
   sum.resident_load_bytes = totals.resident_load_bytes;

@@ -20,9 +20,10 @@
 namespace headrace {
 namespace {
 
-constexpr uint32_t kQueue = 1024;            // products: several passes of a large model
-constexpr int64_t kPieceBytes = 128 * 1024;  // of weights, that a thread takes at a time
-constexpr int64_t kBatchRows = 8;            // that the kernels take together
+constexpr uint32_t kQueue = 1024;                // products: several passes of a large model
+constexpr int64_t kLeastPieceBytes = 16 * 1024;  // of weights, that a thread takes at a time
+constexpr int64_t kMostPieceBytes = 128 * 1024;
+constexpr int64_t kBatchRows = 8;  // that the kernels take together
 
 /// Polls quickly at first; then others may have the core for a moment.
 class Poll {
@@ -132,6 +133,7 @@ class PinnedWorkers : public HostWorkers {
                      const Own& own) const;
   void finish_piece(Job& job, uint32_t number);
   void publish_done();
+  int64_t piece_rows(int64_t rows, int64_t bytes) const;
   void wake();
   Job& job_at(uint32_t number) { return jobs_[number % kQueue]; }
 
@@ -152,6 +154,14 @@ class PinnedWorkers : public HostWorkers {
   std::vector<std::thread> threads_;
 };
 
+/// Many pieces a thread, so that all end at nearly the same time, but none too small.
+int64_t PinnedWorkers::piece_rows(int64_t rows, int64_t bytes) const {
+  constexpr int64_t kPiecesOfThread = 24;
+  const int64_t piece_bytes =
+      std::clamp(bytes / (kPiecesOfThread * threads()), kLeastPieceBytes, kMostPieceBytes);
+  return std::max(kBatchRows, piece_bytes * rows / bytes / kBatchRows * kBatchRows);
+}
+
 uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   HR_CHECK(product.tokens >= 1 && product.tokens <= kMostHostTokens && product.k <= max_k_);
   const uint32_t number = enqueued_.load(std::memory_order_relaxed) + 1;
@@ -166,8 +176,7 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   }
   HR_CHECK(job.rows > 0);
   job.bytes = bytes;
-  job.piece_rows = std::max<int64_t>(
-      kBatchRows, kPieceBytes * job.rows / static_cast<int64_t>(bytes) / kBatchRows * kBatchRows);
+  job.piece_rows = piece_rows(job.rows, static_cast<int64_t>(bytes));
   job.pieces = static_cast<uint32_t>((job.rows + job.piece_rows - 1) / job.piece_rows);
   job.finished.store(0, std::memory_order_relaxed);
   job.begin_ns.store(0, std::memory_order_relaxed);

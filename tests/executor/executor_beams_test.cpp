@@ -13,28 +13,11 @@ namespace {
 
 using testing::ExecutorTest;
 using testing::RandomRequests;
+using testing::Told;
+using testing::told;
 
 const std::vector<int32_t> kPrompt = {5, 900, 17, 3, 3, 1002, 64};
 constexpr int64_t kBlockTokens = 4;
-
-/// What a test compares of a response.
-struct Told {
-  std::vector<std::vector<int32_t>> tokens;
-  std::vector<std::vector<float>> log_probs;
-  std::vector<float> cum_log_probs;
-  std::vector<FinishReason> reasons;
-  std::string error;
-
-  friend bool operator==(const Told&, const Told&) = default;
-};
-
-Told told(const Response& response) {
-  return {.tokens = response.result.tokens,
-          .log_probs = response.result.log_probs,
-          .cum_log_probs = response.result.cum_log_probs,
-          .reasons = response.result.finish_reasons,
-          .error = response.error.value_or("")};
-}
 
 class ExecutorBeamsTest : public ExecutorTest {
  protected:
@@ -212,15 +195,8 @@ TEST_P(ExecutorBeamsMixTest, SearchesAmongOthersFindWhatTheyFindAlone) {
   RandomRequests random(23, kVocab);
   std::vector<Request> requests;
   for (int i = 0; i < 40; ++i) {
-    Request made = random.next();
-    made.sampling.num_return_sequences = 0;
-    if (i % 3 != 0) {
-      made.sampling.beam_width = static_cast<int32_t>(random.draw(2, 4));
-      made.sampling.early_stopping = static_cast<int32_t>(random.draw(0, 2));
-      made.sampling.length_penalty = static_cast<float>(random.draw(0, 2));
-      made.output.generation_logits = false;
-      made.return_all_generated_tokens = true;
-    }
+    Request made = i % 3 == 0 ? random.next() : random.next_search();
+    if (made.sampling.beam_width == 1) made.sampling.num_return_sequences = 0;
     requests.push_back(std::move(made));
   }
   ExecutorOptions one = beam_options();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <ostream>
 
 #include "tests/executor/executor_fixture.h"
 #include "tests/executor/random_requests.h"
@@ -187,6 +188,8 @@ struct Mix {
   const char* name;
   CapacityPolicy policy;
   bool reuse;
+
+  friend void PrintTo(const Mix& mix, std::ostream* out) { *out << mix.name; }
 };
 
 class ExecutorBeamsMixTest : public ExecutorBeamsTest, public ::testing::WithParamInterface<Mix> {};

@@ -8,6 +8,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <ostream>
 #include <stdexcept>
 #include <thread>
 
@@ -288,6 +289,8 @@ struct Mix {
   bool chunked;
   bool reuse;
   bool by_id;  // two clients, each of which awaits its own requests; or one that awaits any
+
+  friend void PrintTo(const Mix& mix, std::ostream* out) { *out << mix.name; }
 };
 
 class ExecutorSoakTest : public ExecutorTest, public ::testing::WithParamInterface<Mix> {

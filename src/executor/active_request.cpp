@@ -83,14 +83,14 @@ void ActiveRequest::on_token(const Sequence& sequence, std::vector<Response>& re
   // A beam search that was preempted comes by what it has told again.
   const bool news = sequence.generated() > output(sequence).told;
   if (!sequence.finished() && !(request_.streaming && news)) return;
-  responses.push_back(respond(sequence));
+  respond(sequence, responses.emplace_back());
 }
 
 void ActiveRequest::end(FinishReason reason, std::vector<Response>& responses) {
   for (const auto& sequence : sequences_) {
     if (output(*sequence).ended) continue;
     sequence->finish_reason = reason;
-    responses.push_back(respond(*sequence));
+    respond(*sequence, responses.emplace_back());
   }
 }
 
@@ -99,13 +99,14 @@ void ActiveRequest::fail(const std::string& message, std::vector<Response>& resp
   responses.push_back(error_response(id_, message));
 }
 
-Response ActiveRequest::respond(const Sequence& sequence) {
+/// Fills in a response that is still empty.
+void ActiveRequest::respond(const Sequence& sequence, Response& response) {
   Output& output = this->output(sequence);
   if (sequence.finished()) {
     output.ended = true;
     --unfinished_;
   }
-  Response response{.request_id = id_};
+  response.request_id = id_;
   Result& result = response.result;
   result.is_final = over();
   result.sequence_index = sequence.index;
@@ -118,17 +119,19 @@ Response ActiveRequest::respond(const Sequence& sequence) {
   }
   fill_in_logits(output, result);
   output.told = sequence.generated();
-  return response;
 }
 
-/// Of a sequence without beams: generated tokens from number `first` on.
+/// Of a sequence without beams: generated tokens from number `first` on, and maybe the prompt.
+/// Every token may come by here: vectors are made in place, for a list would be copied.
 void ActiveRequest::fill_in_line(const Sequence& sequence, int64_t first, Result& result) const {
-  result.tokens = {tokens(sequence, first)};
-  result.finish_reasons = {sequence.finish_reason};
+  const int64_t left_out = leaves_end_id_out(sequence.finish_reason) ? 1 : 0;
+  const int64_t begin = tells_prompt() ? 0 : sequence.prompt_size + first;
+  result.tokens.emplace_back(sequence.ids.begin() + begin, sequence.ids.end() - left_out);
+  result.finish_reasons.push_back(sequence.finish_reason);
   if (!request_.output.log_probs) return;
-  const auto end = sequence.log_probs.end() - (leaves_end_id_out(sequence.finish_reason) ? 1 : 0);
-  result.cum_log_probs = {static_cast<float>(sequence.cumulative_log_prob)};
-  result.log_probs = {{sequence.log_probs.begin() + first, end}};
+  result.cum_log_probs.push_back(static_cast<float>(sequence.cumulative_log_prob));
+  result.log_probs.emplace_back(sequence.log_probs.begin() + first,
+                                sequence.log_probs.end() - left_out);
 }
 
 /// The best beams, as they are now. What ends the sequence ends those that still run. Only then
@@ -162,12 +165,6 @@ void ActiveRequest::fill_in_beams(const Sequence& sequence, const Output& output
                                    (normalize_log_probs_ ? length : 1.0f));
     result.log_probs.push_back(std::move(beam.log_probs));
   }
-}
-
-/// The tokens of a response: generated ones from number `first` on, and maybe the prompt.
-std::vector<int32_t> ActiveRequest::tokens(const Sequence& sequence, int64_t first) const {
-  const auto begin = sequence.ids.begin() + (tells_prompt() ? 0 : sequence.prompt_size + first);
-  return {begin, sequence.ids.end() - (leaves_end_id_out(sequence.finish_reason) ? 1 : 0)};
 }
 
 bool ActiveRequest::leaves_end_id_out(FinishReason reason) const {

@@ -58,11 +58,10 @@ class ActiveRequest {
   };
 
   Output& output(const Sequence& sequence) { return outputs_[static_cast<size_t>(sequence.index)]; }
-  Response respond(const Sequence& sequence);
+  void respond(const Sequence& sequence, Response& response);
   void fill_in_line(const Sequence& sequence, int64_t first, Result& result) const;
   void fill_in_beams(const Sequence& sequence, const Output& output, Result& result) const;
   bool tells_prompt() const { return !request_.streaming && !request_.output.exclude_input; }
-  std::vector<int32_t> tokens(const Sequence& sequence, int64_t first) const;
   bool leaves_end_id_out(FinishReason reason) const;
   void fill_in_logits(Output& output, Result& result) const;
 

@@ -66,11 +66,15 @@ std::vector<Response> ResponseBox::take_any(std::optional<TimePoint> until) {
   }
   std::vector<Response> taken;
   taken.reserve(static_cast<size_t>(ready_count_));
-  for (const uint64_t id : std::exchange(ready_, {})) {
-    std::vector<Response> some = collect(id);
-    taken.insert(taken.end(), std::make_move_iterator(some.begin()),
-                 std::make_move_iterator(some.end()));
+  for (const uint64_t id : ready_) {
+    const auto own = open_.find(id);
+    taken.insert(taken.end(), std::make_move_iterator(own->second.begin()),
+                 std::make_move_iterator(own->second.end()));
+    own->second.clear();  // its memory is for the next
+    close_if_final(own, taken.back());
   }
+  ready_.clear();
+  ready_count_ = 0;
   return taken;
 }
 
@@ -86,7 +90,11 @@ std::vector<Response> ResponseBox::take(uint64_t request_id, std::optional<TimeP
     if (!wait(until)) return {};
   }
   ready_.erase(std::find(ready_.begin(), ready_.end(), request_id));
-  return collect(request_id);
+  const auto own = open_.find(request_id);
+  std::vector<Response> taken = std::exchange(own->second, {});
+  ready_count_ -= static_cast<int64_t>(taken.size());
+  close_if_final(own, taken.back());
+  return taken;
 }
 
 int64_t ResponseBox::ready(std::optional<uint64_t> request_id) const {
@@ -115,16 +123,11 @@ bool ResponseBox::wait(std::optional<TimePoint> until) {
   return true;
 }
 
-/// Takes what is ready of a request that is no longer in ready_.
-std::vector<Response> ResponseBox::collect(uint64_t request_id) {
-  const auto own = open_.find(request_id);
-  std::vector<Response> taken = std::exchange(own->second, {});
-  ready_count_ -= static_cast<int64_t>(taken.size());
-  if (taken.back().result.is_final) {
-    open_.erase(own);
-    changed_.notify_all();  // others who wait for it will get nothing more
-  }
-  return taken;
+/// Forgets a request whose last response has been taken.
+void ResponseBox::close_if_final(OpenRequests::iterator request, const Response& taken) {
+  if (!taken.result.is_final) return;
+  open_.erase(request);
+  changed_.notify_all();  // others who wait for it will get nothing more
 }
 
 }  // namespace headrace

@@ -36,15 +36,16 @@ class ResponseBox {
 
  private:
   class Waiting;
+  /// By request, until its last response is taken: what is ready of it.
+  using OpenRequests = std::map<uint64_t, std::vector<Response>>;
 
   void check_open() const HR_REQUIRES(mutex_);
   bool wait(std::optional<TimePoint> until) HR_REQUIRES(mutex_);
-  std::vector<Response> collect(uint64_t request_id) HR_REQUIRES(mutex_);
+  void close_if_final(OpenRequests::iterator request, const Response& taken) HR_REQUIRES(mutex_);
 
   mutable Mutex mutex_;
   CondVar changed_;
-  /// By request, until its last response is taken: what is ready of it.
-  std::map<uint64_t, std::vector<Response>> open_ HR_GUARDED_BY(mutex_);
+  OpenRequests open_ HR_GUARDED_BY(mutex_);
   std::vector<uint64_t> ready_ HR_GUARDED_BY(mutex_);  // requests of which something is ready
   int64_t ready_count_ HR_GUARDED_BY(mutex_) = 0;
   int64_t waiting_ HR_GUARDED_BY(mutex_) = 0;  // threads in take() and take_any()

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <ostream>
 
 #include "tests/executor/executor_fixture.h"
 #include "tests/executor/random_requests.h"
@@ -13,30 +14,11 @@ namespace {
 
 using testing::ExecutorTest;
 using testing::RandomRequests;
+using testing::Told;
+using testing::told;
 
 const std::vector<int32_t> kPrompt = {5, 900, 17, 3, 3, 1002, 64};
 constexpr int64_t kBlockTokens = 4;
-
-/// What a test compares of a response.
-struct Told {
-  std::vector<std::vector<int32_t>> tokens;
-  std::vector<std::vector<float>> log_probs;
-  std::vector<float> cum_log_probs;
-  std::vector<FinishReason> reasons;
-  std::vector<float> generation_logits;
-  std::string error;
-
-  friend bool operator==(const Told&, const Told&) = default;
-};
-
-Told told(const Response& response) {
-  return {.tokens = response.result.tokens,
-          .log_probs = response.result.log_probs,
-          .cum_log_probs = response.result.cum_log_probs,
-          .reasons = response.result.finish_reasons,
-          .generation_logits = response.result.generation_logits.value_or(Logits{}).values,
-          .error = response.error.value_or("")};
-}
 
 class ExecutorBeamsTest : public ExecutorTest {
  protected:
@@ -267,6 +249,8 @@ struct Mix {
   const char* name;
   CapacityPolicy policy;
   bool reuse;
+
+  friend void PrintTo(const Mix& mix, std::ostream* out) { *out << mix.name; }
 };
 
 class ExecutorBeamsMixTest : public ExecutorBeamsTest, public ::testing::WithParamInterface<Mix> {};
@@ -275,14 +259,8 @@ TEST_P(ExecutorBeamsMixTest, SearchesAmongOthersFindWhatTheyFindAlone) {
   RandomRequests random(23, kVocab);
   std::vector<Request> requests;
   for (int i = 0; i < 40; ++i) {
-    Request made = random.next();
-    made.sampling.num_return_sequences = 0;
-    if (i % 3 != 0) {
-      made.sampling.beam_width = static_cast<int32_t>(random.draw(2, 4));
-      made.sampling.early_stopping = static_cast<int32_t>(random.draw(0, 2));
-      made.sampling.length_penalty = static_cast<float>(random.draw(0, 2));
-      made.return_all_generated_tokens = true;
-    }
+    Request made = i % 3 == 0 ? random.next() : random.next_search();
+    if (made.sampling.beam_width == 1) made.sampling.num_return_sequences = 0;
     requests.push_back(std::move(made));
   }
   ExecutorOptions one = beam_options();

@@ -35,8 +35,9 @@ struct CollectedRequest {
   bool final = false;
 };
 
-/// Joins a response to what came before it; a response after the last one is a failure.
-inline void collect(const Response& response, CollectedRequest& all) {
+/// Joins a response to what came before it; a response after the last one is a failure. `repeats`:
+/// it tells the earlier tokens again.
+inline void collect(const Response& response, CollectedRequest& all, bool repeats = false) {
   EXPECT_FALSE(all.final) << "a response after the last, request " << response.request_id;
   all.final = response.result.is_final;
   if (response.error) {
@@ -50,6 +51,10 @@ inline void collect(const Response& response, CollectedRequest& all) {
     to.insert(to.end(), from.begin(), from.end());
   };
   ++one.responses;
+  if (repeats) {
+    one.tokens.clear();
+    one.log_probs.clear();
+  }
   ASSERT_EQ(result.tokens.size(), 1U);
   append(one.tokens, result.tokens[0]);
   if (!result.log_probs.empty()) append(one.log_probs, result.log_probs[0]);
@@ -67,6 +72,27 @@ inline CollectedRequest await_end(Executor& executor, uint64_t id) {
     for (const Response& response : executor.await_responses(id)) collect(response, all);
   }
   return all;
+}
+
+/// What a test compares of a response that tells all beams of a search.
+struct Told {
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<std::vector<float>> log_probs;
+  std::vector<float> cum_log_probs;
+  std::vector<FinishReason> reasons;
+  std::vector<float> generation_logits;
+  std::string error;
+
+  friend bool operator==(const Told&, const Told&) = default;
+};
+
+inline Told told(const Response& response) {
+  return {.tokens = response.result.tokens,
+          .log_probs = response.result.log_probs,
+          .cum_log_probs = response.result.cum_log_probs,
+          .reasons = response.result.finish_reasons,
+          .generation_logits = response.result.generation_logits.value_or(Logits{}).values,
+          .error = response.error.value_or("")};
 }
 
 /// Where the executor's tests run: HEADRACE_TEST_DEVICE (scripts/gpu_check.sh), or the CPU.

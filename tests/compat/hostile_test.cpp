@@ -196,14 +196,16 @@ TEST_F(CompatHostile, AnExecutorMayGoWhileOthersWait) {
   for (int round = 0; round < 5; ++round) {
     std::optional<tle::Executor> executor(std::in_place, engine(), tle::ModelType::kDECODER_ONLY,
                                           config);
-    const auto ids =
-        executor->enqueueRequests(std::vector<tle::Request>(3, tle::Request(kPrompt, 240)));
-    auto each = std::async(std::launch::async, [&] { return executor->awaitResponses(ids); });
-    auto one = std::async(std::launch::async, [&] { return executor->awaitResponses(ids[1]); });
-    std::this_thread::sleep_for(Milliseconds(20));
+    const tle::IdType quick = executor->enqueueRequest(tle::Request(kPrompt, 1));
+    while (executor->getNumResponsesReady(quick) == 0) std::this_thread::sleep_for(Milliseconds(1));
+    const tle::IdType slow = executor->enqueueRequest(tle::Request(kPrompt, 240));
+    auto waiting = std::async(std::launch::async, [&executor, quick, slow] {
+      return executor->awaitResponses(std::vector<tle::IdType>{quick, slow, slow});
+    });
+    // Then it has begun to wait.
+    while (executor->getNumResponsesReady(quick) == 1) std::this_thread::sleep_for(Milliseconds(1));
     executor.reset();
-    EXPECT_EQ(each.get().size(), 3U);
-    EXPECT_EQ(one.get().size(), 1U);
+    EXPECT_EQ(waiting.get().size(), 3U);
   }
 }
 

@@ -97,7 +97,7 @@ TEST_F(ExecutorCallbacksTest, WhatWasTakenOfSeveralIsNotLostByAShutdown) {
   shutdown.get();
   ASSERT_EQ(got.size(), 3U);
   EXPECT_EQ(got[0].at(0).error, std::nullopt);
-  for (const size_t i : {1, 2}) {
+  for (const size_t i : {1U, 2U}) {
     EXPECT_NE(got[i].at(0).error.value_or("").find("Shutdown called"), std::string::npos);
   }
 }
@@ -105,12 +105,20 @@ TEST_F(ExecutorCallbacksTest, WhatWasTakenOfSeveralIsNotLostByAShutdown) {
 TEST_F(ExecutorCallbacksTest, AnExecutorMayGoWhileOthersWait) {
   for (int round = 0; round < 5; ++round) {
     std::optional<Executor> executor(std::in_place, options());
-    const std::vector<uint64_t> ids =
-        executor->enqueue(std::vector<Request>(3, request(kPrompt, 240)));
-    const auto wait = [&] { return executor->await_responses(ids); };
-    auto one = std::async(std::launch::async, wait);
-    auto other = std::async(std::launch::async, wait);
-    std::this_thread::sleep_for(milliseconds(20));
+    const uint64_t slow = executor->enqueue(request(kPrompt, 240));
+    const auto wait = [&] {
+      const uint64_t quick = executor->enqueue(request(kPrompt, 1));
+      while (executor->responses_ready(quick) == 0) std::this_thread::sleep_for(milliseconds(1));
+      auto waiting = std::async(std::launch::async, [&executor, slow, quick] {
+        const std::vector<uint64_t> ids = {quick, slow, slow};
+        return executor->await_responses(ids);
+      });
+      // Then it has begun to wait.
+      while (executor->responses_ready(quick) == 1) std::this_thread::sleep_for(milliseconds(1));
+      return waiting;
+    };
+    auto one = wait();
+    auto other = wait();
     executor.reset();
     EXPECT_EQ(one.get().size(), 3U);
     EXPECT_EQ(other.get().size(), 3U);

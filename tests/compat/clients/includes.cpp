@@ -4,8 +4,8 @@
 
 namespace clients {
 
-// Compiling is all there is to it.
-std::string useWhatComesAlong(std::vector<std::int32_t> const& tokens) {
+// Compiling is all there is to it: nobody calls it.
+std::string use_what_comes_along(std::vector<std::int32_t> const& tokens) {
   std::stringstream text;
   std::unordered_map<std::string, std::optional<std::size_t>> counts{{"tokens", tokens.size()}};
   std::chrono::milliseconds const wait(1);

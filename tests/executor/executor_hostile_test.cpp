@@ -159,11 +159,11 @@ TEST_F(ExecutorHostileTest, BeamsWithManyStopWords) {
   Request odd = request(kPrompt, 4);
   odd.sampling.beam_width = 4;
   const std::vector<Response> plain = executor.await_responses(executor.enqueue(odd));
-  odd.stop_words.assign(200'000, std::vector<int32_t>{1, 2, 3});
+  odd.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3});
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<Response> responses = executor.await_responses(executor.enqueue(odd));
   EXPECT_EQ(responses.at(0).result.tokens, plain.at(0).result.tokens);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(120));
 }
 
 TEST_F(ExecutorHostileTest, SmallPasses) {

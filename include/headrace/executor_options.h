@@ -37,9 +37,9 @@ struct LogitsStep {
 };
 
 /// Changes logits before a token is chosen from them. Called on the executor's thread, which waits;
-/// an exception ends the request with an error. It may not call the executor, but for cancel(). It
-/// sees the steps of a beam search that was preempted (kMaxUtilization) again, and should do the
-/// same to them.
+/// an exception ends the request with an error. It may cancel() and enqueue(); calls that wait for
+/// the executor throw, and it may not destroy it. It sees the steps of a beam search that was
+/// preempted (kMaxUtilization) again, and should do the same to them.
 using LogitsProcessor = std::function<void(const LogitsStep&)>;
 /// The same for all sequences of a pass that ask for it; an exception ends all of their requests.
 using BatchedLogitsProcessor = std::function<void(std::span<const LogitsStep>)>;

@@ -42,6 +42,10 @@ struct PythonStep {
                                 step.sequence_index, logits, beams);
   }
   void copy_back(const LogitsStep& step) const {
+    if (static_cast<size_t>(logits.size()) != step.logits.size()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "[logits_processor] it resized the logits: change them in place");
+    }
     std::copy_n(logits.data(), step.logits.size(), step.logits.begin());
   }
 

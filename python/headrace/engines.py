@@ -69,9 +69,12 @@ class BuildConfig:
 
     @classmethod
     def from_json_file(cls, path: Path) -> "BuildConfig":
-        """The same from a file."""
+        """The same from a file: such an object, or an engine's config.json, which has one."""
         with open(path, encoding="utf-8") as file:
-            return cls.from_dict(json.load(file))
+            config = json.load(file)
+        if isinstance(config, dict) and "build_config" in config:
+            config = config["build_config"]
+        return cls.from_dict(config)
 
     def to_dict(self) -> dict[str, Any]:
         """The "build_config" of an engine's config.json, with TensorRT-LLM's key names."""
@@ -125,13 +128,16 @@ class BuilderConfig:
         return {"builder_config": {"precision": self.precision, **self.build_config.to_dict()}}
 
 
+_PRECISIONS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+
+
 class Builder:
     """Builds engines, in the steps of TensorRT-LLM."""
 
-    def create_builder_config(self, precision: str, *, strongly_typed: bool = False,
+    def create_builder_config(self, precision: str = "auto", *, strongly_typed: bool = False,
                               weight_streaming: bool = False, **fields: Any) -> BuilderConfig:
-        """`fields` are those of BuildConfig. `precision` is the checkpoint's dtype: an engine holds
-        what the checkpoint holds."""
+        """`fields` are those of BuildConfig. `precision` is the checkpoint's dtype, for an engine
+        holds what the checkpoint holds, or "auto"."""
         config = BuildConfig(strongly_typed=strongly_typed, weight_streaming=weight_streaming)
         config.update(**fields)
         return BuilderConfig(precision, config)
@@ -140,7 +146,8 @@ class Builder:
         """Builds an engine. ValueError if the checkpoint's dtype is not the precision."""
         with open(os.path.join(checkpoint_dir, "config.json"), encoding="utf-8") as file:
             dtype = json.load(file).get("dtype")
-        if dtype != config.precision:
+        precision = _PRECISIONS.get(config.precision, config.precision)
+        if precision not in ("auto", dtype):
             raise ValueError(f"[build] precision {config.precision}: the checkpoint's is {dtype}; "
                              f"convert it with --dtype {config.precision}")
         return build(checkpoint_dir, output_dir, config.build_config)

@@ -35,7 +35,9 @@ def _milliseconds(timeout: Timeout) -> Optional[int]:
         return None
     if isinstance(timeout, datetime.timedelta):
         timeout = timeout.total_seconds()
-    return max(0, math.ceil(min(timeout * 1000, 1e15)))
+    if math.isnan(timeout):
+        raise ValueError("[executor] a timeout of NaN: give seconds, or None to wait for ever")
+    return math.ceil(min(max(0, timeout * 1000), 1e15))
 
 
 def resolve(config: ExecutorConfig) -> ExecutorConfig:

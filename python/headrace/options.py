@@ -44,7 +44,7 @@ class LogitsStep:
 
 LogitsProcessor = Callable[[LogitsStep], Any]
 """Changes logits before a token is chosen from them. Called on the executor's thread, which waits;
-an exception ends the request with an error. It may not call the executor, but for cancel()."""
+an exception ends the request with an error. It may cancel() and enqueue(); what waits raises."""
 
 BatchedLogitsProcessor = Callable[[list[LogitsStep]], Any]
 """The same for all sequences of a pass that ask for it."""

@@ -21,6 +21,7 @@ namespace tle = tensorrt_llm::executor;
 ExecutorOptions to_options(const std::filesystem::path& engine_dir,
                            const tle::ExecutorConfig& config);
 
+/// Warns of beams that are streamed or counted otherwise than asked for, as upstream does.
 /// Error{kUnsupported} for features that a request here cannot have, naming them;
 /// {kInvalidArgument} for an embedding bias of another type or shape.
 Request to_request(const tle::Request& request);

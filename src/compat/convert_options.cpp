@@ -36,7 +36,9 @@ tle::BeamTokens beam_tokens(const LogitsStep& step) {
   return tokens;
 }
 
+/// Empty stays empty, for the executor to refuse.
 LogitsProcessor to_processor(tle::LogitsPostProcessor processor) {
+  if (processor == nullptr) return nullptr;
   return [processor = std::move(processor)](const LogitsStep& step) {
     tle::Tensor logits = logits_tensor(step);
     processor(step.request_id, logits, beam_tokens(step), nullptr, step.client_id);
@@ -128,7 +130,7 @@ void add_processors(const tle::ExecutorConfig& config, ExecutorOptions& options)
       options.logits_processors[name] = to_processor(std::move(processor));
     }
   }
-  if (auto batched = config.getLogitsPostProcessorBatched()) {
+  if (auto batched = config.getLogitsPostProcessorBatched(); batched && *batched) {
     options.batched_logits_processor = to_processor(std::move(*batched));
   }
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "compat/convert.h"
+#include "tensorrt_llm/common/logger.h"
 
 namespace headrace::compat {
 namespace {
@@ -45,6 +46,11 @@ SamplingOptions to_sampling(const tle::Request& request) {
   // Of beams that were not counted upstream returns all: 0 here.
   const bool counted = from.getNumReturnSequences() || to.num_return_sequences != 1;
   if (to.beam_width > 1 && !counted) to.num_return_sequences = 0;
+  if (to.beam_width > 1 && to.num_return_sequences > to.beam_width) {
+    TLLM_LOG_WARNING("numReturnSequences %d of %d beams: there are no more than the beams",
+                     to.num_return_sequences, to.beam_width);
+    to.num_return_sequences = to.beam_width;
+  }
   // Upstream's default: no limit, which without top_p is greedy here and there.
   to.top_k = from.getTopK().value_or(0);
   set(to.temperature, from.getTemperature());
@@ -63,6 +69,16 @@ SamplingOptions to_sampling(const tle::Request& request) {
   set(to.early_stopping, from.getEarlyStopping());
   set(to.beam_search_diversity_rate, from.getBeamSearchDiversityRate());
   return to;
+}
+
+/// Upstream's beams stream whole, whatever the request says: later steps replace earlier tokens.
+bool returns_all_tokens(const tle::Request& request) {
+  if (request.getReturnAllGeneratedTokens()) return true;
+  if (!request.getStreaming() || request.getSamplingConfig().getBeamWidth() <= 1) return false;
+  TLLM_LOG_WARNING(
+      "Beams replace each other: each response holds all tokens of all beams, as if "
+      "returnAllGeneratedTokens were set");
+  return true;
 }
 
 OutputOptions to_output(const tle::OutputConfig& from) {
@@ -104,7 +120,7 @@ Request to_request(const tle::Request& request) {
           .logits_processor = request.getLogitsPostProcessorName().value_or(""),
           .client_id = request.getClientId(),
           .priority = request.getPriority(),
-          .return_all_generated_tokens = request.getReturnAllGeneratedTokens()};
+          .return_all_generated_tokens = returns_all_tokens(request)};
 }
 
 }  // namespace headrace::compat

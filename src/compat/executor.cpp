@@ -99,7 +99,7 @@ class Executor::Impl {
 
 Executor::Executor(std::filesystem::path const& modelPath, ModelType modelType,
                    ExecutorConfig const& executorConfig)
-    : impl_(std::make_unique<Impl>(modelPath, modelType, executorConfig)) {}
+    : impl_(std::make_shared<Impl>(modelPath, modelType, executorConfig)) {}
 
 Executor::Executor(BufferView const& engineBuffer, std::string const& jsonConfigStr,
                    ModelType modelType, ExecutorConfig const& executorConfig,
@@ -108,7 +108,7 @@ Executor::Executor(BufferView const& engineBuffer, std::string const& jsonConfig
     fail(ErrorCode::kUnsupported,
          "[executor] managed weights are not supported: build an engine that holds them");
   }
-  impl_ = std::make_unique<Impl>(engineBuffer, jsonConfigStr, modelType, executorConfig);
+  impl_ = std::make_shared<Impl>(engineBuffer, jsonConfigStr, modelType, executorConfig);
 }
 
 Executor::Executor(std::filesystem::path const& /*encoderModelPath*/,
@@ -134,7 +134,8 @@ Executor::Executor(std::shared_ptr<Model> /*encoderModel*/, std::shared_ptr<Mode
   refuse_model();
 }
 
-Executor::~Executor() = default;
+// Those who wait get their responses from the native executor, and convert them afterwards.
+Executor::~Executor() { impl_->native().shutdown(); }
 
 IdType Executor::enqueueRequest(Request const& request) {
   return impl_->enqueue({request}).front();
@@ -146,20 +147,23 @@ std::vector<IdType> Executor::enqueueRequests(std::vector<Request> const& reques
 
 std::vector<Response> Executor::awaitResponses(
     std::optional<std::chrono::milliseconds> const& timeout) {
-  return impl_->convert(impl_->native().await_responses(timeout));
+  auto const impl = impl_;
+  return impl->convert(impl->native().await_responses(timeout));
 }
 
 std::vector<Response> Executor::awaitResponses(
     IdType const& requestId, std::optional<std::chrono::milliseconds> const& timeout) {
-  return impl_->convert(impl_->native().await_responses(requestId, timeout));
+  auto const impl = impl_;
+  return impl->convert(impl->native().await_responses(requestId, timeout));
 }
 
 std::vector<std::vector<Response>> Executor::awaitResponses(
     std::vector<IdType> const& requestIds,
     std::optional<std::chrono::milliseconds> const& timeout) {
+  auto const impl = impl_;
   std::vector<std::vector<Response>> converted;
-  for (auto const& responses : impl_->native().await_responses(requestIds, timeout)) {
-    converted.push_back(impl_->convert(responses));
+  for (auto const& responses : impl->native().await_responses(requestIds, timeout)) {
+    converted.push_back(impl->convert(responses));
   }
   return converted;
 }

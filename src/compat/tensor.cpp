@@ -1,6 +1,7 @@
 #include "tensorrt_llm/executor/tensor.h"
 
 #include <cstring>
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -33,12 +34,17 @@ size_t element_bytes(DataType type) {
   fail(ErrorCode::kInvalidArgument, "[tensor] the data type is unknown: use one that is known");
 }
 
+[[noreturn]] void fail_too_large() {
+  fail(ErrorCode::kInvalidArgument, "[tensor] more bytes than can be counted: use a smaller shape");
+}
+
 size_t element_count(Shape const& shape) {
   size_t count = 1;
   for (Shape::DimType64 const dim : shape) {
-    if (dim < 0 || __builtin_mul_overflow(count, static_cast<size_t>(dim), &count)) {
+    if (dim < 0) {
       fail(ErrorCode::kInvalidArgument, "[tensor] a dimension of {}: sizes are 0 or more", dim);
     }
+    if (__builtin_mul_overflow(count, static_cast<size_t>(dim), &count)) fail_too_large();
   }
   return count;
 }
@@ -52,13 +58,22 @@ struct Tensor::Impl {
   void* wrapped = nullptr;  // null: the memory is `owned`
   size_t wrapped_bytes = 0;
 
-  size_t size_bytes() const { return element_count(shape) * element_bytes(type); }
+  size_t size_bytes() const {
+    size_t bytes = 0;
+    if (__builtin_mul_overflow(element_count(shape), element_bytes(type), &bytes)) fail_too_large();
+    return bytes;
+  }
   void* data() { return wrapped != nullptr ? wrapped : owned.data(); }
 };
 
 Tensor Tensor::cpu(DataType dataType, Shape shape) {
   auto impl = std::make_shared<Impl>(Impl{.type = dataType, .shape = std::move(shape)});
-  impl->owned.resize(impl->size_bytes());
+  size_t const bytes = impl->size_bytes();
+  try {
+    impl->owned.resize(bytes);
+  } catch (std::exception const&) {  // bad_alloc, or length_error
+    fail(ErrorCode::kOutOfMemory, "[tensor] {} bytes do not fit: use a smaller shape", bytes);
+  }
   return Tensor(std::move(impl));
 }
 
@@ -70,6 +85,11 @@ Tensor Tensor::of(DataType dataType, void* data, Shape shape) {
   auto impl = std::make_shared<Impl>(
       Impl{.type = dataType, .shape = std::move(shape), .owned = {}, .wrapped = data});
   impl->wrapped_bytes = impl->size_bytes();
+  if (data == nullptr && impl->wrapped_bytes > 0) {
+    fail(ErrorCode::kInvalidArgument,
+         "[tensor] of {} bytes at a null pointer: give memory, or a shape without elements",
+         impl->wrapped_bytes);
+  }
   return Tensor(std::move(impl));
 }
 

@@ -18,9 +18,10 @@ namespace headrace {
 namespace {
 
 int thread_count(int asked) {
-  if (asked >= 0) return asked == 0 ? available_processors() : asked;
-  fail(ErrorCode::kInvalidArgument, "[executor] threads {}: use 1 or more, or 0 for all processors",
-       asked);
+  constexpr int kMost = 1024;  // as --threads
+  if (asked >= 0 && asked <= kMost) return asked == 0 ? available_processors() : asked;
+  fail(ErrorCode::kInvalidArgument, "[executor] threads {}: use 1 to {}, or 0 for all processors",
+       asked, kMost);
 }
 
 void check_engine_dir(const ExecutorOptions& options) {

@@ -17,7 +17,8 @@ namespace {
 std::optional<ResponseBox::TimePoint> until(std::optional<ExecutorCore::Milliseconds> timeout) {
   if (!timeout) return std::nullopt;
   constexpr ExecutorCore::Milliseconds kLongest = std::chrono::hours(24 * 365);
-  return std::chrono::steady_clock::now() + std::min(*timeout, kLongest);
+  return std::chrono::steady_clock::now() +
+         std::clamp(*timeout, ExecutorCore::Milliseconds(0), kLongest);
 }
 
 Fault fault_of(const std::exception& error) {
@@ -51,6 +52,12 @@ void check_options(const ExecutorOptions& options) {
   if (!(fraction > 0 && fraction <= 1)) {
     fail(ErrorCode::kInvalidArgument,
          "[executor] kv_cache.free_memory_fraction {}: use more than 0.0, up to 1.0", fraction);
+  }
+  for (const auto& [name, processor] : options.logits_processors) {
+    if (processor != nullptr) continue;
+    fail(ErrorCode::kInvalidArgument,
+         "[executor] the logits processor '{}' is an empty function: give one that can be called",
+         name.substr(0, 80));
   }
 }
 
@@ -93,6 +100,7 @@ ExecutorCore::ExecutorCore(ExecutorOptions options, const SessionOptions& sessio
 
 /// The thread. `session` and `opened` are there until `opened` has been set.
 void ExecutorCore::run(const SessionOptions& session, std::promise<std::optional<Fault>>& opened) {
+  thread_id_ = std::this_thread::get_id();
   std::unique_ptr<Session> open;
   try {
     open = Session::open(session, context_);
@@ -137,7 +145,17 @@ void ExecutorCore::serve(Session& session) {
   serving.fail_all("[executor] Shutdown called: the request was not finished");
 }
 
+/// A logits processor that waited for its own executor would wait for ever.
+void ExecutorCore::check_may_wait(const char* call) const {
+  if (std::this_thread::get_id() != thread_id_) return;
+  fail(ErrorCode::kInvalidArgument,
+       "[executor] {} in a logits processor, which the executor waits for: call it from another "
+       "thread",
+       call);
+}
+
 void ExecutorCore::shutdown() {
+  check_may_wait("shutdown");
   std::call_once(shut_down_, [this] {
     inbox_->close();
     thread_.join();
@@ -145,26 +163,30 @@ void ExecutorCore::shutdown() {
   });
 }
 
+void ExecutorCore::set_gpu_weights_percent(double percent) {
+  check_may_wait("set_gpu_weights_percent");
+  inbox_->change(percent);
+}
+
 std::vector<uint64_t> ExecutorCore::enqueue(std::vector<Request> requests) {
   return inbox_->add(std::move(requests), context_.clock.now_ns());
 }
 
 std::vector<Response> ExecutorCore::await_responses(std::optional<Milliseconds> timeout) {
+  check_may_wait("await_responses");
   return responses_.take_any(until(timeout));
 }
 
 std::vector<Response> ExecutorCore::await_responses(uint64_t request_id,
                                                     std::optional<Milliseconds> timeout) {
+  check_may_wait("await_responses");
   return responses_.take(request_id, until(timeout));
 }
 
 std::vector<std::vector<Response>> ExecutorCore::await_responses(
     std::span<const uint64_t> request_ids, std::optional<Milliseconds> timeout) {
-  const auto end = until(timeout);
-  std::vector<std::vector<Response>> all;
-  all.reserve(request_ids.size());
-  for (const uint64_t id : request_ids) all.push_back(responses_.take(id, end));
-  return all;
+  check_may_wait("await_responses");
+  return responses_.take_each(request_ids, until(timeout));
 }
 
 std::vector<IterationStats> ExecutorCore::latest_iteration_stats() {

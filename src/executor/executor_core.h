@@ -41,7 +41,7 @@ class ExecutorCore {
   void cancel(uint64_t request_id) { inbox_->cancel(request_id); }
   bool can_enqueue() const { return inbox_->is_open(); }
   void shutdown();
-  void set_gpu_weights_percent(double percent) { inbox_->change(percent); }
+  void set_gpu_weights_percent(double percent);
   double gpu_weights_percent() const { return percent_; }
   std::vector<IterationStats> latest_iteration_stats();
   std::vector<RequestStatsOfIteration> latest_request_stats();
@@ -50,6 +50,7 @@ class ExecutorCore {
  private:
   void run(const SessionOptions& session, std::promise<std::optional<Fault>>& opened);
   void serve(Session& session);
+  void check_may_wait(const char* call) const;
 
   const ExecutorOptions options_;
   Context& context_;
@@ -59,6 +60,7 @@ class ExecutorCore {
   std::unique_ptr<Inbox> inbox_;  // made by the thread, before the constructor returns
   std::atomic<double> percent_ = 0;
   std::once_flag shut_down_;
+  std::thread::id thread_id_;  // set by the thread, before the constructor returns
   std::thread thread_;
 };
 

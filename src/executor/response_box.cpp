@@ -82,6 +82,21 @@ std::vector<Response> ResponseBox::take(uint64_t request_id, std::optional<TimeP
   const MutexLock lock(mutex_);
   check_open();
   const Waiting inside(*this);
+  return take_one(request_id, until);
+}
+
+std::vector<std::vector<Response>> ResponseBox::take_each(std::span<const uint64_t> request_ids,
+                                                          std::optional<TimePoint> until) {
+  const MutexLock lock(mutex_);
+  check_open();
+  const Waiting inside(*this);
+  std::vector<std::vector<Response>> all;
+  all.reserve(request_ids.size());
+  for (const uint64_t id : request_ids) all.push_back(take_one(id, until));
+  return all;
+}
+
+std::vector<Response> ResponseBox::take_one(uint64_t request_id, std::optional<TimePoint> until) {
   while (true) {
     const auto own = open_.find(request_id);
     if (own == open_.end()) return {terminated(request_id)};

@@ -180,7 +180,8 @@ KvShape kv_shape(const Engine& engine) {
 int64_t kv_blocks(const Engine& engine, const SessionLimits& limits) {
   const KvShape shape = kv_shape(engine);
   const int64_t all = limits.max_lines() * shape.blocks_for(limits.max_sequence_tokens);
-  return limits.kv_tokens == 0 ? all : std::min(all, shape.blocks_for(limits.kv_tokens));
+  if (limits.kv_tokens == 0) return all;
+  return shape.blocks_for(std::min(limits.kv_tokens, all * shape.block_tokens));
 }
 
 }  // namespace headrace

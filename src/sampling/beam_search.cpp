@@ -138,13 +138,16 @@ std::span<const BeamStep> BeamSearch::advance() {
   }
   rank_candidates();
   const auto width = static_cast<size_t>(options_.beam_width);
+  const auto length = static_cast<int64_t>(beams_.front().tokens.size()) + 1;
+  const bool last = length >= options_.max_new_tokens;
   float best_sum = kExcluded;
   for (size_t i = 0; i < candidates_.size(); ++i) {
+    if (i >= width && (last || steps_.size() == width)) break;  // ends() looks at all stop words
     const Candidate& candidate = candidates_[i];
     BeamEnd end = BeamEnd::kLength;
     if (ends(candidate.step, end)) {
       if (i < width) finish(candidate, end);
-    } else if (steps_.size() < width) {
+    } else {
       steps_.push_back(candidate.step);
       best_sum = std::max(best_sum, candidate.sum);
     }

@@ -53,6 +53,21 @@ TEST_F(Clients, AdvancedSearchesWithBeams) {
   }
 }
 
+// Beams replace each other, so that upstream tells all of them with each response.
+TEST_F(Clients, AdvancedStreamsBeamsWhole) {
+  const auto beams = clients::runAdvanced(engine(), kPrompts, {.streaming = true, .beamWidth = 2});
+  for (const auto& sequences : beams) {
+    ASSERT_EQ(sequences.size(), 2U);
+    for (const Tokens& told : sequences) EXPECT_EQ(told.size(), 1U + 2 + 3 + 4 + 5 + 6);
+  }
+}
+
+TEST_F(Clients, AdvancedGetsNoMoreSequencesThanBeams) {
+  const auto beams =
+      clients::runAdvanced(engine(), kPrompts, {.beamWidth = 2, .numReturnSequences = 3});
+  for (const auto& sequences : beams) EXPECT_EQ(sequences.size(), 2U);
+}
+
 TEST_F(Clients, AdvancedAsOrchestratorRunsInThisProcess) {
   EXPECT_EQ(clients::runAdvanced(engine(), kPrompts, {.useOrchestratorMode = true}),
             clients::runAdvanced(engine(), kPrompts, {}));

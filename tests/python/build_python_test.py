@@ -21,6 +21,11 @@ class BuildTest(PythonTest):
         path = self.folder / "build_config.json"
         path.write_text(json.dumps(plain), encoding="utf-8")
         self.assertEqual(headrace.BuildConfig.from_json_file(path), config)
+        built = headrace.BuildConfig.from_json_file(self.engine / "config.json")
+        self.assertEqual((built.max_batch_size, built.max_beam_width), (8, 4))
+        path.write_text("[1]", encoding="utf-8")
+        with self.assertRaises(ValueError):
+            headrace.BuildConfig.from_json_file(path)
 
     def test_defaults_are_the_programs(self):
         defaults = headrace.BuildConfig()
@@ -47,6 +52,9 @@ class BuildTest(PythonTest):
         for name in ("rank0.engine", "config.json"):
             self.assertEqual((self.folder / "built" / name).read_bytes(),
                              (self.engine / name).read_bytes())
+        for precision in ("fp32", "auto"):
+            again = builder.create_builder_config(precision, max_batch_size=8)
+            builder.build(checkpoint, self.folder / precision, again)
         with self.assertRaisesRegex(ValueError, "--dtype float16"):
             builder.build(checkpoint, self.folder / "never",
                           builder.create_builder_config("float16"))

@@ -56,7 +56,7 @@ class Executor {
   Executor(std::shared_ptr<Model> encoderModel, std::shared_ptr<Model> decoderModel,
            ExecutorConfig const& executorConfig);
 
-  /// Shuts down.
+  /// Shuts down. Calls that wait return; no other may be in progress.
   ~Executor();
   Executor(Executor const&) = delete;
   Executor& operator=(Executor const&) = delete;
@@ -95,7 +95,7 @@ class Executor {
 
  private:
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with calls that still convert when it is destroyed
 };
 
 }  // namespace tensorrt_llm::executor

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "tensorrt_llm/common/assert.h"
 #include "tensorrt_llm/common/logger.h"
 #include "tensorrt_llm/executor/executor.h"
@@ -9,8 +11,10 @@ namespace clients {
 namespace {
 
 std::size_t sequencesPerRequest(AdvancedOptions const& options) {
-  auto const asked = options.numReturnSequences;
-  return static_cast<std::size_t>(asked == 0 ? options.beamWidth : asked);
+  auto const asked =
+      options.numReturnSequences == 0 ? options.beamWidth : options.numReturnSequences;
+  bool const beams = options.beamWidth > 1;
+  return static_cast<std::size_t>(beams ? std::min(asked, options.beamWidth) : asked);
 }
 
 tle::ExecutorConfig makeConfig(AdvancedOptions const& options) {

@@ -37,7 +37,8 @@ class SchedulerConfig:
 
 @dataclasses.dataclass
 class KvCacheConfig:
-    """The memory of keys and values. Attention windows, sinks and host caches are not there."""
+    """The memory of keys and values. Attention windows, sinks and host caches are not there: windows
+    that no request reaches are accepted."""
 
     enable_block_reuse: bool = False
     max_tokens: Optional[int] = None
@@ -49,7 +50,10 @@ class KvCacheConfig:
 
     def to_headrace(self) -> headrace.KvCacheConfig:
         """The same for headrace."""
-        _warn_unused(self, ["max_attention_window", "sink_token_length", "host_cache_size"])
+        if self.sink_token_length:
+            raise NotImplementedError(f"[executor] sink_token_length {self.sink_token_length}: sink "
+                                      "tokens are not supported, leave it out")
+        _warn_unused(self, ["host_cache_size"])
         config = headrace.KvCacheConfig(max_tokens=self.max_tokens,
                                         enable_block_reuse=self.enable_block_reuse)
         if self.free_gpu_memory_fraction is not None:
@@ -75,6 +79,13 @@ class ParallelConfig:
     participant_ids: Optional[list[int]] = None
     orchestrator_config: Optional[OrchestratorConfig] = None
 
+    def check(self) -> None:
+        """NotImplementedError for more than one rank."""
+        for ids in (self.device_ids, self.participant_ids):
+            if ids is not None and len(ids) > 1:
+                raise NotImplementedError(f"[executor] {len(ids)} devices or participants: one is "
+                                          "supported, in this process")
+
 
 @dataclasses.dataclass
 class PeftCacheConfig:
@@ -95,7 +106,7 @@ class PeftCacheConfig:
 
 @dataclasses.dataclass
 class LookaheadDecodingConfig:
-    """Accepted: there is no lookahead decoding."""
+    """Lookahead decoding: an executor that has it is refused."""
 
     max_window_size: int
     max_ngram_size: int
@@ -104,8 +115,8 @@ class LookaheadDecodingConfig:
 
 @dataclasses.dataclass
 class DecodingMode:
-    """Accepted: a request's SamplingConfig says how tokens are chosen. Made by DecodingMode.TopK()
-    and the like."""
+    """Made by DecodingMode.TopK() and the like. A request's SamplingConfig says how tokens are
+    chosen; an executor with a mode that speculates is refused."""
 
     name: str
 
@@ -129,14 +140,37 @@ class DecodingMode:
     def BeamSearch(cls) -> "DecodingMode":
         return cls("BeamSearch")
 
+    @classmethod
+    def Medusa(cls) -> "DecodingMode":
+        return cls("Medusa")
+
+    @classmethod
+    def Lookahead(cls) -> "DecodingMode":
+        return cls("Lookahead")
+
+    @classmethod
+    def ExplicitDraftTokens(cls) -> "DecodingMode":
+        return cls("ExplicitDraftTokens")
+
+    def speculates(self) -> bool:
+        """Whether it needs draft tokens."""
+        return self.name in ("Medusa", "Lookahead", "ExplicitDraftTokens")
+
 
 @dataclasses.dataclass
 class DecodingConfig:
-    """Accepted: a request's SamplingConfig says how tokens are chosen."""
+    """A request's SamplingConfig says how tokens are chosen; what speculates is refused."""
 
     decoding_mode: Optional[DecodingMode] = None
     lookahead_decoding_config: Optional[LookaheadDecodingConfig] = None
     medusa_choices: Optional[list[list[int]]] = None
+
+    def check(self) -> None:
+        """NotImplementedError for what speculates."""
+        mode = self.decoding_mode
+        if self.lookahead_decoding_config or self.medusa_choices or (mode and mode.speculates()):
+            raise NotImplementedError("[executor] speculative decoding is not supported: use "
+                                      "DecodingMode.Auto()")
 
 
 @dataclasses.dataclass
@@ -242,8 +276,11 @@ class ExecutorConfig:
             self.gpu_weights_percent, self.max_beam_width = self.max_beam_width, 1
 
     def to_headrace(self) -> headrace.ExecutorConfig:
-        """The same for headrace."""
-        _warn_unused(self, ["batching_type", "decoding_config", "debug_config"])
+        """The same for headrace. NotImplementedError for what it cannot do."""
+        _warn_unused(self, ["batching_type", "peft_cache_config", "debug_config"])
+        for part in (self.parallel_config, self.decoding_config):
+            if part is not None:
+                part.check()
         processors = self.logits_post_processor_config or LogitsPostProcessorConfig()
         single = processors.processor_map or self.logits_post_processor_map or {}
         batched = processors.processor_batched or self.logits_post_processor_batched

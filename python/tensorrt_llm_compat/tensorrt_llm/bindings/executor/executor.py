@@ -35,6 +35,14 @@ class Executor:
             raise NotImplementedError(f"[executor] {model_type.name}: only DECODER_ONLY is there")
         with _runtime_errors():
             self._executor = headrace.Executor(model_path, executor_config.to_headrace())
+        self._check_windows(executor_config.kv_cache_config.max_attention_window)
+
+    def _check_windows(self, windows: Optional[Sequence[int]]) -> None:
+        most = self._executor.max_sequence_tokens
+        if windows and min(windows) < most:
+            self.shutdown()
+            raise NotImplementedError(f"[executor] an attention window of {min(windows)} tokens is "
+                                      f"not supported: leave it out, or use {most} or more")
 
     def __enter__(self) -> "Executor":
         return self

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any, Optional, Sequence
 
 import headrace
 
 from .enums import RequestType
+
+_LOGGER = logging.getLogger("headrace")
 
 
 @dataclasses.dataclass
@@ -43,6 +46,10 @@ class SamplingConfig:
         sequences = self.num_return_sequences or num_return_sequences
         if self.beam_width > 1 and self.num_return_sequences is None and sequences == 1:
             sequences = 0  # all beams
+        if 1 < self.beam_width < sequences:
+            _LOGGER.warning("num_return_sequences %d of %d beams: there are no more than the beams",
+                            sequences, self.beam_width)
+            sequences = self.beam_width
         # Without top_k, top_p alone decides; without both, headrace is greedy.
         options = headrace.SamplingOptions(beam_width=self.beam_width,
                                            num_return_sequences=sequences, top_k=0)
@@ -108,7 +115,7 @@ class LoraConfig:
     config: Any = None
 
 
-_REFUSED = ("position_ids", "external_draft_tokens_config", "prompt_tuning_config", "lora_config",
+_REFUSED = ("external_draft_tokens_config", "prompt_tuning_config", "lora_config",
             "lookahead_config", "encoder_input_token_ids", "context_phase_params",
             "encoder_input_features", "encoder_output_length")
 
@@ -167,6 +174,10 @@ class Request:
                 raise NotImplementedError(f"[request] {name} is not supported: leave it out")
         if self.type is not RequestType.REQUEST_TYPE_CONTEXT_AND_GENERATION:
             raise NotImplementedError(f"[request] {self.type.name} is not supported")
+        if (self.position_ids is not None
+                and list(self.position_ids) != list(range(len(self.position_ids)))):
+            raise NotImplementedError("[request] position_ids other than 0, 1, ... are not "
+                                      "supported: leave them out")
         assert self.max_tokens is not None
         return headrace.Request(
             prompt=self.input_token_ids, max_new_tokens=self.max_tokens, streaming=self.streaming,
@@ -176,4 +187,14 @@ class Request:
             embedding_bias=self.embedding_bias,
             logits_processor=self.logits_post_processor_name or "", client_id=self.client_id,
             priority=self.priority,
-            return_all_generated_tokens=self.return_all_generated_tokens)
+            return_all_generated_tokens=self._returns_all_tokens())
+
+    def _returns_all_tokens(self) -> bool:
+        """Upstream's beams stream whole, whatever the request says: later steps replace tokens."""
+        if self.return_all_generated_tokens:
+            return True
+        if not self.streaming or self.sampling_config.beam_width <= 1:
+            return False
+        _LOGGER.warning("Beams replace each other: each response holds all tokens of all beams, as "
+                        "if return_all_generated_tokens were set")
+        return True

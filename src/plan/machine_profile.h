@@ -11,7 +11,7 @@ namespace headrace {
 struct MachineProfile {
   std::string machine = {};  // processor, instruction set, disk: identifies what was measured
   int32_t threads = 1;       // threads the compute figures were measured with
-  double disk_gbps = 0;      // 1e9 bytes/s, deep-queue reads of request-sized pieces
+  double link_gbps = 0;      // 1e9 bytes/s: disk reads; copies to a device with memory of its own
   double memory_gbps = 0;    // 1e9 bytes/s of weights, canonical kernel, one token row
   double matmul_gflops =
       0;  // 1e9 flop/s (a multiply and an add are two), canonical kernel, 64 rows

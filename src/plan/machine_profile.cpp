@@ -64,4 +64,13 @@ std::string machine_profile_to_json(const MachineProfile& profile) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+double host_gbps(const MachineProfile& profile, CodecId codec, int64_t tokens) {
+  const HostRate* best = nullptr;
+  for (const HostRate& rate : profile.host_rates) {
+    if (rate.codec != codec || rate.tokens < tokens) continue;
+    if (best == nullptr || rate.tokens < best->tokens) best = &rate;
+  }
+  return best == nullptr ? 0 : best->gbps;
+}
+
 }  // namespace headrace

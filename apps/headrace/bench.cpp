@@ -101,8 +101,8 @@ double predicted_latency_ms(const Session& session, int64_t batch_size,
   for (int64_t left = batch_size * length.input; left > 0; left -= session.prefill_chunk()) {
     const auto rows = static_cast<double>(std::min(left, session.prefill_chunk()));
     double seconds = 0;
-    if (profile.disk_gbps > 0) {
-      seconds = static_cast<double>(plan.streamed_bytes) / (profile.disk_gbps * kGiga);
+    if (profile.link_gbps > 0) {
+      seconds = static_cast<double>(plan.streamed_bytes) / (profile.link_gbps * kGiga);
     }
     if (profile.memory_gbps > 0)
       seconds = std::max(seconds, weights / (profile.memory_gbps * kGiga));
@@ -241,7 +241,7 @@ class Bench {
     result.link_gb_per_s = static_cast<double>(decoded ? total.decode_stream.payload_bytes
                                                        : total.stream.payload_bytes) /
                            ((decoded ? total.decode_ms : elapsed_ms) / 1e3) / kGiga;
-    const double disk = session.profile().disk_gbps;
+    const double disk = session.profile().link_gbps;
     result.link_share = disk > 0 ? result.link_gb_per_s / disk : 0;
     report_host(decoded ? total.decode_stream : total.stream,
                 decoded ? total.decode_ms : elapsed_ms);

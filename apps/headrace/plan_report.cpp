@@ -23,8 +23,8 @@ std::string head_text(const PlanReport& report) {
       "machine    {}\n"
       "           {} {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s, {} free\n",
       report.engine_dir, report.model, report.tiles, profile.machine,
-      report.streamed_home == Home::kHost ? "host to device" : "disk", profile.disk_gbps,
-      profile.memory_gbps, profile.matmul_gflops, format_bytes(report.available_bytes));
+      report.streamed_home == Home::kHost ? "link" : "disk", profile.link_gbps, profile.memory_gbps,
+      profile.matmul_gflops, format_bytes(report.available_bytes));
 }
 
 std::string fit_text(const PlanReport& report, const PlannedSession& session) {

@@ -86,7 +86,7 @@ nlohmann::json stats_json(const Session& session, const GenerationStats& stats) 
         {"decode_ms", stats.decode_ms}}},
       {"stream", counters_json(stats.stream)},
       {"stream_total", counters_json(session.stream().counters())},
-      {"disk_gb_per_s_measured", session.profile().disk_gbps},
+      {"disk_gb_per_s_measured", session.profile().link_gbps},
   };
 }
 
@@ -190,7 +190,7 @@ std::string streaming_summary(const Session& session, const GenerationStats& sta
   if (stream.passes == 0 || stream.payload_bytes == 0) return "";
   const double seconds = (stats.prefill_ms + stats.decode_ms) / 1e3;
   const double gbps = static_cast<double>(stream.payload_bytes) / seconds / 1e9;
-  const double disk = session.profile().disk_gbps;
+  const double disk = session.profile().link_gbps;
   return fmt::format(
       "streamed {} a pass over {} passes at {:.2f} GB/s, {:.0f} % of the measured disk's {:.2f} "
       "GB/s",

@@ -10,6 +10,7 @@ namespace headrace {
 namespace {
 
 constexpr double kMostGiga = 1e9;  // no machine reads or multiplies faster than 10^18 a second
+constexpr const char* kOldLinkKey = "disk_gbps";  // of profiles users wrote before the rename
 
 double read_rate(const nlohmann::json& json, const char* key, std::string_view where) {
   const auto found = json.find(key);
@@ -33,7 +34,9 @@ MachineProfile parse_machine_profile(std::string_view json_text, std::string_vie
          where);
   }
   MachineProfile profile;
-  profile.disk_gbps = read_rate(json, "disk_gbps", where);
+  profile.link_gbps = read_rate(
+      json, json.contains("link_gbps") || !json.contains(kOldLinkKey) ? "link_gbps" : kOldLinkKey,
+      where);
   profile.memory_gbps = read_rate(json, "memory_gbps", where);
   profile.matmul_gflops = read_rate(json, "matmul_gflops", where);
   if (const auto machine = json.find("machine"); machine != json.end() && machine->is_string()) {
@@ -53,12 +56,21 @@ MachineProfile parse_machine_profile(std::string_view json_text, std::string_vie
 std::string machine_profile_to_json(const MachineProfile& profile) {
   const nlohmann::ordered_json json = {{"machine", profile.machine},
                                        {"threads", profile.threads},
-                                       {"disk_gbps", profile.disk_gbps},
+                                       {"link_gbps", profile.link_gbps},
                                        {"memory_gbps", profile.memory_gbps},
                                        {"matmul_gflops", profile.matmul_gflops},
                                        {"free_memory_bytes", profile.free_memory_bytes}};
   // A machine's name may come from anywhere; bytes that are not UTF-8 must not throw.
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+double host_gbps(const MachineProfile& profile, CodecId codec, int64_t tokens) {
+  const HostRate* best = nullptr;
+  for (const HostRate& rate : profile.host_rates) {
+    if (rate.codec != codec || rate.tokens < tokens) continue;
+    if (best == nullptr || rate.tokens < best->tokens) best = &rate;
+  }
+  return best == nullptr ? 0 : best->gbps;
 }
 
 }  // namespace headrace

@@ -170,7 +170,7 @@ void predict(const Manifest& manifest, const MachineProfile& profile, Plan& plan
     multiply_adds += static_cast<double>(matrix.rows) * static_cast<double>(matrix.k);
   }
   const auto rows = static_cast<double>(plan.batch_size);
-  plan.link_ms = milliseconds(static_cast<double>(plan.read_bytes), profile.disk_gbps);
+  plan.link_ms = milliseconds(static_cast<double>(plan.read_bytes), profile.link_gbps);
   plan.memory_ms = milliseconds(static_cast<double>(plan.streamable_bytes), profile.memory_gbps);
   plan.compute_ms = milliseconds(2 * multiply_adds * rows, profile.matmul_gflops);
   plan.predicted_pass_ms = std::max({plan.link_ms, plan.memory_ms, plan.compute_ms});

@@ -102,7 +102,7 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
   profile.machine = machine_name(engine, backend);
   profile.threads = context.pool.size();
   profile.free_memory_bytes = available_memory_bytes();
-  profile.disk_gbps = backend.has_own_memory() ? measure_copy_gbps(backend, context.clock)
+  profile.link_gbps = backend.has_own_memory() ? measure_copy_gbps(backend, context.clock)
                                                : measure_source(engine, options, context);
 
   const Workload load = backend.has_own_memory() ? kDeviceWorkload : kHostWorkload;
@@ -137,8 +137,9 @@ MachineProfile load_or_measure_profile(const std::string& path, const Engine& en
     context.log.verbose("{}; measuring again", error.what());
   }
   const MachineProfile profile = measure_machine(engine, backend, options, context);
-  context.log.verbose("Measured {}: disk {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s", name,
-                      profile.disk_gbps, profile.memory_gbps, profile.matmul_gflops);
+  context.log.verbose("Measured {}: {} {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s", name,
+                      backend.has_own_memory() ? "link" : "disk", profile.link_gbps,
+                      profile.memory_gbps, profile.matmul_gflops);
   try {
     if (!cache.empty()) {
       context.fs.create_directories(cache.substr(0, cache.rfind('/')));

@@ -22,7 +22,7 @@ WORK = pathlib.Path(os.environ["HEADRACE_WORK"])
 TIMEOUT_S = 600
 
 # Figures of no machine in particular: plans need some, and measuring takes a moment every time.
-PROFILE = {"machine": "test", "threads": 2, "disk_gbps": 2.0, "memory_gbps": 20.0,
+PROFILE = {"machine": "test", "threads": 2, "link_gbps": 2.0, "memory_gbps": 20.0,
            "matmul_gflops": 50.0, "free_memory_bytes": 8 << 30}
 
 

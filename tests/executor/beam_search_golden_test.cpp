@@ -27,7 +27,7 @@ constexpr int64_t kSearches = 12;  // of each model
 constexpr int64_t kBeams = 4;
 
 constexpr const char* kProfile =
-    R"({"machine": "test", "threads": 1, "disk_gbps": 1.0, "memory_gbps": 10.0,
+    R"({"machine": "test", "threads": 1, "link_gbps": 1.0, "memory_gbps": 10.0,
         "matmul_gflops": 10.0, "free_memory_bytes": 1000000000})";
 
 /// One of the golden models, as an engine in float32 whose KV cache has small blocks.

@@ -17,7 +17,7 @@ namespace headrace::testing {
 namespace {
 
 constexpr const char* kProfile =
-    R"({"machine": "test", "threads": 1, "disk_gbps": 50.0, "memory_gbps": 3000.0,
+    R"({"machine": "test", "threads": 1, "link_gbps": 50.0, "memory_gbps": 3000.0,
         "matmul_gflops": 100000.0, "free_memory_bytes": 1000000000})";
 
 /// All logits of a batch, in the order that they were made, by request.

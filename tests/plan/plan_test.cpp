@@ -275,7 +275,7 @@ TEST(PlanTest, PredictsTheSlowestOfLinkMemoryAndCompute) {
   const Manifest manifest = one_page_tiles();
   // Weights: qkv 128, dense, fc, gate, proj 64 each and the head 512 rows of 64: 57,344 elements.
   const double elements = (128 + 4 * 64 + 512) * 64;
-  MachineProfile profile{.disk_gbps = 0.001, .memory_gbps = 1, .matmul_gflops = 1};
+  MachineProfile profile{.link_gbps = 0.001, .memory_gbps = 1, .matmul_gflops = 1};
   Plan plan = make_plan(manifest, profile, at_percent(0));
   EXPECT_EQ(plan.read_bytes, 2 * elements);  // rows of 128 bytes fill pages: no padding
   EXPECT_DOUBLE_EQ(plan.link_ms, 2 * elements / 1e6 * 1e3);

@@ -44,7 +44,7 @@ TEST_F(MeasureTest, MeasuresOnceAndCaches) {
   const int64_t begin_ns = test_.clock.now_ns();
   const MachineProfile first = load();
   EXPECT_LT(test_.clock.now_ns() - begin_ns, 20e9);
-  EXPECT_GT(first.disk_gbps, 0);
+  EXPECT_GT(first.link_gbps, 0);
   EXPECT_GT(first.memory_gbps, 0);
   EXPECT_GT(first.matmul_gflops, 0);
   EXPECT_THAT(first.machine, ::testing::HasSubstr(backend_->description()));
@@ -52,31 +52,31 @@ TEST_F(MeasureTest, MeasuresOnceAndCaches) {
   EXPECT_TRUE(cache.starts_with(folder_ / "cache"));
 
   // The figures that are in the cache are used, not measured again.
-  EXPECT_THAT(testing::read_file(cache), ::testing::HasSubstr("disk_gbps"));
+  EXPECT_THAT(testing::read_file(cache), ::testing::HasSubstr("link_gbps"));
   MachineProfile told = first;
-  told.disk_gbps = 123.25;
+  told.link_gbps = 123.25;
   write_text_file(posix_file_system(), cache, machine_profile_to_json(told));
-  EXPECT_EQ(load().disk_gbps, 123.25);
+  EXPECT_EQ(load().link_gbps, 123.25);
 
   // A cache that is damaged or of another machine is not.
   write_text_file(posix_file_system(), cache, "{");
-  EXPECT_NE(load().disk_gbps, 123.25);
+  EXPECT_NE(load().link_gbps, 123.25);
   told.machine = "another";
   write_text_file(posix_file_system(), cache, machine_profile_to_json(told));
-  EXPECT_NE(load().disk_gbps, 123.25);
+  EXPECT_NE(load().link_gbps, 123.25);
 }
 
 TEST_F(MeasureTest, ACacheThatCannotBeWrittenIsALogLine) {
   std::ofstream(folder_ / "cache") << "a file, not a folder";
-  EXPECT_GT(load().disk_gbps, 0);
+  EXPECT_GT(load().link_gbps, 0);
   EXPECT_EQ(test_.log.lines_with("not cached").size(), 1u);
 }
 
 TEST_F(MeasureTest, ReadsAGivenProfile) {
   write_text_file(posix_file_system(), folder_ / "p.json",
-                  R"({"disk_gbps": 2.5, "memory_gbps": 30, "matmul_gflops": 50})");
+                  R"({"link_gbps": 2.5, "memory_gbps": 30, "matmul_gflops": 50})");
   const MachineProfile profile = load(folder_ / "p.json");
-  EXPECT_EQ(profile.disk_gbps, 2.5);
+  EXPECT_EQ(profile.link_gbps, 2.5);
   EXPECT_EQ(profile.memory_gbps, 30);
   EXPECT_EQ(profile.matmul_gflops, 50);
   expect_error(ErrorCode::kNotFound, "none.json", [&] { load(folder_ / "none.json"); });
@@ -94,7 +94,7 @@ TEST_F(MeasureTest, ReadsWholeFilesOfAnySize) {
 TEST_F(MeasureTest, MeasuresWhatMakesSyntheticWeightsUp) {
   engine_ = Engine::synthetic(testing::tiny_spec({}));
   const MachineProfile profile = load();
-  EXPECT_GT(profile.disk_gbps, 0);
+  EXPECT_GT(profile.link_gbps, 0);
   EXPECT_THAT(profile.machine, ::testing::EndsWith("disk none, synthetic weights"));
 }
 

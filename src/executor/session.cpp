@@ -142,11 +142,15 @@ void Session::make_host_workers() {
 
 void Session::share_with_host() {
   if (backend_->host_workers() == nullptr || plan_.requests.empty()) return;
-  HostShares shares = {};
   const int64_t canonical_rows = engine_.build().canonical_rows;
+  if (!options_.host_share) {
+    stream_->balance_with_host({engine_.manifest(), plan_, profile_, canonical_rows});
+    return;
+  }
+  HostShares shares = {};
   for (size_t c = 0; c < shares.size(); ++c) {
     if (canonical_rows != 0 && kSharedRows[c] > canonical_rows) continue;  // another order
-    shares[c] = options_.host_share.value_or(0.0);
+    shares[c] = *options_.host_share;
   }
   stream_->share_with_host(shares);
 }

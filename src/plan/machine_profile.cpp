@@ -25,6 +25,43 @@ double read_rate(const nlohmann::json& json, const char* key, std::string_view w
   return value;
 }
 
+CodecId read_codec(const nlohmann::json& json, std::string_view where) {
+  const auto found = json.find("codec");
+  for (const CodecId codec : {CodecId::kRaw, CodecId::kE3, CodecId::kE4}) {
+    if (found != json.end() && *found == codec_name(codec)) return codec;
+  }
+  fail(ErrorCode::kCorrupt, "[profile] {}: a host rate's 'codec' must be raw, e3 or e4", where);
+}
+
+/// What host threads do, in profiles of devices that have memory of their own.
+void read_host_rates(const nlohmann::json& json, std::string_view where, MachineProfile& profile) {
+  constexpr size_t kMostRates = 64;
+  constexpr int kMostTokens = 1 << 20;
+  const auto rates = json.find("host_rates");
+  if (rates == json.end()) return;
+  if (!rates->is_array() || rates->size() > kMostRates) {
+    fail(ErrorCode::kCorrupt, "[profile] {}: 'host_rates' must be a list of at most {}", where,
+         kMostRates);
+  }
+  for (const nlohmann::json& rate : *rates) {
+    const auto tokens = rate.is_object() ? rate.find("tokens") : rate.end();
+    if (tokens == rate.end() || !tokens->is_number_unsigned() || tokens->get<uint64_t>() < 1 ||
+        tokens->get<uint64_t>() > kMostTokens) {
+      fail(ErrorCode::kCorrupt, "[profile] {}: a host rate's 'tokens' must be 1 to {}", where,
+           kMostTokens);
+    }
+    profile.host_rates.push_back({.tokens = tokens->get<int64_t>(),
+                                  .codec = read_codec(rate, where),
+                                  .gbps = read_rate(rate, "gbps", where)});
+  }
+  profile.shared_link_gbps = read_rate(json, "shared_link_gbps", where);
+  if (const auto threads = json.find("host_threads");
+      threads != json.end() && threads->is_number_unsigned()) {
+    profile.host_threads =
+        static_cast<int32_t>(std::min<uint64_t>(threads->get<uint64_t>(), 1 << 16));
+  }
+}
+
 }  // namespace
 
 MachineProfile parse_machine_profile(std::string_view json_text, std::string_view where) {
@@ -50,16 +87,25 @@ MachineProfile parse_machine_profile(std::string_view json_text, std::string_vie
       memory != json.end() && memory->is_number_unsigned()) {
     profile.free_memory_bytes = memory->get<uint64_t>();
   }
+  read_host_rates(json, where, profile);
   return profile;
 }
 
 std::string machine_profile_to_json(const MachineProfile& profile) {
-  const nlohmann::ordered_json json = {{"machine", profile.machine},
-                                       {"threads", profile.threads},
-                                       {"link_gbps", profile.link_gbps},
-                                       {"memory_gbps", profile.memory_gbps},
-                                       {"matmul_gflops", profile.matmul_gflops},
-                                       {"free_memory_bytes", profile.free_memory_bytes}};
+  nlohmann::ordered_json json = {{"machine", profile.machine},
+                                 {"threads", profile.threads},
+                                 {"link_gbps", profile.link_gbps},
+                                 {"memory_gbps", profile.memory_gbps},
+                                 {"matmul_gflops", profile.matmul_gflops},
+                                 {"free_memory_bytes", profile.free_memory_bytes}};
+  if (!profile.host_rates.empty()) {
+    json["host_threads"] = profile.host_threads;
+    json["shared_link_gbps"] = profile.shared_link_gbps;
+    for (const HostRate& rate : profile.host_rates) {
+      json["host_rates"].push_back(
+          {{"tokens", rate.tokens}, {"codec", codec_name(rate.codec)}, {"gbps", rate.gbps}});
+    }
+  }
   // A machine's name may come from anywhere; bytes that are not UTF-8 must not throw.
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

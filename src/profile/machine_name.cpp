@@ -24,7 +24,7 @@ std::string processor_name() {
 
 std::string disk_name(const Engine& engine) {
   if (engine.is_synthetic()) return "none, synthetic weights";
-  struct stat info{};
+  struct stat info {};
   if (::stat(engine.weights_path().c_str(), &info) != 0) return "unknown";
   return fmt::format("{}:{}", major(info.st_dev), minor(info.st_dev));
 }
@@ -56,7 +56,7 @@ std::string profile_cache_path(const std::string& machine_name) {
   } else {
     return "";
   }
-  return join_path(folder, fmt::format("headrace/profile-{:016x}.json", hash_text(machine_name)));
+  return join_path(folder, fmt::format("headrace/profile-2-{:016x}.json", hash_text(machine_name)));
 }
 
 }  // namespace headrace

@@ -118,6 +118,7 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
       2e-9 * static_cast<double>(load.compute_rows * load.compute_k * load.compute_tokens) /
       time_matmul(backend, dtype, load.compute_rows, load.compute_k, load.compute_tokens,
                   context.clock);
+  if (backend.has_own_memory()) measure_host(backend, dtype, context, profile);
   return profile;
 }
 

@@ -34,6 +34,11 @@ double measure_link_gbps(Link& link, uint64_t source_bytes, const ReadMeasuremen
 /// 1e9 bytes/s of copies from pinned host memory into the memory of a backend that has its own.
 double measure_copy_gbps(Backend& backend, const Clock& clock);
 
+/// Measures what host threads multiply while the link of such a backend is busy, and what the link
+/// carries meanwhile: host_rates, host_threads and shared_link_gbps. Nothing where there is a
+/// single processor, or little memory.
+void measure_host(Backend& backend, DType dtype, Context& context, MachineProfile& profile);
+
 /// Measures the link (the disk that holds the engine's weights, what makes synthetic ones up, or
 /// copies into the backend's own memory), memory and arithmetic; takes under 3 s and little memory,
 /// which is given back.

@@ -57,6 +57,7 @@ class WeightStream::State : public WeightFeed {
 
   void load_resident();
   void share_with_host(const HostShares& shares);
+  void balance_with_host(HostBalance balance);
   void begin_pass(bool with_logits, int64_t tokens);
   State& group(uint32_t index);
   bool next(Lease& lease) override;
@@ -78,9 +79,14 @@ class WeightStream::State : public WeightFeed {
   std::unique_ptr<Ring> ring;  // null if nothing streams; goes before what it reads into and from
 
  private:
+  void correct_balance();
+
   bool loaded_ = false;
   const SharedUse all_;            // everything streams
   std::vector<SharedUse> shared_;  // by class of kSharedRows; empty: the host takes no share
+
+  std::optional<HostBalance> balance_;
+  HostWork work_before_;  // of the host's threads, before the last pass
 
   // The pass.
   const SharedUse* use_ = &all_;
@@ -159,9 +165,31 @@ void WeightStream::State::share_with_host(const HostShares& shares) {
   }
 }
 
+void WeightStream::State::balance_with_host(HostBalance balance) {
+  balance_ = std::move(balance);
+  work_before_ = backend.host_workers()->work();
+  share_with_host(balance_->shares());
+}
+
+/// After a pass whose logits somebody has seen: no product of it is under way any more.
+void WeightStream::State::correct_balance() {
+  if (!balance_) return;
+  const HostWork work = backend.host_workers()->work();
+  const uint64_t bytes = work.weight_bytes - work_before_.weight_bytes;
+  const int64_t busy_ns = work.busy_ns - work_before_.busy_ns;
+  work_before_ = work;
+  for (size_t c = 0; c < shared_.size(); ++c) {
+    if (use_ == &shared_[c] && balance_->correct(c, bytes, busy_ns)) {
+      share_with_host(balance_->shares());
+      return;
+    }
+  }
+}
+
 void WeightStream::State::begin_pass(bool with_logits, int64_t tokens) {
   HR_CHECK(loaded_);
   if (in_pass_ && ring) ring->abandon_pass();
+  if (!in_pass_ && with_logits_) correct_balance();
   use_ = &all_;
   for (size_t c = shared_.size(); c-- > 0;) {
     if (tokens <= kSharedRows[c]) use_ = &shared_[c];
@@ -268,6 +296,9 @@ WeightStream::~WeightStream() = default;
 
 void WeightStream::load_resident() { state_->load_resident(); }
 void WeightStream::share_with_host(const HostShares& shares) { state_->share_with_host(shares); }
+void WeightStream::balance_with_host(HostBalance balance) {
+  state_->balance_with_host(std::move(balance));
+}
 void WeightStream::begin_pass(bool with_logits, int64_t tokens) {
   state_->begin_pass(with_logits, tokens);
 }

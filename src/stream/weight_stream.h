@@ -10,6 +10,7 @@
 #include "engine/manifest.h"
 #include "kernels/backend.h"
 #include "kernels/weights.h"
+#include "plan/host_balance.h"
 #include "plan/pass_use.h"
 #include "plan/plan.h"
 #include "stream/link.h"
@@ -50,6 +51,8 @@ class WeightStream {
   /// Lets the host multiply these shares from the next pass on. REQUIRES: between passes; the
   /// backend has memory of its own and host workers; the plan allows for shares.
   void share_with_host(const HostShares& shares);
+  /// The same with the shares of `balance`, which learns from every pass what the host achieves.
+  void balance_with_host(HostBalance balance);
 
   /// Begins a pass of so many token rows. Without logits it leaves lm_head out. If the last pass
   /// was not ended (something threw), the rest of it is dropped first.

@@ -5,7 +5,7 @@
 #include <new>
 
 #include "kernels/cuda/cuda_check.h"
-#include "kernels/cuda/host_meeting.cuh"
+#include "kernels/cuda/host_products.cuh"
 #include "kernels/cuda/matmul_run.h"
 
 namespace headrace::cuda {

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/canonical_matmul.cuh"
-#include "kernels/cuda/host_meeting.cuh"
+#include "kernels/cuda/host_products.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace headrace::cuda {

@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "codec/row_code.h"
+#include "device/copy_queue.h"
+#include "kernels/host_workers.h"
+#include "profile/measure.h"
+#include "stream/pinned_buffer.h"
+#include "tensor/float16.h"
+
+namespace headrace {
+namespace {
+
+constexpr int64_t kK = 4096;
+constexpr uint64_t kWeightBytes = uint64_t{1} << 30;    // more than caches hold
+constexpr uint64_t kProductBytes = uint64_t{64} << 20;  // of one meeting
+constexpr int64_t kTokens[] = {1, 2, 4, 8};
+constexpr int kRounds = 2;
+
+constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
+constexpr int kPieces = 8;
+
+/// Keeps the link busy while it exists, and counts what it carries.
+class BusyLink {
+ public:
+  BusyLink(Backend& backend, const Clock& clock)
+      : clock_(clock),
+        to_(backend.allocate(kPieces * kPieceBytes, "measurement of the link")),
+        from_(backend, allocate_host(kPieces * kPieceBytes, "measurement of the link")),
+        queue_(backend.make_copy_queue(kPieces)) {
+    std::ranges::fill(from_.bytes(), std::byte{1});
+    thread_ = std::thread([this] { copy(); });
+  }
+  ~BusyLink() {
+    stop_.store(true);
+    thread_.join();
+  }
+
+  double gbps() const {
+    return static_cast<double>(bytes_.load()) /
+           static_cast<double>(std::max<int64_t>(busy_ns_.load(), 1));
+  }
+
+ private:
+  void copy() {
+    while (!stop_.load()) {
+      const int64_t begin_ns = clock_.now_ns();
+      for (int piece = 0; piece < kPieces; ++piece) {
+        const uint64_t at = static_cast<uint64_t>(piece) * kPieceBytes;
+        queue_->fill(piece, to_.data() + at, from_.bytes().subspan(at, kPieceBytes));
+      }
+      queue_->synchronize();
+      busy_ns_.fetch_add(clock_.now_ns() - begin_ns);
+      bytes_.fetch_add(kPieces * kPieceBytes);
+    }
+  }
+
+  const Clock& clock_;
+  const Buffer to_;
+  const PinnedBuffer from_;
+  const std::unique_ptr<CopyQueue> queue_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> bytes_{0};
+  std::atomic<int64_t> busy_ns_{0};
+  std::thread thread_;
+};
+
+/// Elements that look like a model's: a triangular distribution around 0.
+std::vector<uint16_t> made_row(DType dtype, uint32_t seed) {
+  std::vector<uint16_t> row(kK);
+  uint32_t state = seed * 0x9e3779b9u + 1;
+  const auto next = [&] {
+    state = state * 1664525u + 1013904223u;
+    return static_cast<float>(state >> 8) * 0x1p-24f;
+  };
+  for (uint16_t& bits : row) {
+    const float value = (next() + next() - 1.0f) * 0.05f;
+    bits = dtype == DType::kBFloat16 ? float_to_bfloat16(value) : float_to_float16(value);
+  }
+  return row;
+}
+
+/// A few rows as the codec stores them, one after the other.
+struct StoredRows {
+  uint64_t stride = 0;
+  std::vector<std::byte> bytes;
+};
+
+StoredRows stored_rows(CodecId codec, DType dtype) {
+  constexpr uint32_t kRows = 16;
+  if (codec == CodecId::kRaw) {
+    const uint64_t stride = kK * dtype_size(dtype);
+    StoredRows rows{.stride = stride, .bytes = std::vector<std::byte>(kRows * stride)};
+    for (uint32_t r = 0; r < kRows; ++r) {
+      for (uint64_t at = 0; at < stride; at += kK * 2) {
+        const std::vector<uint16_t> row = made_row(DType::kFloat16, r);
+        std::memcpy(rows.bytes.data() + r * stride + at, row.data(), kK * 2);
+      }
+    }
+    return rows;
+  }
+  std::vector<RowBook> books;
+  uint64_t escapes = 0;
+  for (uint32_t r = 0; r < kRows; ++r) {
+    books.push_back(choose_book(codec, dtype, made_row(dtype, r)));
+    escapes = std::max(escapes, static_cast<uint64_t>(books.back().escapes));
+  }
+  StoredRows rows{.stride = RowLayout::stride_for(codec, dtype, kK, escapes), .bytes = {}};
+  rows.bytes.resize(kRows * rows.stride);
+  const RowLayout layout = RowLayout::of(codec, dtype, kK, rows.stride);
+  for (uint32_t r = 0; r < kRows; ++r) {
+    encode_row(layout, books[r], made_row(dtype, r), rows.bytes.data() + r * rows.stride);
+  }
+  return rows;
+}
+
+/// 1e9 raw bytes/s of products over all of `memory`, which holds rows `stride` apart.
+double measure_rate(HostWorkers& workers, HostMeetings& meetings, const HostProduct& form,
+                    const WeightRun& rows, const Clock& clock) {
+  const uint64_t raw_row = kK * dtype_size(form.dtype);
+  const auto product_rows = static_cast<int64_t>(kProductBytes / raw_row);
+  std::vector<float> out(static_cast<size_t>(form.tokens * product_rows));
+  double best = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    const int64_t begin_ns = clock.now_ns();
+    uint64_t raw_bytes = 0;
+    for (int64_t r = 0; r + product_rows <= rows.rows; r += product_rows) {
+      WeightRun run = rows;
+      run.data += static_cast<uint64_t>(r) * rows.row_stride_bytes;
+      run.rows = product_rows;
+      HostProduct product = form;
+      product.runs = {&run, 1};
+      product.out = out.data();
+      const uint32_t number = workers.enqueue(product);
+      std::atomic_ref(meetings.x_ready).store(number, std::memory_order_release);
+      while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != number) {
+        std::this_thread::yield();
+      }
+      raw_bytes += static_cast<uint64_t>(product_rows) * raw_row;
+    }
+    const auto elapsed_ns = static_cast<double>(std::max<int64_t>(clock.now_ns() - begin_ns, 1));
+    best = std::max(best, static_cast<double>(raw_bytes) / elapsed_ns);
+  }
+  return best;
+}
+
+}  // namespace
+
+void measure_host(Backend& backend, DType dtype, Context& context, MachineProfile& profile) {
+  const int threads = available_processors() - 1;
+  if (threads < 1 || available_memory_bytes() < 2 * kWeightBytes) return;
+  const Buffer memory = allocate_host(kWeightBytes, "measurement of host products");
+  const Buffer x = allocate_host(kMostHostTokens * kK * sizeof(float), "host products");
+  HostMeetings meetings;
+  const auto workers = make_host_workers(threads, kK, meetings);
+  for (const CodecId codec : {CodecId::kRaw, CodecId::kE3, CodecId::kE4}) {
+    if (!codec_fits(codec, dtype)) continue;
+    const StoredRows rows = stored_rows(codec, dtype);
+    const auto copies = static_cast<int64_t>((kWeightBytes - 64) / rows.bytes.size());
+    context.pool.parallel_for(copies, 16, [&](int64_t begin, int64_t end) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        std::memcpy(memory.data() + i * rows.bytes.size(), rows.bytes.data(), rows.bytes.size());
+      }
+    });
+    const WeightRun run = {.data = memory.data(),
+                           .rows = copies * static_cast<int64_t>(rows.bytes.size() / rows.stride),
+                           .row_stride_bytes = rows.stride,
+                           .codec = codec};
+    const BusyLink link(backend, context.clock);
+    for (const int64_t tokens : kTokens) {
+      HostProduct form;
+      form.dtype = dtype;
+      form.tokens = tokens;
+      form.k = kK;
+      form.x = x.data();
+      profile.host_rates.push_back(
+          {.tokens = tokens,
+           .codec = codec,
+           .gbps = measure_rate(*workers, meetings, form, run, context.clock)});
+      if (tokens == 1) profile.shared_link_gbps = std::max(profile.shared_link_gbps, link.gbps());
+    }
+  }
+  profile.host_threads = threads;
+}
+
+}  // namespace headrace

@@ -18,7 +18,7 @@ class VbmiRow {
   using Group = CodedGroup<kCodec, kType>;
   static constexpr int kBlock = 64;  // columns
   static constexpr int kBlocks = static_cast<int>(RowLayout::kChunk) / kBlock;
-  static constexpr int64_t kPrefetchBytes = 4096;
+  static constexpr int64_t kPrefetchBytes = 8192;
 
   VbmiRow(const RowLayout& layout, const std::byte* row)
       : layout_(layout), row_(row), escapes_(layout, row) {
@@ -41,9 +41,7 @@ class VbmiRow {
     int64_t column = 0;
     const auto next_chunk = [&]<bool kSpread>(const Group& group, int64_t c)
         __attribute__((always_inline)) {
-      unroll<kChunkLines>([&](auto line)
-                              __attribute__((always_inline)) { prefetch(ahead + line * 64); });
-      chunk<kSpread>(group, c, column, body);
+      chunk<kSpread>(group, c, column, ahead, body);
       column += RowLayout::kChunk;
     };
     for (int64_t g = 0; g < layout_.groups(); ++g) {
@@ -64,8 +62,13 @@ class VbmiRow {
   static constexpr int kChunkLines = kType == DType::kFloat16 ? 8 : 6;
 
   template <bool kSpread, typename Body>
-  HR_INLINE void chunk(const Group& group, int64_t c, int64_t column, Body body) {
+  HR_INLINE void chunk(const Group& group, int64_t c, int64_t column, const std::byte* ahead,
+                       Body body) {
     unroll<kBlocks>([&](auto block) __attribute__((always_inline)) {
+      // Spread over the chunk: a burst would wait for the processor's few line buffers.
+      unroll<kChunkLines>([&](auto line) __attribute__((always_inline)) {
+        if constexpr (line * kBlocks / kChunkLines == block) prefetch(ahead + line * 64);
+      });
       const int64_t at = block * (Group::kPlaneBytes / kBlocks);
       const __m512i low = _mm512_loadu_si512(group.low + c * RowLayout::kChunk + block * kBlock);
       const __m256i codes = words<kSpread>(group.codes + at, c);
@@ -131,7 +134,7 @@ class VbmiRow {
     return exponents;
   }
 
-  static HR_INLINE void prefetch(const std::byte* at) { _mm_prefetch(at, _MM_HINT_T1); }
+  static HR_INLINE void prefetch(const std::byte* at) { _mm_prefetch(at, _MM_HINT_T0); }
 
   const RowLayout& layout_;
   const std::byte* row_;

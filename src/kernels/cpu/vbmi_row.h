@@ -21,7 +21,7 @@ class VbmiRow {
   static constexpr int64_t kPrefetchBytes = 8192;
 
   VbmiRow(const RowLayout& layout, const std::byte* row)
-      : layout_(layout), row_(row), escapes_(layout, row) {
+      : layout_(layout), row_(row), escapes_(row) {
     // vpermb looks at 6 bits of an index: a book that fills the register needs no mask.
     if constexpr (kCodec == CodecId::kE3) {
       book_ = _mm512_set1_epi64(

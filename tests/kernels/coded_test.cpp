@@ -7,7 +7,9 @@
 #include <rapidcheck/gtest.h>
 
 #include "kernels/cpu/coded_kernels.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/matmul_problem.h"
 
 namespace headrace::testing {
 namespace {
@@ -79,6 +81,26 @@ RC_GTEST_PROP(CodedProperty, RandomRowsAreDecoded, ()) {
     bits = static_cast<uint16_t>((noise & ~mask) | (exponent << shift & mask));
   }
   expect_decoded(codec, dtype, row);
+}
+
+// As on processors that have AVX-512 without VBMI.
+TEST(Coded, EveryDecoderServesTheKernelsOfTheBestInstructionSet) {
+  const CpuIsa isa = detect_cpu_isa();
+  const cpu::CpuKernels* kernels = isa == CpuIsa::kAvx512 ? cpu::avx512_kernels()
+                                   : isa == CpuIsa::kAvx2 ? cpu::avx2_kernels()
+                                                          : cpu::portable_kernels();
+  ThreadPool pool(2);
+  for (const cpu::CodedKernels* coded : cpu::coded_kernels_for(isa)) {
+    CpuBackend backend(pool, isa, *kernels, *coded);
+    for (const auto& [codec, dtype] : kCodecs) {
+      for (const int64_t tokens : {1, 5, 9}) {
+        const MatmulProblem problem(
+            {.dtype = dtype, .rows = 21, .k = 1100, .tokens = tokens, .codec = codec}, Data::kWild,
+            7);
+        EXPECT_TRUE(equal_bits(problem.expected(), problem.run(backend)));
+      }
+    }
+  }
 }
 
 /// A coded row whose bytes no encoder wrote, in memory that ends where it ends.

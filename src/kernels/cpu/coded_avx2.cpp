@@ -36,7 +36,7 @@ class Avx2Row {
   static constexpr int64_t kPrefetchBytes = 4096;
 
   Avx2Row(const RowLayout& layout, const std::byte* row)
-      : layout_(layout), row_(row), escapes_(layout, row) {
+      : layout_(layout), row_(row), escapes_(row) {
     const __m128i book = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row));
     const __m128i without_0 = _mm_and_si128(book, _mm_setr_epi32(~0xff, -1, -1, -1));
     book_ = _mm256_broadcastsi128_si256(without_0);

@@ -39,21 +39,18 @@ struct CodedGroup {
 };
 
 /// The row's exponents that have no code, as they are taken. Stays in the row, whatever its bytes
-/// are: groups of at least 384 bytes follow the escapes.
-struct EscapeReader {
-  EscapeReader(const RowLayout& layout, const std::byte* row)
-      : escapes(row + RowLayout::kBookBytes), capacity(layout.escape_capacity) {}
+/// are: a column takes one at most, and the groups after the escapes hold more than a byte for
+/// each.
+class EscapeReader {
+ public:
+  explicit EscapeReader(const std::byte* row) : next_(row + RowLayout::kBookBytes) {}
 
-  /// 64 bytes can be read here.
-  HR_INLINE const std::byte* next() const { return escapes + at; }
-  HR_INLINE void skip(int64_t count) {
-    at += static_cast<uint64_t>(count);
-    at = at < capacity ? at : capacity;
-  }
+  /// As many bytes as there are columns left can be read here.
+  HR_INLINE const std::byte* next() const { return next_; }
+  HR_INLINE void skip(int64_t count) { next_ += count; }
 
-  const std::byte* escapes;
-  uint64_t capacity;
-  uint64_t at = 0;
+ private:
+  const std::byte* next_;
 };
 
 }  // namespace

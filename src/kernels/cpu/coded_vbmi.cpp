@@ -4,8 +4,8 @@
 
 #if defined(__AVX512VBMI2__)
 
-#include "kernels/cpu/coded_vbmi.h"
 #include "kernels/cpu/matmul_few.h"
+#include "kernels/cpu/vbmi_row.h"
 #include "kernels/cpu/vector_avx512.h"
 
 namespace headrace::cpu {

@@ -18,10 +18,10 @@ class VbmiRow {
   using Group = CodedGroup<kCodec, kType>;
   static constexpr int kBlock = 64;  // columns
   static constexpr int kBlocks = static_cast<int>(RowLayout::kChunk) / kBlock;
-  static constexpr int64_t kPrefetchBytes = 4096;
+  static constexpr int64_t kPrefetchBytes = 8192;
 
   VbmiRow(const RowLayout& layout, const std::byte* row)
-      : layout_(layout), row_(row), escapes_(layout, row) {
+      : layout_(layout), row_(row), escapes_(row) {
     // vpermb looks at 6 bits of an index: a book that fills the register needs no mask.
     if constexpr (kCodec == CodecId::kE3) {
       book_ = _mm512_set1_epi64(
@@ -41,9 +41,7 @@ class VbmiRow {
     int64_t column = 0;
     const auto next_chunk = [&]<bool kSpread>(const Group& group, int64_t c)
         __attribute__((always_inline)) {
-      unroll<kChunkLines>([&](auto line)
-                              __attribute__((always_inline)) { prefetch(ahead + line * 64); });
-      chunk<kSpread>(group, c, column, body);
+      chunk<kSpread>(group, c, column, ahead, body);
       column += RowLayout::kChunk;
     };
     for (int64_t g = 0; g < layout_.groups(); ++g) {
@@ -64,50 +62,65 @@ class VbmiRow {
   static constexpr int kChunkLines = kType == DType::kFloat16 ? 8 : 6;
 
   template <bool kSpread, typename Body>
-  HR_INLINE void chunk(const Group& group, int64_t c, int64_t column, Body body) {
+  HR_INLINE void chunk(const Group& group, int64_t c, int64_t column, const std::byte* ahead,
+                       Body body) {
     unroll<kBlocks>([&](auto block) __attribute__((always_inline)) {
+      // Spread over the chunk: a burst would wait for the processor's few line buffers.
+      unroll<kChunkLines>([&](auto line) __attribute__((always_inline)) {
+        if constexpr (line * kBlocks / kChunkLines == block) prefetch(ahead + line * 64);
+      });
       const int64_t at = block * (Group::kPlaneBytes / kBlocks);
       const __m512i low = _mm512_loadu_si512(group.low + c * RowLayout::kChunk + block * kBlock);
-      const __m512i exponents = look_up(nibbles<kSpread>(group.codes + at, c));
+      const __m256i codes = words<kSpread>(group.codes + at, c);
+      // 0xca: first ? second : third, bit by bit.
       if constexpr (kType == DType::kBFloat16) {
+        const __m512i exponents = look_up(nibbles<0>(_mm512_cvtepu32_epi64(codes)));
         const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
-        // sign ? low : exponent, bit by bit; and the other way round
         const __m512i high =
             _mm512_ternarylogic_epi32(sign, low, _mm512_srli_epi16(exponents, 1), 0xca);
         const __m512i under =
             _mm512_ternarylogic_epi32(sign, _mm512_slli_epi16(exponents, 7), low, 0xca);
         body(column + block * kBlock, block, under, high);
       } else {
-        const __m512i rests = _mm512_permutexvar_epi8(nibbles<kSpread>(group.rests + at, c),
-                                                      _mm512_set1_epi64(kRests));
+        // Both words of a lane side by side, as two shuffles would bring them there.
+        const __m512i in_turn =
+            _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        const __m512i both =
+            _mm512_permutex2var_epi32(_mm512_castsi256_si512(codes), in_turn,
+                                      _mm512_castsi256_si512(words<kSpread>(group.rests + at, c)));
+        const __m512i exponents = look_up(nibbles<0>(both));
+        const __m512i rests = nibbles<32>(both);
+        const __m512i around = _mm512_ternarylogic_epi32(_mm512_set1_epi8(static_cast<char>(0x80)),
+                                                         _mm512_slli_epi16(rests, 5), rests, 0xca);
         const __m512i high = _mm512_ternarylogic_epi32(
-            _mm512_set1_epi8(0x7c), _mm512_slli_epi16(exponents, 2), rests, 0xea);
+            _mm512_set1_epi8(0x7c), _mm512_slli_epi16(exponents, 2), around, 0xca);
         body(column + block * kBlock, block, low, high);
       }
     });
   }
 
-  /// In each byte's low bits, the code of a column; what is above is of no interest. `words`: where
-  /// the block's lie in plane 0.
+  /// The words of a block's 8 lanes: a nibble a column, of which e3 uses 3 bits. `plane_0`: where
+  /// they lie in plane 0.
   template <bool kSpread>
-  static HR_INLINE __m512i nibbles(const std::byte* words, int64_t c) {
+  static HR_INLINE __m256i words(const std::byte* plane_0, int64_t c) {
     const auto plane = [&](int64_t p) __attribute__((always_inline)) {
-      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + p * Group::kPlaneBytes));
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane_0 + p * Group::kPlaneBytes));
     };
-    __m256i codes;
-    if constexpr (kSpread) {
-      // The nibbles' high bits as bits 0, 1 and 2. 0xca: first ? second : third, bit by bit.
-      const __m256i bit0 = _mm256_srli_epi32(plane(0), 3);
-      const __m256i bit1 = _mm256_srli_epi32(plane(1), 2);
-      const __m256i bit2 = _mm256_srli_epi32(plane(2), 1);
-      codes = _mm256_ternarylogic_epi32(
-          _mm256_set1_epi32(0x11111111), bit0,
-          _mm256_ternarylogic_epi32(_mm256_set1_epi32(0x22222222), bit1, bit2, 0xca), 0xca);
-    } else {
-      codes = plane(c);
-    }
-    const __m512i offsets = _mm512_set1_epi64(0x1c1814100c080400);
-    return _mm512_multishift_epi64_epi8(offsets, _mm512_cvtepu32_epi64(codes));
+    if constexpr (!kSpread) return plane(c);
+    const __m256i bit0 = _mm256_srli_epi32(plane(0), 3);  // the nibbles' high bits
+    const __m256i bit1 = _mm256_srli_epi32(plane(1), 2);
+    const __m256i bit2 = _mm256_srli_epi32(plane(2), 1);
+    return _mm256_ternarylogic_epi32(
+        _mm256_set1_epi32(0x11111111), bit0,
+        _mm256_ternarylogic_epi32(_mm256_set1_epi32(0x22222222), bit1, bit2, 0xca), 0xca);
+  }
+
+  /// The nibbles of the word that begins at bit kFrom of each 64, one in each byte's low half; what
+  /// is above is of no interest.
+  template <int kFrom>
+  static HR_INLINE __m512i nibbles(__m512i lanes) {
+    const __m512i offsets = _mm512_set1_epi64(0x1c1814100c080400 + kFrom * 0x0101010101010101);
+    return _mm512_multishift_epi64_epi8(offsets, lanes);
   }
 
   HR_INLINE __m512i look_up(__m512i codes) {
@@ -121,10 +134,7 @@ class VbmiRow {
     return exponents;
   }
 
-  static HR_INLINE void prefetch(const std::byte* at) { _mm_prefetch(at, _MM_HINT_T1); }
-
-  /// Sign and high bits of a float16's mantissa in its high byte, by "rest".
-  static constexpr long long kRests = static_cast<long long>(0x8382818003020100);
+  static HR_INLINE void prefetch(const std::byte* at) { _mm_prefetch(at, _MM_HINT_T0); }
 
   const RowLayout& layout_;
   const std::byte* row_;

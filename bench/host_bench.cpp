@@ -75,7 +75,7 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memo
   const auto all_rows = static_cast<int64_t>((memory.size_bytes() - 64) / stride);
   const int64_t group_rows = (int64_t{64} << 20) / (2 * k);  // 64 MiB of raw weights
   std::vector<std::byte> x(static_cast<size_t>(kMostHostTokens * kMostK * 2), std::byte{0x3c});
-  std::vector<float> out(static_cast<size_t>(kMostHostTokens * group_rows));
+  std::vector<HostValue> out(static_cast<size_t>(kMostHostTokens * group_rows));
   for (const int64_t tokens : {1, 2, 4, 8}) {
     HostMeetings meetings;
     const auto workers = make_host_workers(threads, kMostK, meetings);

@@ -14,6 +14,13 @@ namespace headrace {
 /// Most token rows of a product that host threads take a share of.
 inline constexpr int64_t kMostHostTokens = 8;
 
+/// A value and the number of the product that it belongs to, written and read as one word: who sees
+/// the number has the value. Over PCIe a reader saves the wait for a flag that way.
+struct alignas(8) HostValue {
+  float value = 0;
+  uint32_t number = 0;
+};
+
 /// The share of a product that the host computes where the weights lie, while a device computes the
 /// rest: out[t, r] = dot(t, r) in the canonical order (docs/numerics.md), for all rows of the runs,
 /// counted through. No bias, nothing is accumulated.
@@ -21,15 +28,17 @@ struct HostProduct {
   DType dtype = DType::kFloat16;
   int64_t tokens = 0;  // at most kMostHostTokens
   int64_t k = 0;
-  const std::byte* x = nullptr;     // [tokens, k] in `dtype`, packed
-  std::span<const WeightRun> runs;  // in host memory
-  float* out = nullptr;             // [tokens, rows], packed
+  const std::byte* x = nullptr;          // [tokens, k] in `dtype`, packed
+  std::span<const WeightRun> runs = {};  // in host memory
+  HostValue* out = nullptr;              // [tokens, rows], packed; of other numbers before
 };
 
-/// Where device and host meet: two counters in memory that both see, each on a line of its own.
-/// Device code writes x of product n, then n into x_ready; the host writes out, then n into done.
+/// Where device and host meet: counters in memory that both see, each on a line of its own. Device
+/// code writes x of product n, then n into x_ready. The host writes n into nearly_done when few
+/// rows are left, and into done when its values are there.
 struct HostMeetings {
   alignas(64) uint32_t x_ready = 0;
+  alignas(64) uint32_t nearly_done = 0;
   alignas(64) uint32_t done = 0;
 };
 

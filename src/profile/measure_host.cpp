@@ -124,7 +124,7 @@ double measure_rate(HostWorkers& workers, HostMeetings& meetings, const HostProd
                     const WeightRun& rows, const Clock& clock) {
   const uint64_t raw_row = kK * dtype_size(form.dtype);
   const auto product_rows = static_cast<int64_t>(kProductBytes / raw_row);
-  std::vector<float> out(static_cast<size_t>(form.tokens * product_rows));
+  std::vector<HostValue> out(static_cast<size_t>(form.tokens * product_rows));
   double best = 0;
   for (int round = 0; round < kRounds; ++round) {
     const int64_t begin_ns = clock.now_ns();

@@ -27,7 +27,7 @@ struct Shared {
   Shared(const MatmulCase& shape, uint32_t seed, int64_t cut)
       : problem(shape, Data::kWild, seed),
         expected(problem.expected()),
-        out(expected.size(), -1.0f),
+        out(expected.size()),
         runs{problem.weights().run(0, 0, cut), problem.weights().run(0, cut, shape.rows - cut)},
         product{.dtype = shape.dtype,
                 .tokens = shape.tokens,
@@ -36,9 +36,19 @@ struct Shared {
                 .runs = runs,
                 .out = out.data()} {}
 
+  /// The values, which must be of product `number`.
+  std::vector<float> values(uint32_t number) const {
+    std::vector<float> values;
+    for (const HostValue& value : out) {
+      values.push_back(value.value);
+      EXPECT_EQ(value.number, number);
+    }
+    return values;
+  }
+
   MatmulProblem problem;
   std::vector<float> expected;
-  std::vector<float> out;
+  std::vector<HostValue> out;
   std::vector<WeightRun> runs;
   HostProduct product;
 };
@@ -57,7 +67,8 @@ TEST(HostWorkers, ProductsHaveTheReferenceBits) {
           number = workers->enqueue(shared.product);
           give_x(meetings, number);
           wait_done(meetings, number);
-          EXPECT_TRUE(equal_bits(shared.expected, shared.out)) << dtype_name(dtype) << " " << k;
+          EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)))
+              << dtype_name(dtype) << " " << k;
         }
       }
     }
@@ -76,7 +87,7 @@ TEST(HostWorkers, CodedRowsHaveTheReferenceBits) {
       const uint32_t number = workers->enqueue(shared.product);
       give_x(meetings, number);
       wait_done(meetings, number);
-      EXPECT_TRUE(equal_bits(shared.expected, shared.out)) << codec_name(codec);
+      EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << codec_name(codec);
     }
   }
 }
@@ -99,7 +110,9 @@ TEST(HostWorkers, ManyProductsWaitForTheirTurn) {
     }
   });
   device.join();
-  for (const auto& shared : products) EXPECT_TRUE(equal_bits(shared->expected, shared->out));
+  for (uint32_t i = 0; i < products.size(); ++i) {
+    EXPECT_TRUE(equal_bits(products[i]->expected, products[i]->values(i + 1)));
+  }
 }
 
 TEST(HostWorkers, AbandonedProductsEnd) {
@@ -112,7 +125,7 @@ TEST(HostWorkers, AbandonedProductsEnd) {
   const uint32_t number = workers->enqueue(shared.product);
   give_x(meetings, number);
   wait_done(meetings, number);
-  EXPECT_TRUE(equal_bits(shared.expected, shared.out));
+  EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
 }
 
 TEST(HostWorkers, EndWhileProductsWait) {

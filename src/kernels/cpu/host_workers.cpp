@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -23,6 +24,7 @@ namespace {
 constexpr uint32_t kQueue = 1024;                // products: several passes of a large model
 constexpr int64_t kLeastPieceBytes = 16 * 1024;  // of weights, that a thread takes at a time
 constexpr int64_t kMostPieceBytes = 128 * 1024;
+constexpr int64_t kMostPieceRows = 1024;
 constexpr int64_t kBatchRows = 8;  // that the kernels take together
 
 /// Polls quickly at first; then others may have the core for a moment.
@@ -75,6 +77,7 @@ struct Job {
   HostProduct product;
   int64_t piece_rows = 0;
   uint32_t pieces = 0;
+  uint32_t late_piece = 0;  // with which it is nearly done
   int64_t rows = 0;
   uint64_t bytes = 0;
   std::atomic<uint64_t> next{0};      // number << 32 | first piece that nobody has taken
@@ -120,6 +123,7 @@ class PinnedWorkers : public HostWorkers {
     Buffer packed_x;          // rows of cpu::decoded_elements(k)
     Buffer reordered_x;       // the same for coded rows
     Buffer decoded;           // rows of weights
+    Buffer products;          // of a piece, [tokens][kMostPieceRows]
     uint32_t packed_for = 0;  // number of the product whose x that is
   };
 
@@ -131,6 +135,7 @@ class PinnedWorkers : public HostWorkers {
   void multiply(const Job& job, uint32_t piece, const Own& own) const;
   void multiply_rows(const HostProduct& product, const WeightRun& run, cpu::MatrixRows matrix,
                      const Own& own) const;
+  static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
   void finish_piece(Job& job, uint32_t number);
   void publish_done();
   int64_t piece_rows(int64_t rows, int64_t bytes) const;
@@ -159,7 +164,8 @@ int64_t PinnedWorkers::piece_rows(int64_t rows, int64_t bytes) const {
   constexpr int64_t kPiecesOfThread = 24;
   const int64_t piece_bytes =
       std::clamp(bytes / (kPiecesOfThread * threads()), kLeastPieceBytes, kMostPieceBytes);
-  return std::max(kBatchRows, piece_bytes * rows / bytes / kBatchRows * kBatchRows);
+  return std::clamp(piece_bytes * rows / bytes / kBatchRows * kBatchRows, kBatchRows,
+                    kMostPieceRows);
 }
 
 uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
@@ -178,6 +184,9 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   job.bytes = bytes;
   job.piece_rows = piece_rows(job.rows, static_cast<int64_t>(bytes));
   job.pieces = static_cast<uint32_t>((job.rows + job.piece_rows - 1) / job.piece_rows);
+  // Two rounds before the end: about as long as it takes a device to hear of it.
+  const auto late = static_cast<uint32_t>(2 * threads());
+  job.late_piece = job.pieces > late ? job.pieces - late : 0;
   job.finished.store(0, std::memory_order_relaxed);
   job.begin_ns.store(0, std::memory_order_relaxed);
   job.next.store(static_cast<uint64_t>(number) << 32, std::memory_order_release);
@@ -209,7 +218,8 @@ void PinnedWorkers::run(int core) {
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
   Own own = {.packed_x = allocate_host(floats(x_floats), kPurpose),
              .reordered_x = allocate_host(floats(x_floats), kPurpose),
-             .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose)};
+             .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
+             .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose)};
   for (uint32_t number = 1; wait_for_job(number) && wait_for_x(number); ++number) {
     take_pieces(number, own);
   }
@@ -245,11 +255,15 @@ void PinnedWorkers::take_pieces(uint32_t number, Own& own) {
     const auto piece = static_cast<uint32_t>(next);
     if (piece >= job.pieces) return;
     if (!job.next.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
+    if (piece == job.late_piece) {
+      std::atomic_ref(meetings_.nearly_done).store(number, std::memory_order_release);
+    }
     if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
     if (!reached(abandoned_.load(std::memory_order_acquire), number)) {
       const HostProduct& product = job.product;
       if (std::exchange(own.packed_for, number) != number) pack_x(product, own);
       multiply(job, piece, own);
+      hand_over(job, piece, number, own);
     }
     finish_piece(job, number);
     next = job.next.load(std::memory_order_acquire);
@@ -277,7 +291,7 @@ void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) con
   const HostProduct& product = job.product;
   int64_t begin = static_cast<int64_t>(piece) * job.piece_rows;
   int64_t left = std::min(job.piece_rows, job.rows - begin);
-  float* out = product.out + begin;
+  float* out = own.products.floats();
   for (const WeightRun& run : product.runs) {
     if (begin >= run.rows) {
       begin -= run.rows;
@@ -292,12 +306,25 @@ void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) con
                    .k = product.k,
                    .tokens = product.tokens,
                    .out = out,
-                   .stride = job.rows},
+                   .stride = kMostPieceRows},
                   own);
     out += rows;
     left -= rows;
     begin = 0;
     if (left == 0) return;
+  }
+}
+
+void PinnedWorkers::hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own) {
+  const int64_t begin = static_cast<int64_t>(piece) * job.piece_rows;
+  const int64_t rows = std::min(job.piece_rows, job.rows - begin);
+  for (int64_t t = 0; t < job.product.tokens; ++t) {
+    const float* const from = own.products.floats() + t * kMostPieceRows;
+    HostValue* const to = job.product.out + t * job.rows + begin;
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto word = std::bit_cast<uint64_t>(HostValue{from[r], number});
+      std::atomic_ref(reinterpret_cast<uint64_t&>(to[r])).store(word, std::memory_order_relaxed);
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <new>
 
 #include "kernels/cuda/cuda_check.h"
@@ -28,12 +29,13 @@ HostMeeting::HostMeeting(Queue& queue, const HostWorkersFactory& make_workers, i
                          int64_t max_rows)
     : queue_(queue),
       x_bytes_(align_up(static_cast<size_t>(kMostHostTokens * max_k) * sizeof(float))),
-      product_floats_(align_up(static_cast<size_t>(kMostHostTokens * max_rows) * sizeof(float)) /
-                      sizeof(float)) {
-  const size_t bytes = kAlignment + 2 * (x_bytes_ + product_floats_ * sizeof(float));
+      product_bytes_(
+          align_up(static_cast<size_t>(kMostHostTokens * max_rows) * sizeof(HostValue))) {
+  const size_t bytes = kAlignment + 2 * (x_bytes_ + product_bytes_);
   void* memory = nullptr;
   check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "pinning memory for host products");
   memory_ = static_cast<std::byte*>(memory);
+  std::memset(memory_, 0, bytes);  // no product has the number 0
   auto* const shared = new (memory_) Shared;
   void* counter = nullptr;
   check(cudaMalloc(&counter, sizeof(uint32_t)), "allocating a counter");
@@ -53,9 +55,9 @@ std::byte* HostMeeting::x_of(uint32_t number) const {
   return memory_ + kAlignment + number % 2 * x_bytes_;
 }
 
-float* HostMeeting::products_of(uint32_t number) const {
-  return reinterpret_cast<float*>(memory_ + kAlignment + 2 * x_bytes_) +
-         number % 2 * product_floats_;
+HostValue* HostMeeting::products_of(uint32_t number) const {
+  return reinterpret_cast<HostValue*>(memory_ + kAlignment + 2 * x_bytes_ +
+                                      number % 2 * product_bytes_);
 }
 
 void HostMeeting::begin(const MatmulArgs& args, std::span<const WeightRun> runs) {
@@ -84,8 +86,8 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
   auto* const shared = reinterpret_cast<Shared*>(memory_);
   int32_t all_rows = 0;
   for (const WeightRun& run : runs) all_rows += static_cast<int32_t>(run.rows);
-  HR_CHECK(static_cast<size_t>(args.tokens * all_rows) <= product_floats_);
-  const float* products = products_of(number_);
+  HR_CHECK(static_cast<size_t>(args.tokens * all_rows) * sizeof(HostValue) <= product_bytes_);
+  const auto* products = reinterpret_cast<const uint64_t*>(products_of(number_));
   for (size_t first = 0; first < runs.size(); first += kMaxRunsPerLaunch) {
     TakenProducts taken = {};
     taken.run_count =
@@ -93,7 +95,7 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
     taken.all_rows = all_rows;
     taken.tokens = static_cast<int32_t>(args.tokens);
     taken.products = products;
-    taken.done = &shared->meetings.done;
+    taken.nearly_done = &shared->meetings.nearly_done;
     taken.overdue = &shared->overdue;
     taken.number = number_;
     for (int32_t i = 0; i < taken.run_count; ++i) {

@@ -37,11 +37,11 @@ class HostMeeting {
   struct Shared;
 
   std::byte* x_of(uint32_t number) const;
-  float* products_of(uint32_t number) const;
+  HostValue* products_of(uint32_t number) const;
 
   Queue& queue_;
   const size_t x_bytes_;
-  const size_t product_floats_;
+  const size_t product_bytes_;
   std::byte* memory_ = nullptr;
   uint32_t* arrived_ = nullptr;  // on the device
   std::unique_ptr<HostWorkers> workers_;

@@ -8,7 +8,7 @@ namespace headrace::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kMostBlocks = 32;
+constexpr int kMostBlocks = 64;
 constexpr uint64_t kDeadlineNs = 20'000'000'000;  // of a host that computes for milliseconds
 
 __device__ __forceinline__ uint64_t now_ns() {
@@ -20,6 +20,12 @@ __device__ __forceinline__ uint64_t now_ns() {
 __device__ __forceinline__ uint32_t load_acquire_system(const uint32_t* address) {
   uint32_t value;
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ uint64_t load_relaxed_system(const uint64_t* address) {
+  uint64_t value;
+  asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
   return value;
 }
 
@@ -60,29 +66,55 @@ __global__ void __launch_bounds__(kThreads) give_x_kernel(GivenX given) {
   store_release_system(given.x_ready, given.number);
 }
 
+/// Loads a token row's words until all are of the product; false when time is up. All loads are
+/// under way before the first is looked at: each takes its time over PCIe.
+template <int kMostTokens>
+__device__ __forceinline__ bool load_words(const TakenProducts& taken, int row, uint64_t deadline_ns,
+                                           uint64_t (&words)[kMostTokens]) {
+  while (true) {
+    bool all = true;
+#pragma unroll
+    for (int t = 0; t < kMostTokens; ++t) {
+      if (t >= taken.tokens) break;
+      words[t] = load_relaxed_system(taken.products + static_cast<int64_t>(t) * taken.all_rows + row);
+    }
+#pragma unroll
+    for (int t = 0; t < kMostTokens; ++t) {
+      if (t >= taken.tokens) break;
+      all &= static_cast<uint32_t>(words[t] >> 32) == taken.number;
+    }
+    if (all) return true;
+    if (now_ns() > deadline_ns) return false;
+  }
+}
+
+template <int kMostTokens>
 __global__ void __launch_bounds__(kThreads)
     take_products_kernel(const __grid_constant__ TakenProducts taken) {
-  __shared__ bool there;
   allow_next();
   wait_for_previous();
-  if (threadIdx.x == 0) {
-    const uint64_t begin = now_ns();
-    there = reached(load_acquire_system(taken.done), taken.number);
-    while (!there && now_ns() - begin < kDeadlineNs) {
-      there = reached(load_acquire_system(taken.done), taken.number);
+  const uint64_t deadline_ns = now_ns() + kDeadlineNs;
+  if (threadIdx.x == 0) {  // until it is worth while for all to look
+    while (!reached(load_acquire_system(taken.nearly_done), taken.number) &&
+           now_ns() < deadline_ns) {
     }
-    if (!there) store_release_system(taken.overdue, 1);
   }
   __syncthreads();
-  if (!there) return;
   int run = 0;
   const int rows = taken.first_row[taken.run_count];
   for (int row = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
        row < rows; row += static_cast<int>(gridDim.x) * kThreads) {
     while (taken.first_row[run + 1] <= row) ++run;
-    for (int t = 0; t < taken.tokens; ++t) {
-      const float value = __ldcv(taken.products + static_cast<int64_t>(t) * taken.all_rows + row);
-      store_product(taken.runs[run], row - taken.first_row[run], t, value);
+    uint64_t words[kMostTokens];
+    if (!load_words<kMostTokens>(taken, row, deadline_ns, words)) {
+      store_release_system(taken.overdue, 1);
+      return;
+    }
+#pragma unroll
+    for (int t = 0; t < kMostTokens; ++t) {
+      if (t >= taken.tokens) break;
+      store_product(taken.runs[run], row - taken.first_row[run], t,
+                    __uint_as_float(static_cast<uint32_t>(words[t])));
     }
   }
 }
@@ -100,8 +132,8 @@ void give_x(const GivenX& given, Queue& queue) {
 }
 
 void take_products(const TakenProducts& taken, Queue& queue) {
-  launch(queue, take_products_kernel, blocks_for(taken.first_row[taken.run_count]), kThreads, 0,
-         taken);
+  const auto kernel = taken.tokens == 1 ? take_products_kernel<1> : take_products_kernel<8>;
+  launch(queue, kernel, blocks_for(taken.first_row[taken.run_count]), kThreads, 0, taken);
 }
 
 }  // namespace headrace::cuda

@@ -28,11 +28,11 @@ struct TakenProducts {
   MatmulRun runs[kMaxRunsPerLaunch];  // where they go; weights are not used
   int32_t first_row[kMaxRunsPerLaunch + 1];  // run i takes rows [first_row[i], first_row[i + 1])
   int32_t run_count = 0;
-  int32_t all_rows = 0;  // floats between token rows of `products`
+  int32_t all_rows = 0;  // words between token rows of `products`
   int32_t tokens = 0;
-  const float* products = nullptr;   // the host's
-  const uint32_t* done = nullptr;    // the host's
-  uint32_t* overdue = nullptr;       // the host's: set if the products do not come
+  const uint64_t* products = nullptr;     // the host's: HostValue, the number above the value
+  const uint32_t* nearly_done = nullptr;  // the host's
+  uint32_t* overdue = nullptr;            // the host's: set if the products do not come
   uint32_t number = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "codec/row_code.h"
 #include "engine/engine_reader.h"
 #include "engine/format.h"
 #include "engine/layout.h"
@@ -95,8 +96,15 @@ std::string unpack(const Engine& engine, const MatrixInfo& matrix) {
     std::vector<std::byte> bytes(tile.stored_bytes);
     engine.file().read(tile.offset, bytes);
     for (size_t row = 0; row < static_cast<size_t>(tile.rows); ++row) {
-      packed.append(reinterpret_cast<const char*>(bytes.data()) + row * tile.row_stride_bytes,
-                    payload);
+      const std::byte* const stored = bytes.data() + row * tile.row_stride_bytes;
+      if (tile.codec == CodecId::kRaw) {
+        packed.append(reinterpret_cast<const char*>(stored), payload);
+        continue;
+      }
+      std::vector<uint16_t> elements(static_cast<size_t>(matrix.k));
+      decode_row(RowLayout::of(tile.codec, matrix.dtype, matrix.k, tile.row_stride_bytes), stored,
+                 elements);
+      packed.append(reinterpret_cast<const char*>(elements.data()), payload);
     }
   }
   return packed;
@@ -156,6 +164,11 @@ TinyModel shape_of(int64_t hidden, int64_t intermediate, DType dtype, uint64_t t
   return model;
 }
 
+TinyModel coded(TinyModel model, const char* codec) {
+  model.tile_codec = codec;
+  return model;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, BuildShapes,
     ::testing::Values(
@@ -167,6 +180,10 @@ INSTANTIATE_TEST_SUITE_P(
               shape_of(100, 75, DType::kFloat32, 65536, true, true)},
         Shape{"K72And576InFloat32", shape_of(72, 576, DType::kFloat32, 65536)},
         Shape{"K576And1536InFloat16Tied", shape_of(576, 1536, DType::kFloat16, 1 << 17, true)},
+        Shape{"CodedInBFloat16", coded(shape_of(520, 1032, DType::kBFloat16, 1 << 17), "e4")},
+        Shape{"CodedInBFloat16Tied",
+              coded(shape_of(520, 1032, DType::kBFloat16, 1 << 17, true, true), "auto")},
+        Shape{"CodedInFloat16", coded(shape_of(1024, 1032, DType::kFloat16, 1 << 17), "e3")},
         Shape{"TilesLargerThanMatrices", shape_of(72, 100, DType::kFloat16, 16 << 20)}),
     [](const auto& info) { return std::string(info.param.name); });
 

@@ -101,6 +101,40 @@ TEST_F(SessionTest, LogitsAreTheSameAtEveryPercentageChunkRingAndThreadCount) {
   }
 }
 
+// The embedding table too may be coded, where it is lm_head.
+TEST_F(SessionTest, CodesDoNotChangeLogits) {
+  for (const bool tied : {false, true}) {
+    for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+      TinyModel shape;
+      shape.dtype = dtype;
+      shape.hidden_size = 1024;  // long enough for codes to pay
+      shape.intermediate_size = 1032;
+      shape.tie_word_embeddings = tied;
+      const std::string name = directory_ / std::string(dtype_name(dtype)) + (tied ? "tied" : "");
+      const GenerationRequest only = request(kPrompt, 4);
+      const std::vector<float> expected = baseline(make_tiny_engine(shape, name), only);
+      for (const char* const codec : {"auto", "e3", "e4"}) {
+        if (dtype == DType::kFloat16 && codec == std::string("e4")) continue;
+        shape.tile_codec = codec;
+        const std::string engine = make_tiny_engine(shape, name + codec);
+        for (const double percent : {0.0, 0.4, 1.0}) {
+          TestContext context(2);
+          SessionOptions some = options(engine);
+          some.budget.percent = percent;
+          some.limits.context_logits = true;
+          LogitsRecorder recorder;
+          const auto session = Session::open(some, context.context);
+          session->generate(std::span(&only, 1), &recorder);
+          EXPECT_TRUE(std::ranges::equal(recorder.of(0), expected)) << codec << " " << percent;
+          const Manifest& manifest = session->engine().manifest();
+          EXPECT_LT(manifest.payload_bytes(), manifest.streamable_bytes());
+          EXPECT_EQ(session->stats().stream.payload_bytes > 0, percent < 1.0);
+        }
+      }
+    }
+  }
+}
+
 TEST_F(SessionTest, TileSizeDoesNotChangeLogits) {
   TinyModel large;
   large.tile_bytes = 1 << 24;

@@ -130,7 +130,7 @@ TEST_F(CudaSessionTest, CodesAndHostSharesChangeNoBit) {
       shape.dtype = dtype;
       shape.qkv_bias = true;
       shape.dense_bias = true;
-      shape.hidden_size = 520;  // long enough for codes to pay
+      shape.hidden_size = 1024;  // long enough for codes to pay
       shape.intermediate_size = 1032;
       shape.canonical_rows = canonical_rows;
       std::optional<Outcome> expected;

@@ -58,7 +58,10 @@ class Planner {
                              {.budget = budget,
                               .streamed_home = report_.streamed_home,
                               .batch_size = report_.batch_size,
-                              .ring_requests = options_.ring_requests});
+                              .ring_requests = options_.ring_requests,
+                              .host_shares = backend_->has_own_memory() && streams() &&
+                                             resolve_host_threads(options_.host_threads) > 0,
+                              .canonical_rows = engine_.build().canonical_rows});
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);

@@ -107,6 +107,7 @@ void Session::load_weights() {
   plan_options.streamed_home = streamed_home(*backend_);
   plan_options.ring_requests = options_.ring_requests;
   plan_options.host_shares = backend_->host_workers() != nullptr;
+  plan_options.canonical_rows = engine_.build().canonical_rows;
   const uint64_t available = memory_for_weights();
   if (options_.automatic_budget) {
     options_.budget = automatic_budget(available, ring_limit_bytes(plan_options),

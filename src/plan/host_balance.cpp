@@ -37,6 +37,7 @@ HostBalance::HostBalance(const Manifest& manifest, const Plan& plan, const Machi
     }
     host_ms_[c] = std::max(ms, 0.0);
   }
+  told_ = shares();
 }
 
 double HostBalance::host_ms(size_t c) const { return host_ms_[c] * slowdown_[c]; }

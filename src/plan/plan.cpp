@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "plan/host_balance.h"
 #include "plan/residency.h"
 
 namespace headrace {
@@ -164,7 +165,20 @@ double milliseconds(double amount, double giga_per_second) {
   return giga_per_second > 0 ? amount / giga_per_second / 1e6 : 0;
 }
 
-void predict(const Manifest& manifest, const MachineProfile& profile, Plan& plan) {
+/// Divides what link_ms stands for between link and host, where the host takes part.
+void predict_shares(const Manifest& manifest, const MachineProfile& profile,
+                    const PlanOptions& options, Plan& plan) {
+  const auto rows = std::ranges::lower_bound(kSharedRows, plan.batch_size);
+  if (!options.host_shares || plan.requests.empty() || rows == kSharedRows.end()) return;
+  const HostBalance balance(manifest, plan, profile, options.canonical_rows);
+  const SharedPass pass = balance.predict(static_cast<size_t>(rows - kSharedRows.begin()));
+  if (pass.share == 0) return;
+  plan.link_ms = pass.link_ms;
+  plan.host_ms = pass.host_ms;
+}
+
+void predict(const Manifest& manifest, const MachineProfile& profile, const PlanOptions& options,
+             Plan& plan) {
   double multiply_adds = 0;
   for (const MatrixInfo& matrix : manifest.matrices) {
     multiply_adds += static_cast<double>(matrix.rows) * static_cast<double>(matrix.k);
@@ -173,9 +187,12 @@ void predict(const Manifest& manifest, const MachineProfile& profile, Plan& plan
   plan.link_ms = milliseconds(static_cast<double>(plan.read_bytes), profile.link_gbps);
   plan.memory_ms = milliseconds(static_cast<double>(plan.streamable_bytes), profile.memory_gbps);
   plan.compute_ms = milliseconds(2 * multiply_adds * rows, profile.matmul_gflops);
-  plan.predicted_pass_ms = std::max({plan.link_ms, plan.memory_ms, plan.compute_ms});
+  predict_shares(manifest, profile, options, plan);
+  plan.predicted_pass_ms = std::max({plan.link_ms, plan.host_ms, plan.memory_ms, plan.compute_ms});
   if (plan.predicted_pass_ms == plan.link_ms && !plan.requests.empty()) {
     plan.bound = Bound::kLink;
+  } else if (plan.predicted_pass_ms == plan.host_ms) {
+    plan.bound = Bound::kHost;
   } else {
     plan.bound = plan.memory_ms >= plan.compute_ms ? Bound::kMemory : Bound::kCompute;
   }
@@ -219,6 +236,8 @@ const char* bound_name(Bound bound) {
       return "memory";
     case Bound::kCompute:
       return "compute";
+    case Bound::kHost:
+      return "host";
   }
   return "";
 }
@@ -256,7 +275,7 @@ Plan make_plan(const Manifest& manifest, const MachineProfile& profile,
   make_requests(manifest, resident, options, plan);
   size_ring(options, plan);
   count_requests(manifest, options.host_shares, plan);
-  predict(manifest, profile, plan);
+  predict(manifest, profile, options, plan);
   return plan;
 }
 

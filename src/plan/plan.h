@@ -30,7 +30,8 @@ struct PlanOptions {
   uint64_t request_bytes = uint64_t{32} << 20;  // neighbours travel together up to this size
   int32_t ring_requests = 0;                    // slots of the ring; 0: chosen by the plan
   uint64_t ring_limit_bytes = 0;  // of the ring that the plan chooses; 0: what streamed_home needs
-  bool host_shares = false;       // the host may multiply some of the tiles (pass_use.h)
+  bool host_shares = false;       // the host may multiply some of the tiles (pass_use.h),
+  int64_t canonical_rows = 0;     // in passes of up to so many token rows; 0: of any number
 };
 
 /// PlanOptions::ring_limit_bytes, or what a ring takes at most that streams from `streamed_home`.
@@ -52,9 +53,9 @@ TransferRequest first_tiles(const Manifest& manifest, const TransferRequest& req
                             uint32_t tiles);
 
 /// What bounds a predicted pass.
-enum class Bound : uint8_t { kLink, kMemory, kCompute };
+enum class Bound : uint8_t { kLink, kMemory, kCompute, kHost };
 
-/// "link", "memory" or "compute".
+/// "link", "memory", "compute" or "host".
 const char* bound_name(Bound bound);
 
 struct Plan {
@@ -77,10 +78,11 @@ struct Plan {
   uint64_t ring_slot_bytes = 0;
   uint64_t ring_bytes() const { return static_cast<uint64_t>(ring_requests) * ring_slot_bytes; }
 
-  // A decode pass of batch_size rows. Link, memory and arithmetic work at the same time, so the
-  // pass takes as long as the slowest of them needs.
+  // A decode pass of batch_size rows. Link, host, memory and arithmetic work at the same time, so
+  // the pass takes as long as the slowest of them needs.
   int64_t batch_size = 1;
   double link_ms = 0;
+  double host_ms = 0;  // of the share that the host multiplies; 0: it takes none
   double memory_ms = 0;
   double compute_ms = 0;
   double predicted_pass_ms = 0;

@@ -260,6 +260,7 @@ TEST_P(ExecutorBeamsMixTest, SearchesAmongOthersFindWhatTheyFindAlone) {
   std::vector<Request> requests;
   for (int i = 0; i < 40; ++i) {
     Request made = i % 3 == 0 ? random.next() : random.next_search();
+    if (i % 3 == 1) made.output.generation_logits = true;
     if (made.sampling.beam_width == 1) made.sampling.num_return_sequences = 0;
     requests.push_back(std::move(made));
   }

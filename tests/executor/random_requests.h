@@ -48,6 +48,7 @@ class RandomRequests {
     request.sampling.beam_width = static_cast<int32_t>(draw(2, 4));
     request.sampling.early_stopping = static_cast<int32_t>(draw(0, 2));
     request.sampling.length_penalty = static_cast<float>(draw(0, 2));
+    request.output.generation_logits = false;
     request.return_all_generated_tokens = true;
     return request;
   }

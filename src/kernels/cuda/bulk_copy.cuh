@@ -12,7 +12,6 @@
 /// does not rest while small kernels run between the products of a pass.
 namespace headrace::cuda {
 
-inline constexpr int kBulkRows = 2;  // of a warp at a time
 inline constexpr int kMostStages = 8;
 inline constexpr int kBulkStaticBytes = 4096;  // barriers, sums and the system's own
 
@@ -77,46 +76,40 @@ struct Arrival {
 #endif
 };
 
-/// The row groups of one warp, segment by segment of kSegment columns.
-template <int kSegment, int kWarps>
-class Segments {
+/// The groups of kRows rows of one warp.
+template <int kRows, int kWarps>
+class RowGroups {
  public:
-  __device__ Segments(const BulkLaunch& launch, int warp)
+  __device__ __forceinline__ RowGroups(const BulkLaunch& launch, int warp)
       : launch_(launch),
-        segments_((launch.k + kSegment - 1) / kSegment),
         group_(static_cast<int>(blockIdx.x) + warp * static_cast<int>(gridDim.x)) {
     find_run();
   }
-  __device__ __forceinline__ bool done() const { return group_ >= groups(); }
+  __device__ __forceinline__ bool done() const {
+    return group_ >= launch_.first_group[launch_.run_count];
+  }
   __device__ __forceinline__ void advance() {
-    if (++segment_ < segments_) return;
-    segment_ = 0;
     group_ += static_cast<int>(gridDim.x) * kWarps;
     find_run();
   }
-  __device__ __forceinline__ bool last_of_group() const { return segment_ + 1 == segments_; }
-  __device__ __forceinline__ int segment() const { return segment_; }
-  __device__ __forceinline__ int column() const { return segment_ * kSegment; }
   __device__ __forceinline__ const MatmulRun& run() const { return launch_.runs[run_]; }
   __device__ __forceinline__ int first_row() const {
-    return (group_ - launch_.first_group[run_]) * kBulkRows;
+    return (group_ - launch_.first_group[run_]) * kRows;
   }
+  /// Of the last group's rows some may be past the end: the last row stands for them.
   __device__ __forceinline__ const std::byte* row(int r) const {
     const int row = min(first_row() + r, run().rows - 1);
     return run().weights + static_cast<int64_t>(row) * run().row_stride_bytes;
   }
 
  private:
-  __device__ __forceinline__ int groups() const { return launch_.first_group[launch_.run_count]; }
   __device__ __forceinline__ void find_run() {
     while (run_ + 1 < launch_.run_count && launch_.first_group[run_ + 1] <= group_) ++run_;
   }
 
   const BulkLaunch& launch_;
-  const int segments_;
   int group_;
   int run_ = 0;
-  int segment_ = 0;
 };
 
 template <typename T>
@@ -128,18 +121,14 @@ __device__ __forceinline__ void load_widened(const T* from, float (&out)[kLaneCo
   widen8<T>(vectors, out);
 }
 
-/// Copies the launch's token rows to shared memory, x_stride columns apart.
-template <typename T, int kThreads>
-__device__ __forceinline__ void load_x(const BulkLaunch& launch, T* x, int x_stride) {
-  const int row_bytes = launch.k * static_cast<int>(sizeof(T));
-  const int row_vectors = row_bytes / static_cast<int>(sizeof(uint4));
+/// Begins to copy the launch's token rows to shared memory, x_stride columns apart. For one thread.
+template <typename T>
+__device__ __forceinline__ void copy_x(const BulkLaunch& launch, T* x, int x_stride,
+                                       Arrival& arrival) {
+  const int bytes = launch.k * static_cast<int>(sizeof(T));
+  arrival.expect(launch.tokens * bytes);
   for (int t = 0; t < launch.tokens; ++t) {
-    const std::byte* const row = launch.x + t * launch.x_stride_bytes;
-    auto* const to = reinterpret_cast<uint4*>(x + t * x_stride);
-#pragma unroll 4
-    for (int i = threadIdx.x; i < row_vectors; i += kThreads) {
-      to[i] = load_written(row + static_cast<int64_t>(i) * sizeof(uint4));
-    }
+    arrival.copy(x + t * x_stride, launch.x + t * launch.x_stride_bytes, bytes);
   }
 }
 
@@ -159,11 +148,42 @@ __device__ __forceinline__ void finish_norm(const NormRows& rows, RowNorm<T>& no
   });
 }
 
-template <int kTokens>
-using Partials = float[kBulkRows][kTokens][kLaneColumns];
+/// [row][token][column]
+template <int kRows, int kTokens>
+using Partials = float[kRows * kTokens * kLaneColumns];
 
-/// Warps of a block for few token rows: stages of all of them must fit in the queue.
-template <typename T>
-inline constexpr int kManyWarps = sizeof(T) == 2 ? 16 : 8;
+/// Adds a lane's columns of kRows rows to the partial sums: x has them for each token row, x_stride
+/// columns apart.
+template <typename T, int kRows, int kTokens>
+__device__ __forceinline__ void add_products(const float (&w)[kRows][kLaneColumns], const T* x,
+                                             int x_stride, Partials<kRows, kTokens>& partials) {
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) {
+    float values[kLaneColumns];
+    load_widened<T>(x + t * x_stride, values);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int e = 0; e < kLaneColumns; ++e) {
+        float& partial = partials[(r * kTokens + t) * kLaneColumns + e];
+        partial = __fmaf_rn(w[r][e], values[e], partial);
+      }
+    }
+  }
+}
+
+template <int kRows, int kTokens>
+__device__ __forceinline__ void store_sums(const Partials<kRows, kTokens>& partials,
+                                           const MatmulRun& run, int first_row, int tokens,
+                                           int lane) {
+  constexpr int kSums = kRows * kTokens;
+  const float sum = tree_sums_of_warp<kSums>(partials, lane);
+  const int index = lane * kSums / 32;
+  const int row = first_row + index / kTokens;
+  const int token = index % kTokens;
+  if (lane % (32 / kSums) == 0 && row < run.rows && token < tokens) {
+    store_product(run, row, token, sum);
+  }
+}
 
 }  // namespace headrace::cuda

@@ -1,152 +1,183 @@
+#include <type_traits>
+
 #include "kernels/cuda/bulk_copy.cuh"
 
 namespace headrace::cuda {
 namespace {
 
-constexpr int kSegmentChunks = 2;  // of a row, copied at a time
-constexpr int kSegment = kSegmentChunks * kChunk;
-constexpr int kFewestStages = 3;
-constexpr int kQueueBytes = 160 << 10;  // of all warps: as much is on its way at any time
+constexpr int kFewestStages = 2;
+constexpr int kQueueBytes = 192 << 10;  // of all warps: as much is on its way at any time
 
-/// Adds the products of a segment: kBulkRows rows of weights, kSegment columns apart, with token rows of
-/// x, `x_stride` columns apart. `columns` of them count; kWhole: all.
-template <typename T, int kTokens, bool kWhole>
-__device__ __forceinline__ void multiply_segment(const T* weights, const T* x, int x_stride,
-                                                 int columns, int lane,
-                                                 Partials<kTokens>& partials) {
+/// How a block shares the work.
+template <typename Type, int kRowCount, int kTokenCount, int kWarpCount, int kChunks>
+struct Shape {
+  using T = Type;
+  static constexpr int kRows = kRowCount;      // of a warp at a time
+  static constexpr int kTokens = kTokenCount;  // rows past the launch's tokens go nowhere
+  static constexpr int kWarps = kWarpCount;
+  static constexpr int kThreads = kWarps * 32;
+  static constexpr int kSegment = kChunks * kChunk;  // columns of a row, copied at a time
+  static constexpr int kStage = kRows * kSegment;    // elements
+};
+
+/// The copies of a warp: segment by segment of each group of rows. Lane r copies row r's.
+template <typename Shape>
+class WeightQueue {
+  using T = typename Shape::T;
+
+ public:
+  __device__ __forceinline__ WeightQueue(const BulkLaunch& launch, int warp, int lane, T* stages,
+                                         Arrival* arrived)
+      : k_(launch.k), lane_(lane), stages_(stages), arrived_(arrived), ahead_(launch, warp) {
+    begin_group();
+  }
+  __device__ __forceinline__ void copy_next(int stage) {
+    if (ahead_.done()) return;
+    // Rows are padded to whole vectors, and k is whole vectors.
+    const int bytes = min(Shape::kSegment, left_) * static_cast<int>(sizeof(T));
+    if (lane_ == 0) arrived_[stage].expect(Shape::kRows * bytes);
+    if (lane_ < Shape::kRows) {
+      arrived_[stage].copy(stages_ + stage * Shape::kStage + lane_ * Shape::kSegment, from_, bytes);
+    }
+    from_ += bytes;
+    left_ -= Shape::kSegment;
+    if (left_ > 0) return;
+    ahead_.advance();
+    begin_group();
+  }
+
+ private:
+  __device__ __forceinline__ void begin_group() {
+    if (ahead_.done()) return;
+    from_ = ahead_.row(lane_);
+    left_ = k_;
+  }
+
+  const int k_;
+  const int lane_;
+  T* const stages_;
+  Arrival* const arrived_;
+  RowGroups<Shape::kRows, Shape::kWarps> ahead_;
+  const std::byte* from_ = nullptr;
+  int left_ = 0;  // columns
+};
+
+/// Adds the products of a segment with token rows of x, `x_stride` columns apart. `columns` of them
+/// count; kWhole: all.
+template <typename Shape, bool kWhole>
+__device__ __forceinline__ void multiply_segment(
+    const typename Shape::T* weights, const typename Shape::T* x, int x_stride, int columns, int lane,
+    Partials<Shape::kRows, Shape::kTokens>& partials) {
+  using T = typename Shape::T;
 #pragma unroll
-  for (int c = 0; c < kSegmentChunks; ++c) {
+  for (int c = 0; c < Shape::kSegment / kChunk; ++c) {
     const int column = c * kChunk + lane * kLaneColumns;
     if (!kWhole && column >= columns) return;
-    float w[kBulkRows][kLaneColumns];
+    float w[Shape::kRows][kLaneColumns];
 #pragma unroll
-    for (int r = 0; r < kBulkRows; ++r) load_widened<T>(weights + r * kSegment + column, w[r]);
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-      float values[kLaneColumns];
-      load_widened<T>(x + t * x_stride + column, values);
-#pragma unroll
-      for (int r = 0; r < kBulkRows; ++r) {
-#pragma unroll
-        for (int e = 0; e < kLaneColumns; ++e) {
-          partials[r][t][e] = __fmaf_rn(w[r][e], values[e], partials[r][t][e]);
-        }
-      }
+    for (int r = 0; r < Shape::kRows; ++r) {
+      load_widened<T>(weights + r * Shape::kSegment + column, w[r]);
     }
+    add_products<T, Shape::kRows, Shape::kTokens>(w, x + column, x_stride, partials);
   }
 }
 
-/// A block per multiprocessor; a warp multiplies kBulkRows rows with kTokens token rows at a time. Those
-/// past the launch's tokens are whatever shared memory holds, and go nowhere.
-template <typename T, int kTokens, int kWarps, bool kNorm>
-__global__ void __launch_bounds__(kWarps * 32, 1)
+/// A block per multiprocessor.
+template <typename Shape, bool kNorm>
+__global__ void __launch_bounds__(Shape::kThreads, 1)
     canonical_bulk_kernel(const __grid_constant__ BulkLaunch launch) {
+  using T = typename Shape::T;
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ Arrival arrivals[kWarps][kMostStages];
-  constexpr int kStage = kBulkRows * kSegment;  // elements
+  __shared__ Arrival arrivals[Shape::kWarps][kMostStages];
+  __shared__ Arrival x_arrival;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  T* const queue = reinterpret_cast<T*>(shared) + warp * launch.stages * kStage;
-  T* const x = reinterpret_cast<T*>(shared) + kWarps * launch.stages * kStage;
+  T* const stages = reinterpret_cast<T*>(shared) + warp * launch.stages * Shape::kStage;
+  T* const x = reinterpret_cast<T*>(shared) + Shape::kWarps * launch.stages * Shape::kStage;
   Arrival* const arrived = arrivals[warp];
   allow_next();
-
-  Segments<kSegment, kWarps> ahead(launch, warp);
-  const auto copy_next = [&](int stage) {
-    if (ahead.done()) return;
-    if (lane == 0) {
-      // Rows are padded to whole vectors, and k is whole vectors.
-      const int bytes = min(kSegment, launch.k - ahead.column()) * static_cast<int>(sizeof(T));
-      arrived[stage].expect(kBulkRows * bytes);
-#pragma unroll
-      for (int r = 0; r < kBulkRows; ++r) {
-        arrived[stage].copy(queue + stage * kStage + r * kSegment,
-                            ahead.row(r) + static_cast<int64_t>(ahead.column()) * sizeof(T), bytes);
-      }
-    }
-    ahead.advance();
-  };
+  if (threadIdx.x == 0) x_arrival.init();
   if (lane == 0) {
     for (int stage = 0; stage < launch.stages; ++stage) arrived[stage].init();
   }
   __syncwarp();
-  for (int stage = 0; stage < launch.stages; ++stage) copy_next(stage);
+  WeightQueue<Shape> queue(launch, warp, lane, stages, arrived);
+  for (int stage = 0; stage < launch.stages; ++stage) queue.copy_next(stage);
   if constexpr (kNorm) {
     RowNorm<T> norm(launch.norm.weight, launch.k, static_cast<int>(threadIdx.x) % kNormThreads);
     wait_for_previous();
-    finish_norm<T, kWarps * 32 / kNormThreads>(launch.norm, norm, x, launch.norm.width);
+    finish_norm<T, Shape::kThreads / kNormThreads>(launch.norm, norm, x, launch.norm.width);
+    __syncthreads();
   } else {
     wait_for_previous();
-    load_x<T, kWarps * 32>(launch, x, launch.k);
+    if (threadIdx.x == 0) copy_x(launch, x, launch.k, x_arrival);
+    __syncthreads();
+    x_arrival.wait(0);
   }
-  __syncthreads();
 
   int stage = 0;
   int phase = 0;
-  Partials<kTokens> partials = {};
-  for (Segments<kSegment, kWarps> here(launch, warp); !here.done(); here.advance()) {
-    arrived[stage].wait(phase);
-    const int columns = launch.k - here.column();
-    const T* const weights = queue + stage * kStage;
-    const T* const values = x + here.column();
-    if (columns >= kSegment) {
-      multiply_segment<T, kTokens, true>(weights, values, launch.k, columns, lane, partials);
-    } else {
-      multiply_segment<T, kTokens, false>(weights, values, launch.k, columns, lane, partials);
-    }
-    __syncwarp();  // all lanes have left the stage
-    copy_next(stage);
-    if (++stage == launch.stages) {
-      stage = 0;
-      phase ^= 1;
-    }
-    if (!here.last_of_group()) continue;
-#pragma unroll
-    for (int r = 0; r < kBulkRows; ++r) {
-#pragma unroll
-      for (int t = 0; t < kTokens; ++t) {
-        const float sum = tree_sum_of_warp(partials[r][t], lane);
-        if (lane == 0 && here.first_row() + r < here.run().rows && t < launch.tokens) {
-          store_product(here.run(), here.first_row() + r, t, sum);
-        }
-#pragma unroll
-        for (int e = 0; e < kLaneColumns; ++e) partials[r][t][e] = 0.0f;
+  for (RowGroups<Shape::kRows, Shape::kWarps> here(launch, warp); !here.done(); here.advance()) {
+    Partials<Shape::kRows, Shape::kTokens> partials = {};
+    for (int begin = 0; begin < launch.k; begin += Shape::kSegment) {
+      arrived[stage].wait(phase);
+      const int columns = launch.k - begin;
+      const T* const weights = stages + stage * Shape::kStage;
+      if (columns >= Shape::kSegment) {
+        multiply_segment<Shape, true>(weights, x + begin, launch.k, columns, lane, partials);
+      } else {
+        multiply_segment<Shape, false>(weights, x + begin, launch.k, columns, lane, partials);
+      }
+      __syncwarp();  // all lanes have left the stage
+      queue.copy_next(stage);
+      if (++stage == launch.stages) {
+        stage = 0;
+        phase ^= 1;
       }
     }
+    store_sums<Shape::kRows, Shape::kTokens>(partials, here.run(), here.first_row(), launch.tokens,
+                                             lane);
   }
 }
 
-template <typename T, int kTokens, int kWarps, bool kNorm>
+template <typename Shape, bool kNorm>
 bool launch_bulk(BulkLaunch launch, Queue& queue) {
-  constexpr int kStageBytes = kWarps * kBulkRows * kSegment * static_cast<int>(sizeof(T));
-  const int64_t x_bytes = static_cast<int64_t>(kTokens) * launch.k * sizeof(T);
+  constexpr int kSize = static_cast<int>(sizeof(typename Shape::T));
+  constexpr int kStageBytes = Shape::kWarps * Shape::kStage * kSize;
+  const int64_t x_bytes = static_cast<int64_t>(Shape::kTokens) * launch.k * kSize;
   const int64_t room = queue.shared_bytes - kBulkStaticBytes - x_bytes;
   launch.stages = static_cast<int32_t>(
       std::min<int64_t>({kMostStages, kQueueBytes / kStageBytes, room / kStageBytes}));
   if (launch.stages < kFewestStages) return false;
-  const auto kernel = canonical_bulk_kernel<T, kTokens, kWarps, kNorm>;
+  const auto kernel = canonical_bulk_kernel<Shape, kNorm>;
   static const cudaError_t ready =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            queue.shared_bytes - kBulkStaticBytes);
   static_cast<void>(ready);  // a launch would fail too, and is checked
-  const int blocks = std::min(queue.multiprocessors, number_groups(launch, kBulkRows));
+  const int blocks = std::min(queue.multiprocessors, number_groups(launch, Shape::kRows));
   const auto shared = static_cast<size_t>(launch.stages * kStageBytes + x_bytes);
-  headrace::cuda::launch(queue, kernel, blocks, kWarps * 32, shared, launch);
+  headrace::cuda::launch(queue, kernel, blocks, Shape::kThreads, shared, launch);
   return true;
 }
+
+/// 64 KiB a stage of all warps. (Two token rows' norms take more threads, of 16-bit types.)
+template <typename T, int kTokens>
+using FewTokens = std::conditional_t<kTokens == 2 && sizeof(T) == 2, Shape<T, 2, kTokens, 16, 4>,
+                                     Shape<T, 4, kTokens, 8, 8 / sizeof(T)>>;
 
 template <typename T>
 bool launch_tokens(const BulkLaunch& launch, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, kManyWarps<T>, false>(launch, queue);
+      return launch_bulk<FewTokens<T, 1>, false>(launch, queue);
     case 2:
-      return launch_bulk<T, 2, kManyWarps<T>, false>(launch, queue);
+      return launch_bulk<FewTokens<T, 2>, false>(launch, queue);
     case 3:
     case 4:
-      return launch_bulk<T, 4, kManyWarps<T>, false>(launch, queue);
-    default:  // as many registers a thread as there are
-      return launch_bulk<T, 8, 8, false>(launch, queue);
+      return launch_bulk<Shape<T, 4, 4, 8, 2>, false>(launch, queue);
+    default:  // long segments cost least, but long rows of x leave no room for them
+      return launch_bulk<Shape<T, 2, 8, 8, 8 / sizeof(T)>, false>(launch, queue) ||
+             launch_bulk<Shape<T, 2, 8, 8, 4 / sizeof(T)>, false>(launch, queue);
   }
 }
 
@@ -155,10 +186,10 @@ template <typename T>
 bool launch_normed(const BulkLaunch& launch, Queue& queue) {
   switch (launch.tokens) {
     case 1:
-      return launch_bulk<T, 1, kManyWarps<T>, true>(launch, queue);
+      return launch_bulk<FewTokens<T, 1>, true>(launch, queue);
     case 2:
-      if constexpr (kManyWarps<T> * 32 < 2 * kNormThreads) return false;
-      return launch_bulk<T, 2, kManyWarps<T>, true>(launch, queue);
+      if constexpr (FewTokens<T, 2>::kThreads < 2 * kNormThreads) return false;
+      return launch_bulk<FewTokens<T, 2>, true>(launch, queue);
     default:
       return false;
   }
@@ -166,8 +197,7 @@ bool launch_normed(const BulkLaunch& launch, Queue& queue) {
 
 }  // namespace
 
-bool canonical_matmul_bulk(const MatmulRuns& matmul, const NormRows* norm,
-Queue& queue) {
+bool canonical_matmul_bulk(const MatmulRuns& matmul, const NormRows* norm, Queue& queue) {
   if (!queue.can_overlap || matmul.k % kLaneColumns != 0 ||
       matmul.x_stride_bytes % sizeof(uint4) != 0 || matmul.tokens > kMostLaunchTokens) {
     return false;

@@ -65,22 +65,52 @@ __device__ __forceinline__ void exchange_add(const float (&in)[kCount], float (&
   }
 }
 
-/// The tree over all 256 partial sums; every lane gets the result. Called by whole warps. The steps
-/// s = 128, 64, 32 add across lanes, and each halves what a lane holds, so that afterwards lane bits
-/// 16, 8 and 4 number the element; s = 16 and 8 add across lanes, and s = 4, 2, 1 across elements.
-__device__ __forceinline__ float tree_sum_of_warp(const float (&partials)[kLaneColumns], int lane) {
-  float four[4];
-  float two[2];
-  float one[1];
-  exchange_add(partials, four, lane, 16);
-  exchange_add(four, two, lane, 8);
-  exchange_add(two, one, lane, 4);
-  float sum = one[0];
+/// The steps s = 128 .. 8 of the trees, from lane bit kBit on: each adds across lanes and halves what
+/// a lane holds, as long as that is more than one value.
+template <int kBit, int kCount, int kLeft>
+__device__ __forceinline__ void add_lanes(const float (&in)[kCount], float (&out)[kLeft], int lane) {
+  if constexpr (kBit == 0) {
 #pragma unroll
-  for (const int bit : {2, 1, 16, 8, 4}) {
-    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, bit));
+    for (int i = 0; i < kLeft; ++i) out[i] = in[i];
+  } else if constexpr (kCount > 1) {
+    float half[kCount / 2];
+    exchange_add(in, half, lane, kBit);
+    add_lanes<kBit / 2>(half, out, lane);
+  } else {
+    const float sum[1] = {__fadd_rn(in[0], __shfl_xor_sync(0xffffffffu, in[0], kBit))};
+    add_lanes<kBit / 2>(sum, out, lane);
   }
-  return sum;
+}
+
+/// The trees over the 256 partial sums of kSums sums (1, 2, 4, 8 or 16) at once. Lane t gets sum
+/// t * kSums / 32. Called by whole warps. After the steps across lanes the highest lane bits number the
+/// sum and those after them the element; s = 4, 2, 1 add across these, and in the lane where there are
+/// no bits left.
+template <int kSums>
+__device__ __forceinline__ float tree_sums_of_warp(const float (&partials)[kSums * kLaneColumns],
+                                                   int lane) {
+  constexpr int kLeft = kSums * kLaneColumns > 32 ? kSums * kLaneColumns / 32 : 1;
+  float left[kLeft];
+  add_lanes<16>(partials, left, lane);
+  constexpr int kElementBit = 16 / kSums;
+#pragma unroll
+  for (const int bit : {kElementBit, kElementBit / 2, kElementBit / 4}) {
+#pragma unroll
+    for (int i = 0; i < kLeft && bit > 0; ++i) {
+      left[i] = __fadd_rn(left[i], __shfl_xor_sync(0xffffffffu, left[i], bit));
+    }
+  }
+#pragma unroll
+  for (int s = kLeft / 2; s > 0; s /= 2) {
+#pragma unroll
+    for (int i = 0; i < s; ++i) left[i] = __fadd_rn(left[i], left[i + s]);
+  }
+  return left[0];
+}
+
+/// One tree; every lane gets the result.
+__device__ __forceinline__ float tree_sum_of_warp(const float (&partials)[kLaneColumns], int lane) {
+  return tree_sums_of_warp<1>(partials, lane);
 }
 
 }  // namespace headrace::cuda

@@ -67,7 +67,8 @@ __device__ __forceinline__ uint32_t placed_exponents<__half>(uint32_t bytes) {
   return (bytes & 0x1f1f1f1fu) << 2;
 }
 
-/// A row's book: looks the exponents of eight codes up, a byte each. Of code 0, 0.
+/// A row's book: looks the exponents of eight codes up, a byte each. Of code 0, 0. Rows whose books are
+/// large also take add_large().
 template <CodecId kCodec, typename T>
 class CodeBook;
 
@@ -84,6 +85,8 @@ class CodeBook<CodecId::kE3, T> {
     exponents[0] = select_bytes(low_, high_, codes);
     exponents[1] = select_bytes(low_, high_, codes >> 16);
   }
+  __device__ __forceinline__ bool is_large() const { return false; }
+  __device__ __forceinline__ void add_large(uint32_t, uint32_t (&)[2]) const {}
 
  private:
   uint32_t low_;
@@ -91,8 +94,8 @@ class CodeBook<CodecId::kE3, T> {
 };
 
 /// A selector's bit 3 asks for a byte's sign, which is clear in tables of 7 bits: what is looked up in
-/// the half of the book that a code is not of is 0. Exponents of 128 or more, numbers of 2 or more,
-/// take a way of their own.
+/// the half of the book that a code is not of is 0. Books with exponents of 128 or more, of numbers of
+/// 2 or more, are the large ones.
 template <typename T>
 class CodeBook<CodecId::kE4, T> {
  public:
@@ -102,8 +105,7 @@ class CodeBook<CodecId::kE4, T> {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       tables_[i] = words[i] & 0x7f7f7f7fu;
-#pragma unroll
-      for (int b = 0; b < 4; ++b) large_ |= (words[i] >> (8 * b + 7) & 1u) << (4 * i + b);
+      large_ |= (words[i] & 0x80808080u) >> (7 - i);
     }
   }
   __device__ __forceinline__ void look_up(uint32_t codes, uint32_t (&exponents)[2]) const {
@@ -113,17 +115,25 @@ class CodeBook<CodecId::kE4, T> {
       exponents[h] = select_bytes(tables_[0], tables_[1], codes >> (16 * h)) |
                      select_bytes(tables_[2], tables_[3], others >> (16 * h));
     }
+  }
+  __device__ __forceinline__ bool is_large() const { return large_ != 0; }
+  __device__ __forceinline__ void add_large(uint32_t codes, uint32_t (&exponents)[2]) const {
     if (large_ == 0) return;
 #pragma unroll 1
     for (int e = 0; e < 4; ++e) {
-      exponents[0] |= (large_ >> (codes >> (4 * e) & 15u) & 1u) << (8 * e + 7);
-      exponents[1] |= (large_ >> (codes >> (4 * e + 16) & 15u) & 1u) << (8 * e + 7);
+      exponents[0] |= bit_of(codes >> (4 * e)) << (8 * e + 7);
+      exponents[1] |= bit_of(codes >> (4 * e + 16)) << (8 * e + 7);
     }
   }
 
  private:
+  /// The exponent's highest bit.
+  __device__ __forceinline__ uint32_t bit_of(uint32_t code) const {
+    return large_ >> (8 * (code & 3u) + (code >> 2 & 3u)) & 1u;
+  }
+
   uint32_t tables_[4];
-  uint32_t large_;  // by code: whether its exponent is 128 or more
+  uint32_t large_;  // bit 8b + i: whether the exponent of code 4i + b is 128 or more
 };
 
 /// Bit 4e + 3 says that element e has code 0.
@@ -199,27 +209,44 @@ struct LaneGroup {
     }
   }
 
-  /// Eight elements of chunk c; `escapes` holds the row's, `capacity` of them. Reads no other byte than
-  /// those and the eight before them.
+  /// Eight elements of chunk c, whose codes say all.
+  __device__ __forceinline__ uint4 decode(const std::byte* group, int c, int lane,
+                                          const CodeBook<kCodec, T>& book) const {
+    uint32_t exponents[2];
+    book.look_up(codes[c], exponents);
+    return join_with(exponents, group, c, lane);
+  }
+
+  /// The same for any row; `escapes` holds the row's, `capacity` of them. Reads no other byte than those
+  /// and the eight before them.
   __device__ __forceinline__ uint4 decode(const std::byte* group, int c, int lane,
                                           const CodeBook<kCodec, T>& book,
                                           const std::byte* escapes, int capacity) const {
-    const uint2 low = *reinterpret_cast<const uint2*>(group + c * kCodedChunk + lane * 8);
     uint32_t exponents[2];
     book.look_up(codes[c], exponents);
-    if (uint32_t left = zeros[c]; left != 0) {
-      const std::byte* escape =
-          escapes + (escapes_end[c] < capacity ? escapes_end[c] : capacity);
+    book.add_large(codes[c], exponents);
+    const std::byte* escape = escapes + min(escapes_end[c], capacity);
+    uint32_t left = zeros[c];
+    // One is taken without asking if there is one: bit -1 adds nothing.
+    add_last_escape(left, escape, exponents);
 #pragma unroll 1
-      do {
-        const int bit = 31 - __clz(static_cast<int>(left));
-        left ^= 1u << bit;
-        const uint32_t exponent = placed_exponents<T>(static_cast<uint32_t>(*--escape));
-        const auto by = static_cast<uint32_t>(2 * bit - 6);
-        exponents[0] |= shifted(exponent, by);
-        exponents[1] |= shifted(exponent, by - 32);
-      } while (left != 0);
-    }
+    while (left != 0) add_last_escape(left, escape, exponents);
+    return join_with(exponents, group, c, lane);
+  }
+
+ private:
+  static __device__ __forceinline__ void add_last_escape(uint32_t& left, const std::byte*& escape,
+                                                         uint32_t (&exponents)[2]) {
+    const int bit = 31 - __clz(static_cast<int>(left));
+    left &= ~shifted(1u, static_cast<uint32_t>(bit));
+    const uint32_t exponent = placed_exponents<T>(static_cast<uint32_t>(*--escape));
+    const auto by = static_cast<uint32_t>(2 * bit - 6);
+    exponents[0] |= shifted(exponent, by);
+    exponents[1] |= shifted(exponent, by - 32);
+  }
+  __device__ __forceinline__ uint4 join_with(const uint32_t (&exponents)[2], const std::byte* group,
+                                             int c, int lane) const {
+    const uint2 low = *reinterpret_cast<const uint2*>(group + c * kCodedChunk + lane * 8);
     return join<T>(exponents, low, Shape::kHasRests ? rests[c] : 0);
   }
 };
@@ -240,14 +267,18 @@ __device__ __forceinline__ uint32_t plus_lower_lane(uint32_t value) {
   return sum;
 }
 
-/// Finds where each lane's escapes of a group are. `first` of the row's come before the group; it
-/// advances past the group's. Called by whole warps.
+/// Finds where each lane's escapes of a group are, if any lane has some: false if none. `first` of the
+/// row's come before the group; it advances past the group's. Called by whole warps.
 template <CodecId kCodec, typename T>
-__device__ __forceinline__ void number_escapes(LaneGroup<kCodec, T>& group, int& first) {
+__device__ __forceinline__ bool number_escapes(LaneGroup<kCodec, T>& group, int& first) {
   constexpr uint32_t kAll = 0xffffffffu;
   constexpr uint32_t kEven = 0x00ff00ffu;
   const auto& zeros = group.zeros;
-  if (__any_sync(kAll, (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0) == 0) return;
+  if (__any_sync(kAll, (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0) == 0) {
+#pragma unroll
+    for (int& end : group.escapes_end) end = first;
+    return false;
+  }
   // The four chunks' counts share a word: those of 31 lanes are at most 248 each.
   const auto own = static_cast<uint32_t>(__popc(zeros[0]) | __popc(zeros[1]) << 8 |
                                          __popc(zeros[2]) << 16 | __popc(zeros[3]) << 24);
@@ -270,6 +301,7 @@ __device__ __forceinline__ void number_escapes(LaneGroup<kCodec, T>& group, int&
   first += static_cast<int>(all_even >> 16);
   group.escapes_end[3] = first + static_cast<int>(odd >> 16);
   first += static_cast<int>(all_odd >> 16);
+  return true;
 }
 
 }  // namespace headrace::cuda

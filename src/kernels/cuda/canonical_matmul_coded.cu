@@ -132,9 +132,9 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   }
 }
 
-/// For so many token rows.
+/// For so many token rows: as many warps as registers allow.
 template <CodecId kCodec, typename T, int kTokens>
-using ShapeFor = CodedShape<kCodec, T, kTokens == 1 || kTokens == 4 ? 4 : 2, kTokens, kTokens == 2 ? 16 : 8>;
+using ShapeFor = CodedShape<kCodec, T, 2, kTokens, kTokens <= 2 ? 16 : kTokens <= 4 ? 12 : 8>;
 
 template <CodecId kCodec, typename T, int kTokens, bool kNorm>
 void launch_coded(CodedLaunch& launch, Queue& queue) {

@@ -11,8 +11,7 @@ constexpr const char* kDescription = "Accepted; has no effect here";
 
 void accept_options(CLI::App& command, std::initializer_list<const char*> flags) {
   for (const char* flag : flags) {
-    command.add_option_function<std::string>(
-        flag, [](const std::string&) {}, kDescription);
+    command.add_option_function<std::string>(flag, [](const std::string&) {}, kDescription);
   }
 }
 

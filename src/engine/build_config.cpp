@@ -28,7 +28,7 @@ constexpr std::array<std::string_view, 4> kTileCodecs = {"auto", "none", "e3", "
 /// A whole number of the configuration, under its JSON key, which is also its flag.
 struct NumberField {
   const char* key;
-  int64_t BuildConfig::*member;
+  int64_t BuildConfig::* member;
   int64_t maximum;
 };
 constexpr std::array kNumbers = {
@@ -42,7 +42,7 @@ constexpr std::array kNumbers = {
 
 struct BoolField {
   const char* key;
-  bool BuildConfig::*member;
+  bool BuildConfig::* member;
 };
 constexpr std::array kBools = {
     BoolField{"weight_streaming", &BuildConfig::weight_streaming},
@@ -53,7 +53,7 @@ constexpr std::array kBools = {
 
 struct PluginBoolField {
   const char* key;
-  bool PluginConfig::*member;
+  bool PluginConfig::* member;
 };
 constexpr std::array kPluginBools = {
     PluginBoolField{"context_fmha", &PluginConfig::context_fmha},

@@ -81,12 +81,14 @@ void Batch::pack_rows(Sequence& sequence, int64_t rows, int64_t most_best) {
 /// Adds them if their logits are wanted; `first_row` of the pass is the first of them.
 void Batch::add_logit_rows(const LogitRows& rows, int64_t first_row, int64_t most_best) {
   const Sequence& sequence = *rows.sequence;
-  const bool context = sequence.context_logits && rows.position >= sequence.context_done &&
-                       rows.position < sequence.prompt_size;
+  const bool in_prompt = sequence.context_logits && rows.position < sequence.prompt_size;
+  const bool context = in_prompt && rows.position >= sequence.context_done;
   if (!rows.chooses && !context) return;
   LogitRows& added = owners_.emplace_back(rows);
   added.first = logit_rows_.size();
-  if (!context && sequence.logits_use == LogitsUse::kNone) {
+  // A search that starts over finds its first tokens as it did before, when their logits were told:
+  // a device's sum of exponentials and the host's differ in the last bits.
+  if (!in_prompt && sequence.logits_use == LogitsUse::kNone) {
     const int64_t needed = sequence.best_needed();
     added.best_needed = needed <= most_best ? needed : 0;
   }

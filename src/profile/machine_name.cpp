@@ -24,7 +24,7 @@ std::string processor_name() {
 
 std::string disk_name(const Engine& engine) {
   if (engine.is_synthetic()) return "none, synthetic weights";
-  struct stat info {};
+  struct stat info{};
   if (::stat(engine.weights_path().c_str(), &info) != 0) return "unknown";
   return fmt::format("{}:{}", major(info.st_dev), minor(info.st_dev));
 }

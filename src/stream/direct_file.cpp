@@ -40,7 +40,7 @@ DirectFile::DirectFile(const std::string& path, DirectMode mode) {
   }
   if (!direct_) fd_ = ::open(path.c_str(), kFlags);
   if (fd_ < 0) fail_io("stream", "open", path, errno);
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd_, &info) != 0 || (mode == DirectMode::kOn && !direct_)) {
     const int error = errno;
     ::close(fd_);

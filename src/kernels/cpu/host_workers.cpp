@@ -202,7 +202,9 @@ void PinnedWorkers::abandon() {
 }
 
 void PinnedWorkers::wake() {
-  { const std::lock_guard lock(mutex_); }
+  {
+    const std::lock_guard lock(mutex_);
+  }
   woken_.notify_all();
 }
 

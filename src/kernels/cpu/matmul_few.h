@@ -139,8 +139,8 @@ struct MatmulFew {
     Vec sum[kLeavesHeld * kTokens];
     unroll<kLeavesHeld * kTokens>([&](auto i)
                                       __attribute__((always_inline)) { sum[i] = V::zero(); });
-    const auto add_products = [&](auto leaf, int64_t at, Vec weights)
-        __attribute__((always_inline)) {
+    const auto add_products = [&](auto leaf, int64_t at,
+                                  Vec weights) __attribute__((always_inline)) {
       weights = V::in_register(weights);
       unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
         constexpr int kSum = decltype(leaf)::value * kTokens + decltype(t)::value;
@@ -177,9 +177,8 @@ struct MatmulFew {
   template <int kHalf, int kTokens>
   static HR_INLINE void add_halves(Vec* sum) {
     if constexpr (kHalf >= kTokens) {
-      unroll<kHalf>([&](auto i) __attribute__((always_inline)) {
-        sum[i] = V::add(sum[i], sum[i + kHalf]);
-      });
+      unroll<kHalf>(
+          [&](auto i) __attribute__((always_inline)) { sum[i] = V::add(sum[i], sum[i + kHalf]); });
       add_halves<kHalf / 2, kTokens>(sum);
     }
   }

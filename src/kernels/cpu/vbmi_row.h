@@ -40,10 +40,10 @@ class VbmiRow {
     ahead += layout_.groups_offset;
     int64_t column = 0;
     const auto next_chunk = [&]<bool kSpread>(const Group& group, int64_t c)
-        __attribute__((always_inline)) {
-      chunk<kSpread>(group, c, column, ahead, body);
-      column += RowLayout::kChunk;
-    };
+                                __attribute__((always_inline)) {
+                                  chunk<kSpread>(group, c, column, ahead, body);
+                                  column += RowLayout::kChunk;
+                                };
     for (int64_t g = 0; g < layout_.groups(); ++g) {
       const Group group(layout_, row_, g);
       for (int64_t c = 0; c < group.planes; ++c) {

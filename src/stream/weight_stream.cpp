@@ -57,7 +57,7 @@ class WeightStream::State : public WeightFeed {
 
   void load_resident();
   void share_with_host(const HostShares& shares);
-  void balance_with_host(HostBalance balance);
+  void balance_with_host(const HostBalance& balance);
   void begin_pass(bool with_logits, int64_t tokens);
   State& group(uint32_t index);
   bool next(Lease& lease) override;
@@ -165,8 +165,8 @@ void WeightStream::State::share_with_host(const HostShares& shares) {
   }
 }
 
-void WeightStream::State::balance_with_host(HostBalance balance) {
-  balance_ = std::move(balance);
+void WeightStream::State::balance_with_host(const HostBalance& balance) {
+  balance_ = balance;
   work_before_ = backend.host_workers()->work();
   share_with_host(balance_->shares());
 }
@@ -296,8 +296,8 @@ WeightStream::~WeightStream() = default;
 
 void WeightStream::load_resident() { state_->load_resident(); }
 void WeightStream::share_with_host(const HostShares& shares) { state_->share_with_host(shares); }
-void WeightStream::balance_with_host(HostBalance balance) {
-  state_->balance_with_host(std::move(balance));
+void WeightStream::balance_with_host(const HostBalance& balance) {
+  state_->balance_with_host(balance);
 }
 void WeightStream::begin_pass(bool with_logits, int64_t tokens) {
   state_->begin_pass(with_logits, tokens);

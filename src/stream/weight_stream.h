@@ -52,7 +52,7 @@ class WeightStream {
   /// backend has memory of its own and host workers; the plan allows for shares.
   void share_with_host(const HostShares& shares);
   /// The same with the shares of `balance`, which learns from every pass what the host achieves.
-  void balance_with_host(HostBalance balance);
+  void balance_with_host(const HostBalance& balance);
 
   /// Begins a pass of so many token rows. Without logits it leaves lm_head out. If the last pass
   /// was not ended (something threw), the rest of it is dropped first.

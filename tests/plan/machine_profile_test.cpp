@@ -25,6 +25,44 @@ TEST(MachineProfileTest, SurvivesItsText) {
   EXPECT_EQ(read.free_memory_bytes, 1u << 30);
 }
 
+TEST(MachineProfileTest, HostRatesSurviveToo) {
+  const MachineProfile profile{.link_gbps = 50,
+                               .memory_gbps = 4000,
+                               .matmul_gflops = 1e5,
+                               .host_rates = {{.tokens = 1, .codec = CodecId::kRaw, .gbps = 100},
+                                              {.tokens = 8, .codec = CodecId::kE3, .gbps = 45.5},
+                                              {.tokens = 2, .codec = CodecId::kE3, .gbps = 90}},
+                               .host_threads = 15,
+                               .shared_link_gbps = 47};
+  const MachineProfile read = parse_machine_profile(machine_profile_to_json(profile), "here");
+  EXPECT_EQ(read.host_threads, 15);
+  EXPECT_EQ(read.shared_link_gbps, 47);
+  ASSERT_EQ(read.host_rates.size(), 3u);
+  EXPECT_EQ(read.host_rates[1].codec, CodecId::kE3);
+  EXPECT_EQ(host_gbps(read, CodecId::kE3, 1), 90);  // the least measured that is no less
+  EXPECT_EQ(host_gbps(read, CodecId::kE3, 3), 45.5);
+  EXPECT_EQ(host_gbps(read, CodecId::kRaw, 2), 0);
+}
+
+TEST(MachineProfileTest, BadHostRatesAreErrors) {
+  const std::string head =
+      R"({"memory_gbps": 1, "matmul_gflops": 1, "link_gbps": 1, "shared_link_gbps": 1, "host_rates": )";
+  std::string many = "[";
+  for (int i = 0; i < 65; ++i) many += R"({"tokens": 1, "codec": "raw", "gbps": 1},)";
+  many.back() = ']';
+  for (const std::string& rates :
+       {std::string("7"), std::string("[1]"), std::string("[null]"), many,
+        std::string(R"([{"tokens": 0, "codec": "raw", "gbps": 1}])"),
+        std::string(R"([{"tokens": -1, "codec": "raw", "gbps": 1}])"),
+        std::string(R"([{"tokens": 1, "codec": "zip", "gbps": 1}])"),
+        std::string(R"([{"tokens": 1, "codec": 3, "gbps": 1}])"),
+        std::string(R"([{"tokens": 1, "codec": "e3", "gbps": -4}])"),
+        std::string(R"([{"tokens": 1, "codec": "e3"}])")}) {
+    expect_error(ErrorCode::kCorrupt, "p.json",
+                 [&] { parse_machine_profile(head + rates + "}", "p.json"); });
+  }
+}
+
 TEST(MachineProfileTest, BadTextIsAnError) {
   for (const char* text : {"", "[]", "{", "{}", "nonsense"}) {
     expect_error(ErrorCode::kCorrupt, "p.json", [&] { parse_machine_profile(text, "p.json"); });

@@ -42,6 +42,16 @@ Session::Session(const SessionOptions& options, Context& context)
   prefill_chunk_ = resolve_chunk(options.prefill_chunk, engine_, options_.limits, *backend_);
 }
 
+/// Host threads may still read the weights, if a pass failed.
+Session::~Session() {
+  try {
+    backend_->synchronize();
+    backend_->end_host_products();
+  } catch (const Error&) {  // the device has failed, and will go
+    backend_->end_host_products();
+  }
+}
+
 std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& context) {
   std::unique_ptr<Session> session(new Session(options, context));
   session->profile_ = load_or_measure_profile(options.profile_path, session->engine_,
@@ -118,6 +128,7 @@ void Session::load_weights() {
   check_memory(plan, available);
   loaded_ = false;
   backend_->synchronize();  // host threads may still read the weights
+  backend_->end_host_products();
   embedding_.reset();
   stream_.reset();
   plan_ = std::move(plan);

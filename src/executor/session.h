@@ -123,6 +123,10 @@ struct GenerationStats {
 /// An engine ready to generate: backend, plan, weights, KV cache, model. Confined to one thread.
 class Session {
  public:
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
   /// Opens the engine, plans, allocates, and reads the resident weights. Everything that cannot be
   /// honoured is an Error with what would work, before anything large is loaded.
   static std::unique_ptr<Session> open(const SessionOptions& options, Context& context);

@@ -181,6 +181,9 @@ class Backend {
   /// kMostHostTokens token rows leave nothing. For backends with memory of their own.
   virtual void use_host_workers(const HostWorkersFactory& /*make_workers*/, int64_t /*max_k*/,
                                 int64_t /*max_rows*/) {}
+  /// Ends what host threads still have to do for ops that were never enqueued, as after a failure,
+  /// so that the weights may go. REQUIRES: synchronized.
+  virtual void end_host_products() {}
   /// Null if it has none.
   virtual const HostWorkers* host_workers() const { return nullptr; }
   /// For reports: "sm90", or "cpu".

@@ -508,6 +508,10 @@ void CudaBackend::use_host_workers(const HostWorkersFactory& make_workers, int64
   meeting_ = std::make_unique<HostMeeting>(queue_, make_workers, max_k, max_rows);
 }
 
+void CudaBackend::end_host_products() {
+  if (meeting_) meeting_->abandon();
+}
+
 const HostWorkers* CudaBackend::host_workers() const {
   return meeting_ == nullptr ? nullptr : &meeting_->workers();
 }

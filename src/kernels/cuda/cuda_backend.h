@@ -53,6 +53,7 @@ class CudaBackend : public Backend {
   std::string compute_capability() const override;
   void use_host_workers(const HostWorkersFactory& make_workers, int64_t max_k,
                         int64_t max_rows) override;
+  void end_host_products() override;
   const HostWorkers* host_workers() const override;
   void pin(std::span<std::byte> memory) override;
   void unpin(std::span<std::byte> memory) override;

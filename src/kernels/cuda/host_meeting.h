@@ -30,6 +30,8 @@ class HostMeeting {
   void finish(const MatmulArgs& args, std::span<const WeightRun> runs);
   /// Throws if the device waited in vain for the host. For when all that was enqueued has ended.
   void check_deadlines();
+  /// Backend::end_host_products().
+  void abandon() { workers_->abandon(); }
   const HostWorkers& workers() const { return *workers_; }
 
  private:

@@ -86,26 +86,14 @@ std::vector<std::byte> stored_rows(const Shape& shape, const Coding& coding, siz
   const auto k = static_cast<size_t>(shape.k);
   const auto bits = gaussian(coding.dtype, kDistinctRows * shape.k, kDeviation,
                              static_cast<uint32_t>(shape.k + shape.rows));
-  const auto row = [&](size_t r) { return std::span(bits).subspan(r * k, k); };
   if (coding.codec == CodecId::kRaw) {
     row_stride = k * sizeof(uint16_t);
     const auto bytes = std::as_bytes(std::span(bits));
     return {bytes.begin(), bytes.end()};
   }
-  std::vector<RowBook> books;
-  int64_t escapes = 0;
-  for (size_t r = 0; r < kDistinctRows; ++r) {
-    books.push_back(choose_book(coding.codec, coding.dtype, row(r)));
-    escapes = std::max(escapes, books.back().escapes);
-  }
-  row_stride =
-      RowLayout::stride_for(coding.codec, coding.dtype, shape.k, static_cast<uint64_t>(escapes));
-  const RowLayout layout = RowLayout::of(coding.codec, coding.dtype, shape.k, row_stride);
-  std::vector<std::byte> bytes(kDistinctRows * row_stride);
-  for (size_t r = 0; r < kDistinctRows; ++r) {
-    encode_row(layout, books[r], row(r), bytes.data() + r * row_stride);
-  }
-  return bytes;
+  CodedRows rows = encode_rows(coding.codec, coding.dtype, shape.k, bits);
+  row_stride = rows.stride_bytes;
+  return std::move(rows.bytes);
 }
 
 Matrices make_matrices(const Shape& shape, const Coding& coding) {

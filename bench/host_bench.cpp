@@ -31,34 +31,23 @@ struct Kind {
   DType dtype;
 };
 
-/// Rows of 16 different gaussian ones, over all of `memory`.
+/// Rows of 16 different gaussian ones, over all of `memory`; returns their stride.
 uint64_t fill(const Kind& kind, int64_t k, Buffer& memory, ThreadPool& pool) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0, 0.02f);
-  std::vector<std::vector<uint16_t>> rows(16, std::vector<uint16_t>(static_cast<size_t>(k)));
-  uint64_t escapes = 0;
-  for (auto& row : rows) {
-    for (uint16_t& bits : row) {
-      bits = kind.dtype == DType::kBFloat16 ? float_to_bfloat16(normal(random))
-                                            : float_to_float16(normal(random));
-    }
-    if (kind.codec != CodecId::kRaw) {
-      escapes = std::max(escapes,
-                         static_cast<uint64_t>(choose_book(kind.codec, kind.dtype, row).escapes));
-    }
+  std::vector<uint16_t> elements(16 * static_cast<size_t>(k));
+  for (uint16_t& bits : elements) {
+    bits = kind.dtype == DType::kBFloat16 ? float_to_bfloat16(normal(random))
+                                          : float_to_float16(normal(random));
   }
-  const bool raw = kind.codec == CodecId::kRaw;
-  const uint64_t stride = raw ? static_cast<uint64_t>(k) * 2
-                              : RowLayout::stride_for(kind.codec, kind.dtype, k, escapes);
-  std::vector<std::byte> coded(rows.size() * stride);
-  for (size_t r = 0; r < rows.size(); ++r) {
-    if (raw) {
-      std::memcpy(coded.data() + r * stride, rows[r].data(), stride);
-    } else {
-      encode_row(RowLayout::of(kind.codec, kind.dtype, k, stride),
-                 choose_book(kind.codec, kind.dtype, rows[r]), rows[r], coded.data() + r * stride);
-    }
+  CodedRows rows{.stride_bytes = static_cast<uint64_t>(k) * 2};
+  if (kind.codec == CodecId::kRaw) {
+    const auto bytes = std::as_bytes(std::span(elements));
+    rows.bytes.assign(bytes.begin(), bytes.end());
+  } else {
+    rows = encode_rows(kind.codec, kind.dtype, k, elements);
   }
+  const std::vector<std::byte>& coded = rows.bytes;
   const auto count = static_cast<int64_t>((memory.size_bytes() - 64) / coded.size());
   pool.parallel_for(count, 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -66,7 +55,7 @@ uint64_t fill(const Kind& kind, int64_t k, Buffer& memory, ThreadPool& pool) {
                   coded.size());
     }
   });
-  return stride;
+  return rows.stride_bytes;
 }
 
 void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memory,

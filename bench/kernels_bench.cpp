@@ -84,39 +84,27 @@ struct Shape {
 };
 
 /// Codes of gaussian weights of a matrix's usual scale: a few rows, again and again.
-struct CodedRows {
+struct CodedWeights {
   static constexpr size_t kRows = 64;
 
-  explicit CodedRows(const Shape& shape) {
+  explicit CodedWeights(const Shape& shape) {
     std::mt19937 engine(1);
     std::normal_distribution<float> weight(0.0f, 1.0f / std::sqrt(static_cast<float>(shape.k)));
-    std::vector<std::vector<uint16_t>> rows(kRows);
-    std::vector<RowBook> books;
-    uint64_t escapes = 0;
-    for (std::vector<uint16_t>& row : rows) {
-      row.resize(static_cast<size_t>(shape.k));
-      for (uint16_t& bits : row) {
-        bits = shape.dtype == DType::kFloat16 ? float_to_float16(weight(engine))
-                                              : float_to_bfloat16(weight(engine));
-      }
-      books.push_back(choose_book(shape.codec, shape.dtype, row));
-      escapes = std::max(escapes, static_cast<uint64_t>(books.back().escapes));
+    std::vector<uint16_t> elements(kRows * static_cast<size_t>(shape.k));
+    for (uint16_t& bits : elements) {
+      bits = shape.dtype == DType::kFloat16 ? float_to_float16(weight(engine))
+                                            : float_to_bfloat16(weight(engine));
     }
-    stride = RowLayout::stride_for(shape.codec, shape.dtype, shape.k, escapes);
-    const RowLayout layout = RowLayout::of(shape.codec, shape.dtype, shape.k, stride);
-    bytes.resize(kRows * stride);
-    for (size_t r = 0; r < kRows; ++r) {
-      encode_row(layout, books[r], rows[r], bytes.data() + r * stride);
-    }
+    rows = encode_rows(shape.codec, shape.dtype, shape.k, elements);
   }
   void fill(std::span<std::byte> memory) const {
+    const std::vector<std::byte>& bytes = rows.bytes;
     for (size_t at = 0; at < memory.size(); at += bytes.size()) {
       std::memcpy(memory.data() + at, bytes.data(), std::min(bytes.size(), memory.size() - at));
     }
   }
 
-  size_t stride = 0;
-  std::vector<std::byte> bytes;
+  CodedRows rows;
 };
 
 void run_matmul(benchmark::State& state, Machine& machine, const Shape& shape) {
@@ -125,9 +113,9 @@ void run_matmul(benchmark::State& state, Machine& machine, const Shape& shape) {
   size_t stride = row_bytes;
   const std::byte* arena = machine.arena.data();
   if (shape.codec != CodecId::kRaw) {
-    const CodedRows coded(shape);
+    const CodedWeights coded(shape);
     coded.fill(machine.coded_arena.bytes());
-    stride = coded.stride;
+    stride = coded.rows.stride_bytes;
     arena = machine.coded_arena.data();
   }
   const size_t stored_bytes = static_cast<size_t>(shape.rows) * stride;

@@ -14,6 +14,13 @@ const char* codec_name(CodecId codec) {
   return nullptr;
 }
 
+std::optional<CodecId> codec_of_name(std::string_view name) {
+  for (const CodecId codec : {CodecId::kRaw, CodecId::kE3, CodecId::kE4}) {
+    if (name == codec_name(codec)) return codec;
+  }
+  return std::nullopt;
+}
+
 bool codec_fits(CodecId codec, DType dtype) {
   switch (codec) {
     case CodecId::kRaw:

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 #include "tensor/dtype.h"
 
@@ -15,6 +17,9 @@ enum class CodecId : uint8_t {
 
 /// "raw", "e3", "e4"; null for a number that is no codec.
 const char* codec_name(CodecId codec);
+
+/// The codec of that name; nothing for a name that none has.
+std::optional<CodecId> codec_of_name(std::string_view name);
 
 /// Whether the codec can hold elements of `dtype`.
 bool codec_fits(CodecId codec, DType dtype);

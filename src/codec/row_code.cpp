@@ -172,6 +172,24 @@ void encode_row(const RowLayout& layout, const RowBook& book, std::span<const ui
   }
 }
 
+CodedRows encode_rows(CodecId codec, DType dtype, int64_t k, std::span<const uint16_t> rows) {
+  const auto columns = static_cast<size_t>(k);
+  std::vector<RowBook> books;
+  int64_t escapes = 0;
+  for (size_t at = 0; at < rows.size(); at += columns) {
+    books.push_back(choose_book(codec, dtype, rows.subspan(at, columns)));
+    escapes = std::max(escapes, books.back().escapes);
+  }
+  const uint64_t stride = RowLayout::stride_for(codec, dtype, k, static_cast<uint64_t>(escapes));
+  const RowLayout layout = RowLayout::of(codec, dtype, k, stride);
+  CodedRows coded{.stride_bytes = stride, .bytes = std::vector<std::byte>(books.size() * stride)};
+  for (size_t r = 0; r < books.size(); ++r) {
+    encode_row(layout, books[r], rows.subspan(r * columns, columns),
+               coded.bytes.data() + r * stride);
+  }
+  return coded;
+}
+
 void decode_row(const RowLayout& layout, const std::byte* row, std::span<uint16_t> out) {
   std::array<uint8_t, RowLayout::kBookBytes> book;
   std::memcpy(book.data(), row, book.size());

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "codec/row_layout.h"
 
@@ -27,6 +28,16 @@ RowBook choose_book(CodecId codec, DType dtype, std::span<const uint16_t> row);
 /// this row, whose escapes fit; row.size() == layout.k.
 void encode_row(const RowLayout& layout, const RowBook& book, std::span<const uint16_t> row,
                 std::byte* out);
+
+/// Rows of one matrix as they are stored: one after the other.
+struct CodedRows {
+  uint64_t stride_bytes = 0;
+  std::vector<std::byte> bytes = {};
+};
+
+/// Encodes rows of k elements each with the least stride that has room for the escapes of all.
+/// REQUIRES: the codec is not raw, and fits the dtype.
+CodedRows encode_rows(CodecId codec, DType dtype, int64_t k, std::span<const uint16_t> rows);
 
 /// Restores the row's layout.k elements. Reads no byte beyond the row, whatever it holds.
 void decode_row(const RowLayout& layout, const std::byte* row, std::span<uint16_t> out);

@@ -10,13 +10,13 @@ namespace headrace {
 /// Where the parts of a coded row lie (docs/engine-format.md, "Coded rows"). All rows of a run have
 /// the same size, the row stride, so that row r begins at r * stride, whatever the weights are:
 ///
-///   book      16 bytes; entry c is the exponent that code c stands for; entry 0 is not used
-///   escapes   one byte for every element of code 0: its exponent, in column order; zeros after
-///   them groups    of kGroupChunks chunks of 256 columns (the last group may have fewer), each
-///               low bytes   256 a chunk, in column order: bfloat16: sign and mantissa,
-///                           float16: the low 8 bits of the mantissa
-///               codes       of its exponents
-///               rests       float16: sign and the mantissa's 2 high bits, packed like 3-bit codes
+/// - book: 16 bytes. Entry c is the exponent that code c stands for; entry 0 is not used.
+/// - escapes: for every element of code 0 a byte, its exponent, in column order; zeros after them.
+/// - groups of kGroupChunks chunks of 256 columns (the last group may have fewer). Each has
+///   - low bytes, 256 a chunk, in column order: of bfloat16 sign and mantissa, of float16 the low 8
+///     bits of the mantissa;
+///   - the codes of its exponents;
+///   - of float16 alone rests: sign and the mantissa's 2 high bits, packed like 3-bit codes.
 ///
 /// Lane t of a chunk holds its columns 8t .. 8t + 7, as in the canonical sum (docs/numerics.md).
 /// Codes are words of 32 bits, [word][32 lanes]: nibble e of word c is the code of column 8t + e of

@@ -11,13 +11,6 @@ namespace {
 
 constexpr int64_t kRowsAtATime = 4;  // that a thread takes
 
-CodecId parse_codec(std::string_view name) {
-  for (const CodecId codec : {CodecId::kE3, CodecId::kE4}) {
-    if (name == codec_name(codec)) return codec;
-  }
-  fail(ErrorCode::kInvalidArgument, "[build] --tile_codec {}: use auto, none, e3 or e4", name);
-}
-
 }  // namespace
 
 std::vector<CodecId> allowed_codecs(std::string_view tile_codec, DType dtype) {
@@ -27,13 +20,17 @@ std::vector<CodecId> allowed_codecs(std::string_view tile_codec, DType dtype) {
     std::erase_if(codecs, [&](CodecId codec) { return !codec_fits(codec, dtype); });
     return codecs;
   }
-  const CodecId codec = parse_codec(tile_codec);
-  if (!codec_fits(codec, dtype)) {
+  const std::optional<CodecId> codec = codec_of_name(tile_codec);
+  if (!codec || codec == CodecId::kRaw) {
+    fail(ErrorCode::kInvalidArgument, "[build] --tile_codec {}: use auto, none, e3 or e4",
+         tile_codec);
+  }
+  if (!codec_fits(*codec, dtype)) {
     fail(ErrorCode::kInvalidArgument, "[build] --tile_codec {} is not for {} weights: use {}",
          tile_codec, dtype_name(dtype),
          codec_fits(CodecId::kE3, dtype) ? "e3, auto or none" : "auto or none");
   }
-  return {codec};
+  return {*codec};
 }
 
 CodingChoice::CodingChoice(std::vector<CodecId> codecs, DType dtype, int64_t rows, int64_t k,

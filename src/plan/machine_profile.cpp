@@ -27,9 +27,10 @@ double read_rate(const nlohmann::json& json, const char* key, std::string_view w
 
 CodecId read_codec(const nlohmann::json& json, std::string_view where) {
   const auto found = json.find("codec");
-  for (const CodecId codec : {CodecId::kRaw, CodecId::kE3, CodecId::kE4}) {
-    if (found != json.end() && *found == codec_name(codec)) return codec;
-  }
+  const std::optional<CodecId> codec = found != json.end() && found->is_string()
+                                           ? codec_of_name(found->get<std::string>())
+                                           : std::nullopt;
+  if (codec) return *codec;
   fail(ErrorCode::kCorrupt, "[profile] {}: a host rate's 'codec' must be raw, e3 or e4", where);
 }
 

@@ -88,17 +88,12 @@ std::vector<uint16_t> made_row(DType dtype, uint32_t seed) {
   return row;
 }
 
-/// A few rows as the codec stores them, one after the other.
-struct StoredRows {
-  uint64_t stride = 0;
-  std::vector<std::byte> bytes;
-};
-
-StoredRows stored_rows(CodecId codec, DType dtype) {
+/// A few rows as the codec stores them.
+CodedRows stored_rows(CodecId codec, DType dtype) {
   constexpr uint32_t kRows = 16;
   if (codec == CodecId::kRaw) {
     const uint64_t stride = kK * dtype_size(dtype);
-    StoredRows rows{.stride = stride, .bytes = std::vector<std::byte>(kRows * stride)};
+    CodedRows rows{.stride_bytes = stride, .bytes = std::vector<std::byte>(kRows * stride)};
     for (uint32_t r = 0; r < kRows; ++r) {
       for (uint64_t at = 0; at < stride; at += kK * 2) {
         const std::vector<uint16_t> row = made_row(DType::kFloat16, r);
@@ -107,19 +102,12 @@ StoredRows stored_rows(CodecId codec, DType dtype) {
     }
     return rows;
   }
-  std::vector<RowBook> books;
-  uint64_t escapes = 0;
+  std::vector<uint16_t> elements;
   for (uint32_t r = 0; r < kRows; ++r) {
-    books.push_back(choose_book(codec, dtype, made_row(dtype, r)));
-    escapes = std::max(escapes, static_cast<uint64_t>(books.back().escapes));
+    const std::vector<uint16_t> row = made_row(dtype, r);
+    elements.insert(elements.end(), row.begin(), row.end());
   }
-  StoredRows rows{.stride = RowLayout::stride_for(codec, dtype, kK, escapes), .bytes = {}};
-  rows.bytes.resize(kRows * rows.stride);
-  const RowLayout layout = RowLayout::of(codec, dtype, kK, rows.stride);
-  for (uint32_t r = 0; r < kRows; ++r) {
-    encode_row(layout, books[r], made_row(dtype, r), rows.bytes.data() + r * rows.stride);
-  }
-  return rows;
+  return encode_rows(codec, dtype, kK, elements);
 }
 
 /// 1e9 raw bytes/s of products over all of `memory`, which holds rows `stride` apart.
@@ -163,17 +151,18 @@ void measure_host(Backend& backend, DType dtype, Context& context, MachineProfil
   const auto workers = make_host_workers(threads, kK, meetings);
   for (const CodecId codec : {CodecId::kRaw, CodecId::kE3, CodecId::kE4}) {
     if (!codec_fits(codec, dtype)) continue;
-    const StoredRows rows = stored_rows(codec, dtype);
+    const CodedRows rows = stored_rows(codec, dtype);
     const auto copies = static_cast<int64_t>((kWeightBytes - 64) / rows.bytes.size());
     context.pool.parallel_for(copies, 16, [&](int64_t begin, int64_t end) {
       for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
         std::memcpy(memory.data() + i * rows.bytes.size(), rows.bytes.data(), rows.bytes.size());
       }
     });
-    const WeightRun run = {.data = memory.data(),
-                           .rows = copies * static_cast<int64_t>(rows.bytes.size() / rows.stride),
-                           .row_stride_bytes = rows.stride,
-                           .codec = codec};
+    const WeightRun run = {
+        .data = memory.data(),
+        .rows = copies * static_cast<int64_t>(rows.bytes.size() / rows.stride_bytes),
+        .row_stride_bytes = rows.stride_bytes,
+        .codec = codec};
     const BusyLink link(backend, context.clock);
     for (const int64_t tokens : kTokens) {
       HostProduct form;

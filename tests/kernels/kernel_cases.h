@@ -219,21 +219,14 @@ struct StoredMatrix {
 
  private:
   void encode(DType dtype, int64_t k, const std::vector<std::vector<std::byte>>& raw) {
-    std::vector<RowBook> books;
-    uint64_t escapes = 0;
-    const auto elements = [](const std::vector<std::byte>& row) {
-      return std::span(reinterpret_cast<const uint16_t*>(row.data()), row.size() / 2);
-    };
-    for (const auto& row : raw) {
-      books.push_back(choose_book(codec, dtype, elements(row)));
-      escapes = std::max(escapes, static_cast<uint64_t>(books.back().escapes));
-    }
-    stride = RowLayout::stride_for(codec, dtype, k, escapes);
-    bytes.assign(raw.size() * stride + 64, std::byte{0xff});
+    std::vector<uint16_t> elements(raw.size() * static_cast<size_t>(k));
     for (size_t r = 0; r < raw.size(); ++r) {
-      encode_row(RowLayout::of(codec, dtype, k, stride), books[r], elements(raw[r]),
-                 bytes.data() + r * stride);
+      std::memcpy(elements.data() + r * static_cast<size_t>(k), raw[r].data(), raw[r].size());
     }
+    CodedRows coded = encode_rows(codec, dtype, k, elements);
+    stride = coded.stride_bytes;
+    bytes = std::move(coded.bytes);
+    bytes.resize(bytes.size() + 64, std::byte{0xff});
   }
 };
 

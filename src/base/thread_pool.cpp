@@ -1,5 +1,6 @@
 #include "base/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -134,12 +135,17 @@ int64_t ThreadPool::next_piece(int64_t grain) {
 
 void ThreadPool::reset_pieces() { state_->next.store(0, std::memory_order_relaxed); }
 
-int available_processors() {
+std::vector<int> usable_processors() {
+  std::vector<int> processors;
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  const int count = CPU_COUNT(&set);
-  return count < 1 ? 1 : count;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return processors;
+  for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+    if (CPU_ISSET(processor, &set)) processors.push_back(processor);
+  }
+  return processors;
 }
+
+int available_processors() { return std::max(1, static_cast<int>(usable_processors().size())); }
 
 }  // namespace headrace

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <type_traits>
+#include <vector>
 
 namespace headrace {
 
@@ -68,7 +69,10 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain, F&& body) {
   });
 }
 
-/// Number of processors this process may use (its affinity mask), at least 1.
+/// The processors that this process may use (its affinity mask), in order; empty if the system does
+/// not say.
+std::vector<int> usable_processors();
+/// How many they are, at least 1.
 int available_processors();
 
 }  // namespace headrace

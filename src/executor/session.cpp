@@ -46,10 +46,10 @@ Session::Session(const SessionOptions& options, Context& context)
 Session::~Session() {
   try {
     backend_->synchronize();
-    backend_->end_host_products();
-  } catch (const Error&) {  // the device has failed, and will go
-    backend_->end_host_products();
+  } catch (const Error& error) {  // the device has failed, and goes too
+    context_.log.verbose("{}", error.what());
   }
+  backend_->end_host_products();
 }
 
 std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& context) {

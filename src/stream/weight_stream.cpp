@@ -19,6 +19,8 @@
 namespace headrace {
 namespace {
 
+static_assert(kSharedRows.back() <= kMostHostTokens);
+
 constexpr int32_t kLoadDepth = 8;  // requests in flight while weights are loaded
 
 /// Where every byte is read once and for all, a page cache that holds the file is the quicker

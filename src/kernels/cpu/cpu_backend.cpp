@@ -149,8 +149,9 @@ void CpuBackend::reserve_for(int64_t tokens, int64_t k) {
   packed_x_ = allocate_host(static_cast<size_t>(reserved_tokens_) * row_floats * sizeof(float),
                             "packed activations");
   reordered_x_ = {};
-  reordered_x_ = allocate_host(static_cast<size_t>(cpu::kFewTokens) * row_floats * sizeof(float),
-                               "packed activations");
+  reordered_x_ =
+      allocate_host(static_cast<size_t>(cpu::FewTokens::floats(reserved_k_)) * sizeof(float),
+                    "packed activations");
   const int64_t most = std::max(cpu::MatmulBlocking::most_scratch_floats(reserved_k_),
                                 cpu::AttentionKernel::scratch_floats(reserved_k_));
   decoded_floats_at_ = static_cast<size_t>((most + 1023) / 1024 * 1024);

@@ -11,6 +11,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/few_tokens.h"
 #include "kernels/cpu/matmul_blocking.h"
 
 namespace headrace {
@@ -21,7 +22,7 @@ class CpuBackend : public Backend {
  public:
   CpuBackend(ThreadPool& pool, CpuIsa isa, const cpu::CpuKernels& kernels,
              const cpu::CodedKernels& coded)
-      : pool_(pool), isa_(isa), kernels_(kernels), coded_(coded) {}
+      : pool_(pool), isa_(isa), kernels_(kernels), few_{.kernels = kernels, .coded = coded} {}
 
   std::string description() const override;
   Buffer allocate(size_t size_bytes, const char* purpose) override;
@@ -50,7 +51,6 @@ class CpuBackend : public Backend {
 
   void reserve_for(int64_t tokens, int64_t k);
   void pack_x(const MatmulArgs& args, const cpu::LeafOrder& order);
-  bool reorder_x(const MatmulArgs& args, std::span<const WeightRun> runs);
   void cut_into_pieces(const MatmulArgs& args, std::span<const WeightRun> runs);
   int64_t rows_of_a_piece(const MatmulArgs& args, std::span<const WeightRun> runs) const;
   void multiply(const MatmulArgs& args, const cpu::LeafOrder& order, const Piece& piece,
@@ -69,7 +69,7 @@ class CpuBackend : public Backend {
   ThreadPool& pool_;
   CpuIsa isa_;
   const cpu::CpuKernels& kernels_;
-  const cpu::CodedKernels& coded_;
+  const cpu::FewTokens few_;
 
   int64_t reserved_tokens_ = 0;
   int64_t reserved_k_ = 0;

@@ -28,7 +28,10 @@ void CpuBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   Lease lease;
   while (weights.next(lease)) {
     cut_into_pieces(args, lease.runs());
-    if (!reordered) reordered = reorder_x(args, lease.runs());
+    if (!reordered && args.tokens <= cpu::kFewTokens) {
+      reordered = few_.reorder_x(lease.runs(), args.dtype, args.tokens, args.k, packed_x_.floats(),
+                                 reordered_x_.floats());
+    }
     if (pieces_.size() == 1) {
       multiply(args, order, pieces_[0], thread_scratch(0));
     } else {
@@ -46,11 +49,7 @@ void CpuBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
 void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
   float* packed = packed_x_.floats();
   if (args.tokens <= cpu::kFewTokens) {
-    const int64_t row_floats = cpu::decoded_elements(args.k);
-    for (int64_t t = 0; t < args.tokens; ++t) {
-      kernels_.pack_row(args.dtype, args.x + static_cast<size_t>(t) * args.x_stride_bytes, args.k,
-                        packed + t * row_floats);
-    }
+    few_.pack_x(args.dtype, args.x, args.x_stride_bytes, args.tokens, args.k, packed);
     return;
   }
   const int64_t row_floats = order.vectors * kernels_.lanes;
@@ -66,22 +65,6 @@ void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
   const int64_t count = (args.tokens + cpu::kTileTokens - 1) / cpu::kTileTokens;
   if (args.tokens * args.k < kInlinePackElements) return tiles(0, count);
   pool_.parallel_for(count, 4, tiles);
-}
-
-/// False if no run needs it.
-bool CpuBackend::reorder_x(const MatmulArgs& args, std::span<const WeightRun> runs) {
-  const auto is_coded = [](const WeightRun& run) { return run.codec != CodecId::kRaw; };
-  if (args.tokens > cpu::kFewTokens || coded_.reorder_x == nullptr ||
-      std::ranges::none_of(runs, is_coded)) {
-    return false;
-  }
-  float* packed = packed_x_.floats();
-  const int64_t row_floats = cpu::decoded_elements(args.k);
-  for (int64_t t = 0; t < args.tokens; ++t) {
-    std::fill(packed + t * row_floats + args.k, packed + (t + 1) * row_floats, -0.0f);
-  }
-  coded_.reorder_x(args.dtype, packed, row_floats, args.tokens, args.k, reordered_x_.floats());
-  return true;
 }
 
 int64_t CpuBackend::rows_of_a_piece(const MatmulArgs& args, std::span<const WeightRun> runs) const {
@@ -116,7 +99,7 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
   const int64_t row = run.row_begin + piece.begin;
   const bool coded = run.codec != CodecId::kRaw;
   const cpu::RowDecoder decoder = {
-      .kernels = coded_,
+      .kernels = few_.coded,
       .layout =
           coded ? RowLayout::of(run.codec, args.dtype, args.k, run.row_stride_bytes) : RowLayout{},
       .decoded = reinterpret_cast<std::byte*>(scratch + decoded_floats_at_)};
@@ -133,10 +116,8 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
       .accumulate = output.accumulate,
       .decoder = coded ? &decoder : nullptr,
   };
-  if (coded && args.tokens <= cpu::kFewTokens && coded_.multiply_few != nullptr) {
-    coded_.multiply_few(rows, decoder.layout, reordered_x_.floats());
-  } else if (args.tokens <= cpu::kFewTokens) {
-    kernels_.matmul_few(rows, packed_x_.floats(), cpu::decoded_elements(args.k));
+  if (args.tokens <= cpu::kFewTokens) {
+    few_.multiply(rows, packed_x_.floats(), reordered_x_.floats());
   } else {
     kernels_.matmul_many(rows, order, packed_x_.floats(), scratch);
   }

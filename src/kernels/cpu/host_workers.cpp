@@ -14,12 +14,16 @@
 #include <sched.h>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "device/buffer.h"
 #include "kernels/cpu/coded_kernels.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/few_tokens.h"
 
 namespace headrace {
 namespace {
+
+static_assert(kMostHostTokens <= cpu::kFewTokens);
 
 constexpr uint32_t kQueue = 1024;                // products: several passes of a large model
 constexpr int64_t kLeastPieceBytes = 16 * 1024;  // of weights, that a thread takes at a time
@@ -60,18 +64,6 @@ bool reached(uint32_t counter, uint32_t number) {
   return static_cast<int32_t>(counter - number) >= 0;
 }
 
-/// The cores that the process may use, in order.
-std::vector<int> usable_cores() {
-  std::vector<int> cores;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
-  }
-  return cores;
-}
-
 /// A product in the queue, cut into pieces of rows.
 struct Job {
   HostProduct product;
@@ -89,12 +81,11 @@ struct Job {
 class PinnedWorkers : public HostWorkers {
  public:
   PinnedWorkers(int threads, int64_t max_k, const cpu::CpuKernels& kernels, HostMeetings& meetings)
-      : kernels_(kernels),
-        coded_(*cpu::coded_kernels_for(detect_cpu_isa()).front()),
+      : few_{.kernels = kernels, .coded = *cpu::coded_kernels_for(detect_cpu_isa()).front()},
         max_k_(max_k),
         meetings_(meetings),
         jobs_(kQueue) {
-    const std::vector<int> cores = usable_cores();
+    const std::vector<int> cores = usable_processors();
     for (int i = 0; i < threads; ++i) {
       // The first core is left to the thread that enqueues.
       const int core = cores.empty() ? -1 : cores[static_cast<size_t>(i + 1) % cores.size()];
@@ -133,8 +124,7 @@ class PinnedWorkers : public HostWorkers {
   void take_pieces(uint32_t number, Own& own);
   void pack_x(const HostProduct& product, Own& own) const;
   void multiply(const Job& job, uint32_t piece, const Own& own) const;
-  void multiply_rows(const HostProduct& product, const WeightRun& run, cpu::MatrixRows matrix,
-                     const Own& own) const;
+  void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
   static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
   void finish_piece(Job& job, uint32_t number);
   void publish_done();
@@ -142,8 +132,7 @@ class PinnedWorkers : public HostWorkers {
   void wake();
   Job& job_at(uint32_t number) { return jobs_[number % kQueue]; }
 
-  const cpu::CpuKernels& kernels_;
-  const cpu::CodedKernels& coded_;
+  const cpu::FewTokens few_;
   const int64_t max_k_;
   HostMeetings& meetings_;
   std::vector<Job> jobs_;
@@ -216,7 +205,7 @@ void PinnedWorkers::run(int core) {
     ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
   }
   constexpr const char* kPurpose = "products of host threads";
-  const int64_t x_floats = kMostHostTokens * cpu::decoded_elements(max_k_);
+  const int64_t x_floats = cpu::FewTokens::floats(max_k_);
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
   Own own = {.packed_x = allocate_host(floats(x_floats), kPurpose),
              .reordered_x = allocate_host(floats(x_floats), kPurpose),
@@ -274,18 +263,9 @@ void PinnedWorkers::take_pieces(uint32_t number, Own& own) {
 
 void PinnedWorkers::pack_x(const HostProduct& product, Own& own) const {
   const size_t x_stride = static_cast<size_t>(product.k) * dtype_size(product.dtype);
-  const int64_t row_floats = cpu::decoded_elements(product.k);
-  float* const packed = own.packed_x.floats();
-  for (int64_t t = 0; t < product.tokens; ++t) {
-    float* const row = packed + t * row_floats;
-    kernels_.pack_row(product.dtype, product.x + static_cast<size_t>(t) * x_stride, product.k, row);
-    std::fill(row + product.k, row + row_floats, -0.0f);
-  }
-  const bool coded = std::ranges::any_of(
-      product.runs, [](const WeightRun& run) { return run.codec != CodecId::kRaw; });
-  if (!coded || coded_.reorder_x == nullptr) return;
-  coded_.reorder_x(product.dtype, packed, row_floats, product.tokens, product.k,
-                   own.reordered_x.floats());
+  few_.pack_x(product.dtype, product.x, x_stride, product.tokens, product.k, own.packed_x.floats());
+  few_.reorder_x(product.runs, product.dtype, product.tokens, product.k, own.packed_x.floats(),
+                 own.reordered_x.floats());
 }
 
 /// The rows of a piece may lie in several runs.
@@ -300,7 +280,7 @@ void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) con
       continue;
     }
     const int64_t rows = std::min(left, run.rows - begin);
-    multiply_rows(product, run,
+    multiply_rows(run,
                   {.dtype = product.dtype,
                    .weights = run.data + static_cast<size_t>(begin) * run.row_stride_bytes,
                    .row_stride_bytes = run.row_stride_bytes,
@@ -330,22 +310,16 @@ void PinnedWorkers::hand_over(const Job& job, uint32_t piece, uint32_t number, c
   }
 }
 
-void PinnedWorkers::multiply_rows(const HostProduct& product, const WeightRun& run,
-                                  cpu::MatrixRows matrix, const Own& own) const {
-  if (run.codec == CodecId::kRaw) {
-    kernels_.matmul_few(matrix, own.packed_x.floats(), cpu::decoded_elements(product.k));
-    return;
-  }
+void PinnedWorkers::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix,
+                                  const Own& own) const {
+  const bool coded = run.codec != CodecId::kRaw;
   const cpu::RowDecoder decoder = {
-      .kernels = coded_,
-      .layout = RowLayout::of(run.codec, product.dtype, product.k, run.row_stride_bytes),
+      .kernels = few_.coded,
+      .layout = coded ? RowLayout::of(run.codec, matrix.dtype, matrix.k, run.row_stride_bytes)
+                      : RowLayout{},
       .decoded = own.decoded.data()};
-  matrix.decoder = &decoder;
-  if (coded_.multiply_few != nullptr) {
-    coded_.multiply_few(matrix, decoder.layout, own.reordered_x.floats());
-  } else {
-    kernels_.matmul_few(matrix, own.packed_x.floats(), cpu::decoded_elements(product.k));
-  }
+  if (coded) matrix.decoder = &decoder;
+  few_.multiply(matrix, own.packed_x.floats(), own.reordered_x.floats());
 }
 
 void PinnedWorkers::finish_piece(Job& job, uint32_t number) {

@@ -186,4 +186,15 @@ __device__ __forceinline__ void store_sums(const Partials<kRows, kTokens>& parti
   }
 }
 
+/// Launches a kernel with a block per multiprocessor and so many bytes of shared memory.
+template <typename Shape, auto kKernel, typename Launch>
+void launch_bulk_kernel(Launch& launch, size_t shared_bytes, Queue& queue) {
+  static const cudaError_t ready =
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           queue.shared_bytes - kBulkStaticBytes);
+  static_cast<void>(ready);  // a launch would fail too, and is checked
+  const int blocks = std::min(queue.multiprocessors, number_groups(launch, Shape::kRows));
+  headrace::cuda::launch(queue, kKernel, blocks, Shape::kThreads, shared_bytes, launch);
+}
+
 }  // namespace headrace::cuda

@@ -321,10 +321,7 @@ void canonical_matmul(const MatmulRuns& matmul, const NormRows* norm, Queue& que
     if (!canonical_matmul_bulk(part, nullptr, queue)) {
       HR_DISPATCH_DTYPE(matmul.dtype, T, launch_type<T>(launch, queue))
     }
-    launch.x += kMostLaunchTokens * launch.x_stride_bytes;
-    for (int i = 0; i < launch.run_count; ++i) {
-      launch.runs[i].out += kMostLaunchTokens * launch.runs[i].out_stride;
-    }
+    advance_tokens(launch, kMostLaunchTokens);
   }
 }
 

@@ -149,14 +149,8 @@ bool launch_bulk(BulkLaunch launch, Queue& queue) {
   launch.stages = static_cast<int32_t>(
       std::min<int64_t>({kMostStages, kQueueBytes / kStageBytes, room / kStageBytes}));
   if (launch.stages < kFewestStages) return false;
-  const auto kernel = canonical_bulk_kernel<Shape, kNorm>;
-  static const cudaError_t ready =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           queue.shared_bytes - kBulkStaticBytes);
-  static_cast<void>(ready);  // a launch would fail too, and is checked
-  const int blocks = std::min(queue.multiprocessors, number_groups(launch, Shape::kRows));
-  const auto shared = static_cast<size_t>(launch.stages * kStageBytes + x_bytes);
-  headrace::cuda::launch(queue, kernel, blocks, Shape::kThreads, shared, launch);
+  launch_bulk_kernel<Shape, canonical_bulk_kernel<Shape, kNorm>>(
+      launch, static_cast<size_t>(launch.stages * kStageBytes + x_bytes), queue);
   return true;
 }
 

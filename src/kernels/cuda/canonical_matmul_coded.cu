@@ -140,7 +140,8 @@ template <CodecId kCodec, typename T, int kTokens, bool kNorm>
 void launch_coded(CodedLaunch& launch, Queue& queue) {
   using Shape = ShapeFor<kCodec, T, kTokens>;
   divide_memory<Shape>(launch, queue);
-  launch_divided<Shape, canonical_coded_kernel<Shape, kNorm>>(launch, queue);
+  launch_bulk_kernel<Shape, canonical_coded_kernel<Shape, kNorm>>(
+      launch, static_cast<size_t>(launch.shared_bytes), queue);
 }
 
 /// kTokens of a launch of so many token rows.
@@ -187,10 +188,7 @@ void multiply_coded(const MatmulRuns& matmul, const NormRows* norm, Queue& queue
   for (int64_t left = matmul.tokens; left > 0; left -= most) {
     launch.tokens = static_cast<int32_t>(std::min<int64_t>(most, left));
     launch_tokens_of<kCodec, T, false>(launch, queue);
-    launch.x += most * launch.x_stride_bytes;
-    for (int i = 0; i < launch.run_count; ++i) {
-      launch.runs[i].out += most * launch.runs[i].out_stride;
-    }
+    advance_tokens(launch, most);
   }
 }
 

@@ -136,18 +136,6 @@ bool divide_memory(CodedLaunch& launch, const Queue& queue) {
   return false;
 }
 
-/// Launches a kernel with a block per multiprocessor. REQUIRES: divide_memory<Shape>().
-template <typename Shape, void (*kKernel)(CodedLaunch)>
-void launch_divided(CodedLaunch& launch, Queue& queue) {
-  static const cudaError_t ready =
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           queue.shared_bytes - kBulkStaticBytes);
-  static_cast<void>(ready);  // a launch would fail too, and is checked
-  const int blocks = std::min(queue.multiprocessors, number_groups(launch, Shape::kRows));
-  headrace::cuda::launch(queue, kKernel, blocks, Shape::kThreads,
-                         static_cast<size_t>(launch.shared_bytes), launch);
-}
-
 inline CodedLaunch describe_coded(const MatmulRuns& matmul, const Queue& queue) {
   auto launch = launch_of<CodedLaunch>(matmul);
   launch.groups_bytes =

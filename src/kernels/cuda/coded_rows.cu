@@ -139,7 +139,8 @@ bool launch_bulk(const CodedRows& coded, Queue& queue) {
   runs.k = coded.k;
   auto launch = describe_coded(runs, queue);
   if (!divide_memory<Shape>(launch, queue)) return false;
-  launch_divided<Shape, decode_bulk_kernel<Shape>>(launch, queue);
+  launch_bulk_kernel<Shape, decode_bulk_kernel<Shape>>(
+      launch, static_cast<size_t>(launch.shared_bytes), queue);
   return true;
 }
 

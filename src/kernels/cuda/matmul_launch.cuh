@@ -20,6 +20,15 @@ Launch launch_of(const MatmulRuns& matmul) {
   return launch;
 }
 
+/// Goes on by so many token rows.
+template <typename Launch>
+void advance_tokens(Launch& launch, int64_t tokens) {
+  launch.x += tokens * launch.x_stride_bytes;
+  for (int i = 0; i < launch.run_count; ++i) {
+    launch.runs[i].out += tokens * launch.runs[i].out_stride;
+  }
+}
+
 /// Sets first_group: run i takes the groups of `rows` rows [first_group[i], first_group[i + 1]).
 /// Returns how many groups there are.
 template <typename Launch>

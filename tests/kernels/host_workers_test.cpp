@@ -3,9 +3,13 @@
 #include <atomic>
 #include <ctime>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 
+#include "base/thread_pool.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/matmul_problem.h"
 
@@ -113,6 +117,53 @@ TEST(HostWorkers, ManyProductsWaitForTheirTurn) {
   for (uint32_t i = 0; i < products.size(); ++i) {
     EXPECT_TRUE(equal_bits(products[i]->expected, products[i]->values(i + 1)));
   }
+}
+
+// Threads take pieces before there is x, and fetch them into their caches.
+TEST(HostWorkers, WaitingForXChangesNoBit) {
+  HostMeetings meetings;
+  const auto workers = make_host_workers(2, kMaxK, meetings);
+  Shared shared({.dtype = DType::kBFloat16, .rows = 1700, .k = 1600, .tokens = 2}, 1, 700);
+  for (const int wait_ms : {0, 1, 20}) {
+    const uint32_t number = workers->enqueue(shared.product);
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
+    give_x(meetings, number);
+    wait_done(meetings, number);
+    EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << wait_ms;
+  }
+  workers->enqueue(shared.product);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  workers->abandon();
+  EXPECT_EQ(meetings.done, 4u);
+}
+
+// One thread shares its core with threads that want all of it, the others do not.
+TEST(HostWorkers, ASlowThreadChangesNoBit) {
+  const std::vector<int> processors = usable_processors();
+  if (processors.size() < 2) GTEST_SKIP() << "one processor only: every thread is as slow";
+  HostMeetings meetings;
+  const auto workers = make_host_workers(2, kMaxK, meetings);
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> busy;
+  for (int i = 0; i < 3; ++i) {
+    busy.emplace_back([&] {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      CPU_SET(processors[1], &set);
+      ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
+      while (!stop) {
+      }
+    });
+  }
+  Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 1}, 1, 700);
+  for (int i = 0; i < 10; ++i) {
+    const uint32_t number = workers->enqueue(shared.product);
+    give_x(meetings, number);
+    wait_done(meetings, number);
+    EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
+  }
+  stop = true;
+  for (std::thread& thread : busy) thread.join();
 }
 
 TEST(HostWorkers, AbandonedProductsEnd) {

@@ -30,6 +30,9 @@ constexpr int64_t kLeastPieceBytes = 16 * 1024;  // of weights, that a thread ta
 constexpr int64_t kMostPieceBytes = 128 * 1024;
 constexpr int64_t kMostPieceRows = 1024;
 constexpr int64_t kBatchRows = 8;  // that the kernels take together
+// What a thread fetches into its cache while it waits for x: as much as comes from memory while a
+// device is busy between two products.
+constexpr int64_t kMostAheadBytes = 512 * 1024;
 
 /// Polls quickly at first; then others may have the core for a moment.
 class Poll {
@@ -64,12 +67,20 @@ bool reached(uint32_t counter, uint32_t number) {
   return static_cast<int32_t>(counter - number) >= 0;
 }
 
+/// Pieces of a product that a thread has taken.
+struct Pieces {
+  uint32_t begin = 0;
+  uint32_t end = 0;
+};
+
 /// A product in the queue, cut into pieces of rows.
 struct Job {
   HostProduct product;
   int64_t piece_rows = 0;
-  uint32_t pieces = 0;
-  uint32_t late_piece = 0;  // with which it is nearly done
+  // Atomic are those that a thread reads before it has taken a piece: the product may be over then.
+  std::atomic<uint32_t> pieces{0};
+  std::atomic<uint32_t> ahead{0};  // pieces that a thread takes before there is x
+  uint32_t late_piece = 0;         // with which it is nearly done
   int64_t rows = 0;
   uint64_t bytes = 0;
   std::atomic<uint64_t> next{0};      // number << 32 | first piece that nobody has taken
@@ -120,8 +131,12 @@ class PinnedWorkers : public HostWorkers {
 
   void run(int core);
   bool wait_for_job(uint32_t number);
+  bool x_is_ready(uint32_t number);
   bool wait_for_x(uint32_t number);
-  void take_pieces(uint32_t number, Own& own);
+  void run_product(uint32_t number, Own& own);
+  static Pieces take(Job& job, uint32_t number, uint32_t count);
+  void fetch(uint32_t number, Pieces pieces);
+  void run_pieces(uint32_t number, Pieces pieces, Own& own);
   void pack_x(const HostProduct& product, Own& own) const;
   void multiply(const Job& job, uint32_t piece, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
@@ -173,6 +188,9 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   job.bytes = bytes;
   job.piece_rows = piece_rows(job.rows, static_cast<int64_t>(bytes));
   job.pieces = static_cast<uint32_t>((job.rows + job.piece_rows - 1) / job.piece_rows);
+  const int64_t piece_bytes = static_cast<int64_t>(bytes) / job.pieces;
+  job.ahead = static_cast<uint32_t>(
+      std::min<int64_t>(kMostAheadBytes / piece_bytes, job.pieces / (4 * threads())));
   // Two rounds before the end: about as long as it takes a device to hear of it.
   const auto late = static_cast<uint32_t>(2 * threads());
   job.late_piece = job.pieces > late ? job.pieces - late : 0;
@@ -211,9 +229,7 @@ void PinnedWorkers::run(int core) {
              .reordered_x = allocate_host(floats(x_floats), kPurpose),
              .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
              .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose)};
-  for (uint32_t number = 1; wait_for_job(number) && wait_for_x(number); ++number) {
-    take_pieces(number, own);
-  }
+  for (uint32_t number = 1; wait_for_job(number); ++number) run_product(number, own);
 }
 
 /// False when there is nothing to do any more.
@@ -229,35 +245,76 @@ bool PinnedWorkers::wait_for_job(uint32_t number) {
   return reached(enqueued_.load(), number);
 }
 
-bool PinnedWorkers::wait_for_x(uint32_t number) {
-  for (Poll poll; !reached(load_acquire(meetings_.x_ready), number); poll.wait()) {
-    if (reached(abandoned_.load(std::memory_order_acquire), number)) break;
-    if (stop_.load(std::memory_order_relaxed)) return false;
-  }
-  return true;
+/// Also if nobody waits for the product any more.
+bool PinnedWorkers::x_is_ready(uint32_t number) {
+  return reached(load_acquire(meetings_.x_ready), number) ||
+         reached(abandoned_.load(std::memory_order_acquire), number);
 }
 
-/// Takes pieces of a product as long as there are any. A thread that comes late, after the device
-/// has gone on, finds none, and touches nothing of the product.
-void PinnedWorkers::take_pieces(uint32_t number, Own& own) {
+void PinnedWorkers::run_product(uint32_t number, Own& own) {
   Job& job = job_at(number);
+  if (!x_is_ready(number)) {
+    const Pieces ahead = take(job, number, job.ahead);
+    fetch(number, ahead);
+    for (Poll poll; !x_is_ready(number); poll.wait()) {
+    }
+    run_pieces(number, ahead, own);
+  }
+  for (;;) {
+    const Pieces piece = take(job, number, 1);
+    if (piece.begin == piece.end) return;
+    run_pieces(number, piece, own);
+  }
+}
+
+/// Empty if all are taken. A thread that comes late, after the device has gone on, finds none, and
+/// touches nothing of the product.
+Pieces PinnedWorkers::take(Job& job, uint32_t number, uint32_t count) {
   uint64_t next = job.next.load(std::memory_order_acquire);
   while (next >> 32 == number) {
-    const auto piece = static_cast<uint32_t>(next);
-    if (piece >= job.pieces) return;
-    if (!job.next.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
+    const auto begin = static_cast<uint32_t>(next);
+    const uint32_t end = std::min(begin + count, job.pieces.load());
+    if (begin >= end) return {};
+    const uint64_t rest = static_cast<uint64_t>(number) << 32 | end;
+    if (job.next.compare_exchange_weak(next, rest, std::memory_order_acq_rel)) return {begin, end};
+  }
+  return {};
+}
+
+/// Brings the weights of pieces into this core's cache until x is there.
+void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
+  const Job& job = job_at(number);
+  constexpr int64_t kStep = 4096;
+  int64_t begin = pieces.begin * job.piece_rows;
+  int64_t left = std::min(pieces.end * job.piece_rows, job.rows) - begin;
+  for (const WeightRun& run : job.product.runs) {
+    const int64_t rows = std::clamp<int64_t>(run.rows - begin, 0, left);
+    const auto stride = static_cast<int64_t>(run.row_stride_bytes);
+    const int64_t bytes = rows * stride;
+    for (int64_t at = 0; at < bytes; at += kStep) {
+      if (x_is_ready(number)) return;
+      const std::byte* const from = run.data + begin * stride + at;
+      for (int64_t i = 0; i < std::min(kStep, bytes - at); i += 64)
+        __builtin_prefetch(from + i, 0, 2);
+    }
+    begin = std::max<int64_t>(0, begin - run.rows);
+    left -= rows;
+  }
+}
+
+void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
+  Job& job = job_at(number);
+  for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
     if (piece == job.late_piece) {
       std::atomic_ref(meetings_.nearly_done).store(number, std::memory_order_release);
     }
     if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
     if (!reached(abandoned_.load(std::memory_order_acquire), number)) {
-      const HostProduct& product = job.product;
-      if (std::exchange(own.packed_for, number) != number) pack_x(product, own);
+      if (std::exchange(own.packed_for, number) != number) pack_x(job.product, own);
       multiply(job, piece, own);
       hand_over(job, piece, number, own);
     }
     finish_piece(job, number);
-    next = job.next.load(std::memory_order_acquire);
   }
 }
 

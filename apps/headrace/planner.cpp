@@ -59,6 +59,7 @@ class Planner {
                               .streamed_home = report_.streamed_home,
                               .batch_size = report_.batch_size,
                               .ring_requests = options_.ring_requests,
+                              .decode_resident = backend_->has_own_memory(),
                               .host_shares = backend_->has_own_memory() && streams() &&
                                              resolve_host_threads(options_.host_threads) > 0,
                               .canonical_rows = engine_.build().canonical_rows});

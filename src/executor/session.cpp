@@ -116,6 +116,7 @@ void Session::load_weights() {
   plan_options.batch_size = options_.limits.max_lines();
   plan_options.streamed_home = streamed_home(*backend_);
   plan_options.ring_requests = options_.ring_requests;
+  plan_options.decode_resident = backend_->has_own_memory();
   plan_options.host_shares = backend_->host_workers() != nullptr;
   plan_options.canonical_rows = engine_.build().canonical_rows;
   const uint64_t available = memory_for_weights();

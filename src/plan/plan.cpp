@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "engine/format.h"
 #include "plan/host_balance.h"
 #include "plan/residency.h"
 
@@ -32,17 +33,16 @@ uint64_t page_end(const TileInfo& tile) {
   return align_up(tile.offset + tile.stored_bytes, kPageBytes);
 }
 
-/// Calls visit(begin, end) for every longest run of tiles [begin, end) of one matrix that share
-/// `resident` and follow each other page by page in the file.
+/// Calls visit(begin, end) for every longest run of tiles [begin, end) of one matrix of which
+/// wanted[tile] is true, and that follow each other page by page in the file.
 template <typename F>
-void for_each_run(const Manifest& manifest, const std::vector<bool>& resident, bool wanted,
-                  F&& visit) {
+void for_each_run(const Manifest& manifest, const std::vector<bool>& wanted, F&& visit) {
   for (const MatrixInfo& matrix : manifest.matrices) {
     const uint32_t last = matrix.first_tile + matrix.tile_count;
     for (uint32_t begin = matrix.first_tile; begin < last;) {
       uint32_t end = begin + 1;
-      if (resident[begin] == wanted) {
-        while (end < last && resident[end] == wanted &&
+      if (wanted[begin]) {
+        while (end < last && wanted[end] &&
                manifest.tiles[end].offset == page_end(manifest.tiles[end - 1])) {
           ++end;
         }
@@ -53,18 +53,30 @@ void for_each_run(const Manifest& manifest, const std::vector<bool>& resident, b
   }
 }
 
+void choose_decoded(const Manifest& manifest, const PlanOptions& options, Plan& plan) {
+  plan.decoded.assign(manifest.tiles.size(), false);
+  if (!options.decode_resident || plan.streamed_bytes > 0) return;
+  for (size_t t = 0; t < manifest.tiles.size(); ++t) {
+    const TileInfo& tile = manifest.tiles[t];
+    if (tile.codec == CodecId::kRaw) continue;
+    const uint64_t more = tile.raw_bytes - std::min(tile.raw_bytes, tile.stored_bytes);
+    if (plan.resident_bytes + more > plan.budget_bytes) return;
+    plan.resident_bytes += more;
+    plan.decoded[t] = true;
+  }
+}
+
+/// Coded and raw tiles lie as far from each other as in the file, decoded ones without a gap.
 void place_resident(const Manifest& manifest, const std::vector<bool>& resident, Plan& plan) {
   plan.arena_offsets.assign(manifest.tiles.size(), 0);
-  for_each_run(manifest, resident, true, [&](uint32_t begin, uint32_t end) {
-    const uint64_t base = plan.arena_bytes;
-    const uint64_t first = manifest.tiles[begin].offset;
+  for_each_run(manifest, resident, [&](uint32_t begin, uint32_t end) {
     for (uint32_t t = begin; t < end; ++t) {
-      plan.arena_offsets[t] = base + (manifest.tiles[t].offset - first);
-      plan.resident_bytes += manifest.tiles[t].payload_bytes();
+      plan.arena_offsets[t] = plan.arena_bytes;
+      plan.arena_bytes += arena_tile(manifest, plan, t).stored_bytes;
+      const bool last = t + 1 == end;
+      if (last) plan.arena_bytes += kReadableTail;
+      if (last || !plan.decoded[t + 1]) plan.arena_bytes = align_up(plan.arena_bytes, kPageBytes);
     }
-    const TileInfo& last = manifest.tiles[end - 1];
-    plan.arena_bytes +=
-        align_up(last.offset + last.stored_bytes + kReadableTail - first, kPageBytes);
   });
 }
 
@@ -105,7 +117,7 @@ void append_request(const Manifest& manifest, uint32_t first, uint32_t end, uint
   plan.requests.push_back(request);
 }
 
-void make_requests(const Manifest& manifest, const std::vector<bool>& resident,
+void make_requests(const Manifest& manifest, const std::vector<bool>& streamed,
                    const PlanOptions& options, Plan& plan) {
   std::vector<uint32_t> group_of(manifest.matrices.size());
   const std::vector<MatrixGroup> groups = manifest.groups();
@@ -113,7 +125,7 @@ void make_requests(const Manifest& manifest, const std::vector<bool>& resident,
     for (uint32_t i = 0; i < groups[g].matrix_count; ++i) group_of[groups[g].first_matrix + i] = g;
   }
   const uint64_t limit = request_limit(manifest, plan, options);
-  for_each_run(manifest, resident, false, [&](uint32_t begin, uint32_t end) {
+  for_each_run(manifest, streamed, [&](uint32_t begin, uint32_t end) {
     const uint32_t group = group_of[manifest.tiles[begin].matrix];
     while (begin < end) {
       const auto bytes_to = [&](uint32_t tile) {
@@ -213,6 +225,17 @@ void check_options(const PlanOptions& options) {
 
 }  // namespace
 
+TileInfo arena_tile(const Manifest& manifest, const Plan& plan, uint32_t tile) {
+  TileInfo info = manifest.tiles[tile];
+  if (!plan.decoded[tile]) return info;
+  const MatrixInfo& matrix = manifest.matrices[info.matrix];
+  info.codec = CodecId::kRaw;
+  info.codec_version = codec_version_of(CodecId::kRaw);
+  info.row_stride_bytes = static_cast<uint32_t>(row_stride_bytes(matrix.k, matrix.dtype));
+  info.stored_bytes = static_cast<uint64_t>(info.rows) * info.row_stride_bytes;
+  return info;
+}
+
 TransferRequest first_tiles(const Manifest& manifest, const TransferRequest& request,
                             uint32_t tiles) {
   TransferRequest first = request;
@@ -267,12 +290,15 @@ Plan make_plan(const Manifest& manifest, const MachineProfile& profile,
   plan.budget_bytes = resolve_budget(options.budget, plan.streamable_bytes);
   const std::vector<bool> resident = spread_residency(manifest, plan.budget_bytes);
   plan.homes.reserve(resident.size());
+  std::vector<bool> streamed(resident.size());
   for (size_t t = 0; t < resident.size(); ++t) {
+    streamed[t] = !resident[t];
     plan.homes.push_back(resident[t] ? Home::kDevice : options.streamed_home);
-    if (!resident[t]) plan.streamed_bytes += manifest.tiles[t].payload_bytes();
+    (resident[t] ? plan.resident_bytes : plan.streamed_bytes) += manifest.tiles[t].payload_bytes();
   }
+  choose_decoded(manifest, options, plan);
   place_resident(manifest, resident, plan);
-  make_requests(manifest, resident, options, plan);
+  make_requests(manifest, streamed, options, plan);
   size_ring(options, plan);
   count_requests(manifest, options.host_shares, plan);
   predict(manifest, profile, options, plan);

@@ -30,6 +30,7 @@ struct PlanOptions {
   uint64_t request_bytes = uint64_t{32} << 20;  // neighbours travel together up to this size
   int32_t ring_requests = 0;                    // slots of the ring; 0: chosen by the plan
   uint64_t ring_limit_bytes = 0;  // of the ring that the plan chooses; 0: what streamed_home needs
+  bool decode_resident = false;   // what is left of the budget when nothing streams: for this
   bool host_shares = false;       // the host may multiply some of the tiles (pass_use.h),
   int64_t canonical_rows = 0;     // in passes of up to so many token rows; 0: of any number
 };
@@ -61,10 +62,11 @@ const char* bound_name(Bound bound);
 struct Plan {
   uint64_t streamable_bytes = 0;
   uint64_t budget_bytes = 0;
-  uint64_t resident_bytes = 0;  // what resident tiles take of the budget
+  uint64_t resident_bytes = 0;  // what resident tiles take of the budget, as they lie there
   uint64_t streamed_bytes = 0;  // payload of the others, leased by a full pass
   uint64_t read_bytes = 0;      // what a full pass reads for them, padding included
   std::vector<Home> homes;      // by tile
+  std::vector<bool> decoded;    // by tile: it lies in the arena as a raw tile (arena_tile())
 
   /// Place of each resident tile in the arena (undefined for others). Tiles that are neighbours in
   /// the file are neighbours here, so that runs join.
@@ -92,9 +94,14 @@ struct Plan {
 /// Pure function of its arguments. Residency follows the spread rule: every matrix keeps the same
 /// share, as nearly as whole tiles allow, as a prefix of its rows; where tiles have several sizes,
 /// smaller ones that come later use up what is left. The budget that stays unused is less than the
-/// smallest tile that is not resident. A larger budget never keeps less. Error{kInvalidArgument}
+/// smallest tile that is not resident. Coded tiles lie there as they are, so that more of them do;
+/// once all do, what is left of the budget goes to decoded ones (decode_resident), from the first
+/// layer on: raw rows multiply quicker. A larger budget never keeps less. Error{kInvalidArgument}
 /// for options that cannot be honoured (ring_requests of 1, say), with what would work.
 Plan make_plan(const Manifest& manifest, const MachineProfile& profile, const PlanOptions& options);
+
+/// A resident tile as it lies in the arena: coded tiles that the plan decodes are raw there.
+TileInfo arena_tile(const Manifest& manifest, const Plan& plan, uint32_t tile);
 
 /// "Set gpu weights percent to 0.2, which is 123 bytes. Valid range: 0 bytes ~ 615 bytes."
 std::string gpu_weights_percent_line(const Plan& plan, const WeightBudget& budget);

@@ -78,7 +78,7 @@ void CopyRing::refill() {
     const TransferRequest& request = slot.transfer;
     slot.runs.clear();
     for (uint32_t t = request.first_tile; t < request.first_tile + request.tile_count; ++t) {
-      append_run(parts_.manifest, t, groups_[request.group].first_matrix,
+      append_run(parts_.manifest.tiles[t], groups_[request.group].first_matrix,
                  slot.memory + (parts_.manifest.tiles[t].offset - request.offset), slot.runs);
     }
     queue_->fill(slot_number(fetched_), slot.memory,

@@ -130,7 +130,7 @@ bool DiskRing::start_next() {
   slot.runs.clear();
   const uint32_t first_matrix = groups_[request.group].first_matrix;
   for (uint32_t t = request.first_tile; t < request.first_tile + request.tile_count; ++t) {
-    append_run(parts_.manifest, t, first_matrix,
+    append_run(parts_.manifest.tiles[t], first_matrix,
                slot.memory + (parts_.manifest.tiles[t].offset - request.offset), slot.runs);
   }
   const auto tag = static_cast<uint32_t>(fetched_ % slots_.size());

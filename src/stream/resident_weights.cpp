@@ -1,8 +1,11 @@
 #include "stream/resident_weights.h"
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "device/copy_queue.h"
+#include "kernels/decode_rows.h"
 #include "stream/pinned_buffer.h"
 #include "stream/weight_runs.h"
 
@@ -11,6 +14,48 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
+constexpr size_t kDecodedSlots = 4;  // that wait for their copies, while others are decoded into
+
+/// Pinned host memory in slots, each of which is filled, then copied to the device.
+class StagingSlots {
+ public:
+  StagingSlots(Backend& backend, size_t slots, uint64_t slot_bytes)
+      : memory_(backend, allocate_host(slots * slot_bytes, "staging of weights")),
+        queue_(backend.make_copy_queue(static_cast<int>(slots))),
+        slot_bytes_(slot_bytes),
+        copied_from_(slots) {
+    for (size_t slot = slots; slot > 0; --slot) free_.push_back(slot - 1);
+  }
+
+  /// The slot that was given back longest ago, once it has been copied.
+  std::byte* take() {
+    const size_t slot = free_.front();
+    free_.erase(free_.begin());
+    if (copied_from_[slot]) queue_->wait(static_cast<int>(slot));
+    copied_from_[slot] = false;
+    return memory_.bytes().data() + slot * slot_bytes_;
+  }
+  void give_back(const std::byte* memory) { free_.push_back(slot_of(memory)); }
+  /// Copies the slot's first bytes, and gives it back.
+  void copy(const std::byte* memory, std::byte* to, uint64_t size_bytes) {
+    const size_t slot = slot_of(memory);
+    queue_->fill(static_cast<int>(slot), to, {memory, size_bytes});
+    copied_from_[slot] = true;
+    give_back(memory);
+  }
+  void synchronize() { queue_->synchronize(); }
+
+ private:
+  size_t slot_of(const std::byte* memory) const {
+    return static_cast<size_t>(memory - memory_.bytes().data()) / slot_bytes_;
+  }
+
+  const PinnedBuffer memory_;
+  const std::unique_ptr<CopyQueue> queue_;
+  const uint64_t slot_bytes_;
+  std::vector<size_t> free_;
+  std::vector<bool> copied_from_;
+};
 
 }  // namespace
 
@@ -24,7 +69,8 @@ ResidentWeights::ResidentWeights(const Manifest& manifest, const Plan& plan, Bac
     for (uint32_t m = group.first_matrix; m < group.first_matrix + group.matrix_count; ++m) {
       const MatrixInfo& matrix = manifest.matrices[m];
       for (uint32_t t = matrix.first_tile; t < matrix.first_tile + matrix.tile_count; ++t) {
-        if (tile(t) != nullptr) append_run(manifest, t, group.first_matrix, tile(t), runs);
+        if (tile(t) == nullptr) continue;
+        append_run(arena_tile(manifest, plan, t), group.first_matrix, tile(t), runs);
       }
     }
   }
@@ -41,15 +87,12 @@ std::vector<BulkPiece> ResidentWeights::pieces() const {
     if (tile(t) == nullptr) continue;
     const TileInfo& info = manifest_.tiles[t];
     const uint64_t stored = (info.stored_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
-    if (!pieces.empty()) {
-      BulkPiece& last = pieces.back();
-      const TileInfo& first = manifest_.tiles[last.first_tile];
-      const bool neighbour = last.first_tile + last.tile_count == t &&
-                             info.offset == first.offset + last.size_bytes &&
-                             tile(t) == tile(last.first_tile) + last.size_bytes;
-      if (neighbour && last.size_bytes + stored <= kPieceBytes) {
-        last.size_bytes += stored;
-        ++last.tile_count;
+    if (!pieces.empty() && continues(pieces.back(), t)) {
+      BulkPiece longer = pieces.back();
+      longer.size_bytes += stored;
+      ++longer.tile_count;
+      if (std::max(longer.size_bytes, arena_bytes(longer)) <= kPieceBytes) {
+        pieces.back() = longer;
         continue;
       }
     }
@@ -57,6 +100,24 @@ std::vector<BulkPiece> ResidentWeights::pieces() const {
         {.first_tile = t, .tile_count = 1, .offset = info.offset, .size_bytes = stored});
   }
   return pieces;
+}
+
+/// Whether a tile follows a piece in the file and in the arena, and lies there in the same way.
+bool ResidentWeights::continues(const BulkPiece& piece, uint32_t tile) const {
+  const uint64_t in_arena = is_decoded(piece) ? arena_bytes(piece) : piece.size_bytes;
+  return piece.first_tile + piece.tile_count == tile &&
+         manifest_.tiles[tile].offset == piece.offset + piece.size_bytes &&
+         plan_.decoded[tile] == plan_.decoded[piece.first_tile] &&
+         this->tile(tile) == this->tile(piece.first_tile) + in_arena;
+}
+
+/// What the rows of a piece take in the arena.
+uint64_t ResidentWeights::arena_bytes(const BulkPiece& piece) const {
+  uint64_t bytes = 0;
+  for (uint32_t t = piece.first_tile; t < piece.first_tile + piece.tile_count; ++t) {
+    bytes += arena_tile(manifest_, plan_, t).stored_bytes;
+  }
+  return bytes;
 }
 
 uint64_t ResidentWeights::load(Link& link, TileCheck& check, Context& context) {
@@ -74,32 +135,52 @@ uint64_t ResidentWeights::load(Link& link, TileCheck& check, Context& context) {
 /// the device, others are being read.
 uint64_t ResidentWeights::load_staged(std::span<const BulkPiece> pieces, Link& link,
                                       TileCheck& check, Context& context) {
-  const auto slots = static_cast<size_t>(link.depth()) + 1;
-  const PinnedBuffer staging(backend_, allocate_host(slots * kPieceBytes, "staging of weights"));
-  const std::unique_ptr<CopyQueue> queue = backend_.make_copy_queue(static_cast<int>(slots));
-  std::vector<size_t> free_slots;
-  std::vector<bool> filled(slots);
-  for (size_t slot = slots; slot > 0; --slot) free_slots.push_back(slot - 1);
+  uint64_t slot_bytes = 0;
+  uint64_t decoded_bytes = 0;
+  for (const BulkPiece& piece : pieces) {
+    slot_bytes = std::max(slot_bytes, piece.size_bytes);
+    if (is_decoded(piece)) decoded_bytes = std::max(decoded_bytes, arena_bytes(piece));
+  }
+  StagingSlots arriving(backend_, static_cast<size_t>(link.depth()) + 1, slot_bytes);
+  std::optional<StagingSlots> decoded;
+  if (decoded_bytes > 0) decoded.emplace(backend_, kDecodedSlots, decoded_bytes);
   const BulkTarget target = {
-      .place =
-          [&](size_t) {
-            const size_t slot = free_slots.front();  // given back longest ago
-            free_slots.erase(free_slots.begin());
-            if (filled[slot]) queue->wait(static_cast<int>(slot));
-            return staging.bytes().data() + slot * kPieceBytes;
-          },
+      .place = [&](size_t) { return arriving.take(); },
       .arrived =
           [&](size_t i, std::byte* memory) {
-            const auto slot = static_cast<size_t>(memory - staging.bytes().data()) / kPieceBytes;
-            queue->fill(static_cast<int>(slot), place(pieces[i]), {memory, pieces[i].size_bytes});
-            filled[slot] = true;
-            free_slots.push_back(slot);
+            const BulkPiece& piece = pieces[i];
+            if (!is_decoded(piece)) return arriving.copy(memory, place(piece), piece.size_bytes);
+            std::byte* const raw = decoded->take();
+            decode(piece, memory, raw, context.pool);
+            arriving.give_back(memory);
+            decoded->copy(raw, place(piece), arena_bytes(piece));
           },
   };
   const uint64_t bytes =
       bulk_read(pieces, link, check, target, "Loading resident weights", context);
-  queue->synchronize();
+  arriving.synchronize();
+  if (decoded) decoded->synchronize();
   return bytes;
+}
+
+bool ResidentWeights::is_decoded(const BulkPiece& piece) const {
+  return plan_.decoded[piece.first_tile];
+}
+
+/// The rows of a piece, which begins at `stored`, as they lie in the arena.
+void ResidentWeights::decode(const BulkPiece& piece, const std::byte* stored, std::byte* out,
+                             ThreadPool& pool) const {
+  for (uint32_t t = piece.first_tile; t < piece.first_tile + piece.tile_count; ++t) {
+    const TileInfo& tile = manifest_.tiles[t];
+    const MatrixInfo& matrix = manifest_.matrices[tile.matrix];
+    const TileInfo raw = arena_tile(manifest_, plan_, t);
+    const WeightRun run = {.data = stored + (tile.offset - piece.offset),
+                           .rows = tile.rows,
+                           .row_stride_bytes = tile.row_stride_bytes,
+                           .codec = tile.codec};
+    decode_rows(run, matrix.dtype, matrix.k, out, raw.row_stride_bytes, pool);
+    out += raw.stored_bytes;
+  }
 }
 
 std::byte* ResidentWeights::place(const BulkPiece& piece) const {

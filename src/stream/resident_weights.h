@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/context.h"
+#include "base/thread_pool.h"
 #include "device/buffer.h"
 #include "engine/manifest.h"
 #include "kernels/backend.h"
@@ -17,7 +18,8 @@
 
 namespace headrace {
 
-/// The arena: resident tiles where the plan places them. Immutable once loaded.
+/// The arena: resident tiles where the plan places them, decoded where it says so. Immutable once
+/// loaded.
 class ResidentWeights {
  public:
   /// Allocates the arena. `manifest` and `plan` must outlive it.
@@ -34,8 +36,13 @@ class ResidentWeights {
  private:
   /// Tiles that are neighbours in the file and in the arena.
   std::vector<BulkPiece> pieces() const;
+  bool continues(const BulkPiece& piece, uint32_t tile) const;
+  uint64_t arena_bytes(const BulkPiece& piece) const;
+  bool is_decoded(const BulkPiece& piece) const;
   uint64_t load_staged(std::span<const BulkPiece> pieces, Link& link, TileCheck& check,
                        Context& context);
+  void decode(const BulkPiece& piece, const std::byte* stored, std::byte* out,
+              ThreadPool& pool) const;
   std::byte* place(const BulkPiece& piece) const;
 
   const Manifest& manifest_;

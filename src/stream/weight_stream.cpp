@@ -158,8 +158,8 @@ void WeightStream::State::share_with_host(const HostShares& shares) {
     shared.host_bytes.resize(groups.size());
     for (const TileRange& range : shared.use.host) {
       for (uint32_t t = range.first_tile; t < range.first_tile + range.tile_count; ++t) {
-        append_run(manifest, t, groups[range.group].first_matrix, host_weights->tile(manifest, t),
-                   shared.host_runs[range.group]);
+        append_run(manifest.tiles[t], groups[range.group].first_matrix,
+                   host_weights->tile(manifest, t), shared.host_runs[range.group]);
         shared.host_bytes[range.group] += manifest.tiles[t].payload_bytes();
       }
     }

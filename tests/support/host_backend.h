@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -41,6 +42,27 @@ class HostBackend : public Backend {
  private:
   [[noreturn]] static void refuse() {
     fail(ErrorCode::kInternal, "[test] this backend has no ops");
+  }
+};
+
+/// Copies at once.
+class HostCopyQueue : public CopyQueue {
+ public:
+  void fill(int, std::byte* to, std::span<const std::byte> from) override {
+    std::memcpy(to, from.data(), from.size());
+  }
+  void await(int) override {}
+  void free(int) override {}
+  void wait(int) override {}
+  void synchronize() override {}
+};
+
+/// Looks like a device with memory of its own, which is the host's.
+class DeviceLikeBackend : public HostBackend {
+ public:
+  bool has_own_memory() const override { return true; }
+  std::unique_ptr<CopyQueue> make_copy_queue(int) override {
+    return std::make_unique<HostCopyQueue>();
   }
 };
 

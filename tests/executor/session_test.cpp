@@ -55,6 +55,15 @@ class SessionTest : public ::testing::Test {
     return options;
   }
 
+  static bool has_gpu() {
+    try {
+      make_cuda_backend(0);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  }
+
   static GenerationRequest request(std::vector<int32_t> prompt, int64_t tokens) {
     return {.prompt = std::move(prompt), .max_new_tokens = tokens, .end_ids = {}, .sampling = {}};
   }
@@ -331,9 +340,7 @@ TEST_F(SessionTest, SettingsThatCannotBeHonouredAreErrors) {
   refuse("--max_beam_width is 4", invalid, [](SessionOptions& o) { o.limits.max_beam_width = 5; });
   refuse("max_seq_len 256", invalid, [](SessionOptions& o) { o.limits.max_sequence_tokens = 257; });
   refuse("chunk", invalid, [](SessionOptions& o) { o.prefill_chunk = -1; });
-  if (options(engine).device == "cpu") {  // no GPU is known to be there
-    refuse("CUDA", ErrorCode::kDevice, [](SessionOptions& o) { o.device = "cuda"; });
-  }
+  if (!has_gpu()) refuse("CUDA", ErrorCode::kDevice, [](SessionOptions& o) { o.device = "cuda"; });
   refuse("tpu", invalid, [](SessionOptions& o) { o.device = "tpu"; });
 }
 

@@ -308,7 +308,7 @@ void add_engine_flags(CLI::App& command, BenchEngineFlags& flags) {
                      "Of the random engine, and token rows of a prefill pass");
   command.add_option("--tile_bytes", flags.tile_bytes, "Of the random engine (default 1M)");
   command.add_option("--tile_codec", flags.tile_codec,
-                     "Of the random engine: auto, none (the default), e3 or e4");
+                     "Of the random engine: auto (the default), none, e3 or e4");
   command.add_option("--canonical_rows", flags.canonical_rows,
                      "Of the random engine: a number or 'all' (default 8)");
 }

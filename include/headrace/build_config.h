@@ -32,7 +32,7 @@ struct BuildConfig {
   bool gather_generation_logits = false;    // accepted
   uint64_t tile_bytes = uint64_t{1} << 20;  // a tile's size, nearly
   /// How tiles are coded, without loss: auto (whichever is smallest), none, e3 or e4.
-  std::string tile_codec = "none";
+  std::string tile_codec = "auto";
   /// Largest pass, in token rows, that every backend computes in the canonical order; 0: all
   /// passes. The CPU backend has no other order.
   int64_t canonical_rows = 8;

@@ -52,7 +52,7 @@ class BuildConfig:
     """Accepted."""
     tile_bytes: int = 1 << 20
     """A tile's size, nearly."""
-    tile_codec: str = "none"
+    tile_codec: str = "auto"
     """Lossless code of the tiles: "auto" (the smallest for the weights), "none", "e3" or "e4"."""
     canonical_rows: Union[int, str] = 8
     """Largest pass, in token rows, that every backend computes in the canonical order, or "all"."""

@@ -146,6 +146,13 @@ std::vector<int> usable_processors() {
   return processors;
 }
 
+void bind_this_thread(int processor) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  ::sched_setaffinity(0, sizeof set, &set);
+}
+
 int available_processors() { return std::max(1, static_cast<int>(usable_processors().size())); }
 
 }  // namespace headrace

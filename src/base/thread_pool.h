@@ -74,5 +74,7 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain, F&& body) {
 std::vector<int> usable_processors();
 /// How many they are, at least 1.
 int available_processors();
+/// Keeps the calling thread on a processor; where the system refuses, it stays as it is.
+void bind_this_thread(int processor);
 
 }  // namespace headrace

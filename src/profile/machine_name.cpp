@@ -56,7 +56,7 @@ std::string profile_cache_path(const std::string& machine_name) {
   } else {
     return "";
   }
-  return join_path(folder, fmt::format("headrace/profile-2-{:016x}.json", hash_text(machine_name)));
+  return join_path(folder, fmt::format("headrace/profile-3-{:016x}.json", hash_text(machine_name)));
 }
 
 }  // namespace headrace

@@ -6,8 +6,6 @@
 #include <vector>
 
 #include <gtest/gtest.h>
-#include <pthread.h>
-#include <sched.h>
 
 #include "base/thread_pool.h"
 #include "tests/kernels/kernel_cases.h"
@@ -147,10 +145,7 @@ TEST(HostWorkers, ASlowThreadChangesNoBit) {
   std::vector<std::thread> busy;
   for (int i = 0; i < 3; ++i) {
     busy.emplace_back([&] {
-      cpu_set_t set;
-      CPU_ZERO(&set);
-      CPU_SET(processors[1], &set);
-      ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
+      bind_this_thread(processors[1]);
       while (!stop) {
       }
     });

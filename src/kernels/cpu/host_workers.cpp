@@ -10,9 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include <pthread.h>
-#include <sched.h>
-
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "device/buffer.h"
@@ -25,11 +22,12 @@ namespace {
 
 static_assert(kMostHostTokens <= cpu::kFewTokens);
 
-constexpr uint32_t kQueue = 1024;                // products: several passes of a large model
-constexpr int64_t kLeastPieceBytes = 16 * 1024;  // of weights, that a thread takes at a time
-constexpr int64_t kMostPieceBytes = 128 * 1024;
+constexpr uint32_t kQueue = 1024;               // products: several passes of a large model
+constexpr int64_t kLeastPieceBytes = 8 * 1024;  // of weights
+constexpr int64_t kMostPieceBytes = 64 * 1024;
+constexpr int64_t kLateBytes = 128 * 1024;  // that a thread still has to multiply when it is late
 constexpr int64_t kMostPieceRows = 1024;
-constexpr int64_t kBatchRows = 8;  // that the kernels take together
+constexpr int64_t kBatchRows = 4;  // pieces are of whole batches
 // What a thread fetches into its cache while it waits for x: as much as comes from memory while a
 // device is busy between two products.
 constexpr int64_t kMostAheadBytes = 512 * 1024;
@@ -67,7 +65,7 @@ bool reached(uint32_t counter, uint32_t number) {
   return static_cast<int32_t>(counter - number) >= 0;
 }
 
-/// Pieces of a product that a thread has taken.
+/// Pieces of a product that a thread has taken: neighbours.
 struct Pieces {
   uint32_t begin = 0;
   uint32_t end = 0;
@@ -77,10 +75,8 @@ struct Pieces {
 struct Job {
   HostProduct product;
   int64_t piece_rows = 0;
-  // Atomic are those that a thread reads before it has taken a piece: the product may be over then.
-  std::atomic<uint32_t> pieces{0};
-  std::atomic<uint32_t> ahead{0};  // pieces that a thread takes before there is x
-  uint32_t late_piece = 0;         // with which it is nearly done
+  std::atomic<uint32_t> pieces{0};  // read by threads for which the product may be over
+  uint32_t late_piece = 0;          // with which it is nearly done
   int64_t rows = 0;
   uint64_t bytes = 0;
   std::atomic<uint64_t> next{0};      // number << 32 | first piece that nobody has taken
@@ -132,9 +128,8 @@ class PinnedWorkers : public HostWorkers {
   void run(int core);
   bool wait_for_job(uint32_t number);
   bool x_is_ready(uint32_t number);
-  bool wait_for_x(uint32_t number);
   void run_product(uint32_t number, Own& own);
-  static Pieces take(Job& job, uint32_t number, uint32_t count);
+  Pieces take(Job& job, uint32_t number) const;
   void fetch(uint32_t number, Pieces pieces);
   void run_pieces(uint32_t number, Pieces pieces, Own& own);
   void pack_x(const HostProduct& product, Own& own) const;
@@ -165,7 +160,7 @@ class PinnedWorkers : public HostWorkers {
 
 /// Many pieces a thread, so that all end at nearly the same time, but none too small.
 int64_t PinnedWorkers::piece_rows(int64_t rows, int64_t bytes) const {
-  constexpr int64_t kPiecesOfThread = 24;
+  constexpr int64_t kPiecesOfThread = 48;
   const int64_t piece_bytes =
       std::clamp(bytes / (kPiecesOfThread * threads()), kLeastPieceBytes, kMostPieceBytes);
   return std::clamp(piece_bytes * rows / bytes / kBatchRows * kBatchRows, kBatchRows,
@@ -188,11 +183,9 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   job.bytes = bytes;
   job.piece_rows = piece_rows(job.rows, static_cast<int64_t>(bytes));
   job.pieces = static_cast<uint32_t>((job.rows + job.piece_rows - 1) / job.piece_rows);
+  // About as long before the end as it takes a device to hear of it.
   const int64_t piece_bytes = static_cast<int64_t>(bytes) / job.pieces;
-  job.ahead = static_cast<uint32_t>(
-      std::min<int64_t>(kMostAheadBytes / piece_bytes, job.pieces / (4 * threads())));
-  // Two rounds before the end: about as long as it takes a device to hear of it.
-  const auto late = static_cast<uint32_t>(2 * threads());
+  const auto late = static_cast<uint32_t>(threads() * (kLateBytes / piece_bytes + 1));
   job.late_piece = job.pieces > late ? job.pieces - late : 0;
   job.finished.store(0, std::memory_order_relaxed);
   job.begin_ns.store(0, std::memory_order_relaxed);
@@ -216,12 +209,7 @@ void PinnedWorkers::wake() {
 }
 
 void PinnedWorkers::run(int core) {
-  if (core >= 0) {  // a core that is refused only costs speed
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(core, &set);
-    ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
-  }
+  if (core >= 0) bind_this_thread(core);
   constexpr const char* kPurpose = "products of host threads";
   const int64_t x_floats = cpu::FewTokens::floats(max_k_);
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
@@ -253,28 +241,29 @@ bool PinnedWorkers::x_is_ready(uint32_t number) {
 
 void PinnedWorkers::run_product(uint32_t number, Own& own) {
   Job& job = job_at(number);
-  if (!x_is_ready(number)) {
-    const Pieces ahead = take(job, number, job.ahead);
-    fetch(number, ahead);
-    for (Poll poll; !x_is_ready(number); poll.wait()) {
+  while (true) {
+    const Pieces pieces = take(job, number);
+    if (pieces.begin == pieces.end) return;
+    if (!x_is_ready(number)) {
+      fetch(number, pieces);
+      for (Poll poll; !x_is_ready(number); poll.wait()) {
+      }
     }
-    run_pieces(number, ahead, own);
-  }
-  for (;;) {
-    const Pieces piece = take(job, number, 1);
-    if (piece.begin == piece.end) return;
-    run_pieces(number, piece, own);
+    run_pieces(number, pieces, own);
   }
 }
 
-/// Empty if all are taken. A thread that comes late, after the device has gone on, finds none, and
+/// Half of a thread's share of what is left, so that it reads long stretches of memory, and all end
+/// together. Empty if nothing is left. A thread that comes late, after the device has gone on,
 /// touches nothing of the product.
-Pieces PinnedWorkers::take(Job& job, uint32_t number, uint32_t count) {
+Pieces PinnedWorkers::take(Job& job, uint32_t number) const {
   uint64_t next = job.next.load(std::memory_order_acquire);
   while (next >> 32 == number) {
     const auto begin = static_cast<uint32_t>(next);
-    const uint32_t end = std::min(begin + count, job.pieces.load());
-    if (begin >= end) return {};
+    const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);
+    if (begin >= pieces) return {};
+    const auto shares = static_cast<uint32_t>(2 * threads());
+    const uint32_t end = begin + std::max(1u, (pieces - begin) / shares);
     const uint64_t rest = static_cast<uint64_t>(number) << 32 | end;
     if (job.next.compare_exchange_weak(next, rest, std::memory_order_acq_rel)) return {begin, end};
   }
@@ -287,10 +276,11 @@ void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
   constexpr int64_t kStep = 4096;
   int64_t begin = pieces.begin * job.piece_rows;
   int64_t left = std::min(pieces.end * job.piece_rows, job.rows) - begin;
+  int64_t left_bytes = kMostAheadBytes;
   for (const WeightRun& run : job.product.runs) {
     const int64_t rows = std::clamp<int64_t>(run.rows - begin, 0, left);
     const auto stride = static_cast<int64_t>(run.row_stride_bytes);
-    const int64_t bytes = rows * stride;
+    const int64_t bytes = std::min(rows * stride, left_bytes);
     for (int64_t at = 0; at < bytes; at += kStep) {
       if (x_is_ready(number)) return;
       const std::byte* const from = run.data + begin * stride + at;
@@ -299,6 +289,7 @@ void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
     }
     begin = std::max<int64_t>(0, begin - run.rows);
     left -= rows;
+    left_bytes -= bytes;
   }
 }
 

@@ -63,8 +63,10 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memo
   const uint64_t stride = fill(kind, k, memory, surroundings.context.pool);
   const auto all_rows = static_cast<int64_t>((memory.size_bytes() - 64) / stride);
   const int64_t group_rows = (int64_t{64} << 20) / (2 * k);  // 64 MiB of raw weights
-  std::vector<std::byte> x(static_cast<size_t>(kMostHostTokens * kMostK * 2), std::byte{0x3c});
-  std::vector<HostValue> out(static_cast<size_t>(kMostHostTokens * group_rows));
+  const std::vector<std::byte> x(static_cast<size_t>(kMostHostTokens * kMostK * 2),
+                                 std::byte{0x3c});
+  std::vector<HostWord> words(x.size() / 2);
+  std::vector<HostWord> out(static_cast<size_t>(kMostHostTokens * group_rows));
   for (const int64_t tokens : {1, 2, 4, 8}) {
     HostMeetings meetings;
     const auto workers = make_host_workers(threads, kMostK, meetings);
@@ -79,13 +81,14 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memo
                                .rows = group_rows,
                                .row_stride_bytes = stride,
                                .codec = kind.codec};
-        const uint32_t number = workers->enqueue({.dtype = kind.dtype,
-                                                  .tokens = tokens,
-                                                  .k = k,
-                                                  .x = x.data(),
-                                                  .runs = {&run, 1},
-                                                  .out = out.data()});
-        std::atomic_ref(meetings.x_ready).store(number, std::memory_order_release);
+        const HostProduct product = {.dtype = kind.dtype,
+                                     .tokens = tokens,
+                                     .k = k,
+                                     .x = words.data(),
+                                     .runs = {&run, 1},
+                                     .out = out.data()};
+        const uint32_t number = workers->enqueue(product);
+        give_x(product, number, x.data());
         while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != number) {
         }
         raw_bytes += static_cast<double>(group_rows * k * 2);

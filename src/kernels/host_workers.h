@@ -14,12 +14,18 @@ namespace headrace {
 /// Most token rows of a product that host threads take a share of.
 inline constexpr int64_t kMostHostTokens = 8;
 
-/// A value and the number of the product that it belongs to, written and read as one word: who sees
-/// the number has the value. Over PCIe a reader saves the wait for a flag that way.
-struct alignas(8) HostValue {
-  float value = 0;
+/// 32 bits and the number of the product that they belong to, written and read as one word: who
+/// sees the number has the bits. Over PCIe, where a way takes microseconds, a reader saves the wait
+/// for a flag that way, and a writer the wait until all is written.
+struct alignas(8) HostWord {
+  uint32_t bits = 0;
   uint32_t number = 0;
 };
+
+/// Words of a row of x: its bytes, in order.
+constexpr size_t words_of_x(int64_t k, DType dtype) {
+  return (static_cast<size_t>(k) * dtype_size(dtype) + sizeof(uint32_t) - 1) / sizeof(uint32_t);
+}
 
 /// The share of a product that the host computes where the weights lie, while a device computes the
 /// rest: out[t, r] = dot(t, r) in the canonical order (docs/numerics.md), for all rows of the runs,
@@ -28,16 +34,15 @@ struct HostProduct {
   DType dtype = DType::kFloat16;
   int64_t tokens = 0;  // at most kMostHostTokens
   int64_t k = 0;
-  const std::byte* x = nullptr;          // [tokens, k] in `dtype`, packed
+  const HostWord* x = nullptr;           // [tokens, words_of_x(k, dtype)]; it may come later
   std::span<const WeightRun> runs = {};  // in host memory
-  HostValue* out = nullptr;              // [tokens, rows], packed; of other numbers before
+  HostWord* out = nullptr;               // [tokens, rows], floats; of other numbers before
 };
 
-/// Where device and host meet: counters in memory that both see, each on a line of its own. Device
-/// code writes x of product n, then n into x_ready. The host writes n into nearly_done when few
-/// rows are left, and into done when its values are there.
+/// Where host and device meet beside x and results: counters in memory that both see, each on a
+/// line of its own. The host writes n into nearly_done when few rows of product n are left, and
+/// into done when all its results are there.
 struct HostMeetings {
-  alignas(64) uint32_t x_ready = 0;
   alignas(64) uint32_t nearly_done = 0;
   alignas(64) uint32_t done = 0;
 };
@@ -57,8 +62,9 @@ class HostWorkers {
   virtual ~HostWorkers() = default;
 
   virtual int threads() const = 0;
-  /// Begins product number n, counted from 1, as soon as x_ready has come to n, and returns n.
-  /// What it names must stay until done has come to n. Waits while very many are enqueued.
+  /// Begins product number n, counted from 1, as soon as there are words of that number in x, and
+  /// returns n. What it names must stay until done has come to n. Waits while very many are
+  /// enqueued.
   virtual uint32_t enqueue(const HostProduct& product) = 0;
   /// Gives up all products that are enqueued, whose x may never come; done counts them, too.
   virtual void abandon() = 0;
@@ -67,6 +73,9 @@ class HostWorkers {
 
 /// Makes the threads that meet a device at `meetings`, which outlive them.
 using HostWorkersFactory = std::function<std::unique_ptr<HostWorkers>(HostMeetings& meetings)>;
+
+/// Writes rows of x, packed in memory, for product `number`, as a device does.
+void give_x(const HostProduct& product, uint32_t number, const std::byte* x);
 
 /// `threads` workers on the best kernels that the processor has, for k up to max_k. `meetings`,
 /// both 0, must outlive them.

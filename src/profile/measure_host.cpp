@@ -119,7 +119,8 @@ double measure_rate(HostWorkers& workers, HostMeetings& meetings, const HostProd
                     const WeightRun& rows, const Clock& clock) {
   const uint64_t raw_row = kK * dtype_size(form.dtype);
   const auto product_rows = static_cast<int64_t>(kProductBytes / raw_row);
-  std::vector<HostValue> out(static_cast<size_t>(form.tokens * product_rows));
+  std::vector<HostWord> out(static_cast<size_t>(form.tokens * product_rows));
+  const std::vector<std::byte> x(static_cast<size_t>(form.tokens * kK) * dtype_size(form.dtype));
   std::vector<WeightRun> runs;
   for (int64_t r = 0; r + product_rows <= rows.rows; r += product_rows) {
     runs.push_back(rows);
@@ -127,14 +128,18 @@ double measure_rate(HostWorkers& workers, HostMeetings& meetings, const HostProd
     runs.back().rows = product_rows;
   }
   const auto run_rounds = [&](int rounds) {
+    const size_t count = static_cast<size_t>(rounds) * runs.size();
+    const size_t x_words = static_cast<size_t>(form.tokens) * words_of_x(kK, form.dtype);
+    std::vector<HostWord> words(count * x_words);
     uint32_t last = 0;
-    for (int i = 0; i < rounds * static_cast<int>(runs.size()); ++i) {
+    for (size_t i = 0; i < count; ++i) {
       HostProduct product = form;
-      product.runs = std::span(runs).subspan(static_cast<size_t>(i) % runs.size(), 1);
+      product.x = words.data() + i * x_words;
+      product.runs = std::span(runs).subspan(i % runs.size(), 1);
       product.out = out.data();
       last = workers.enqueue(product);
+      give_x(product, last, x.data());
     }
-    std::atomic_ref(meetings.x_ready).store(last, std::memory_order_release);
     while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != last) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
@@ -153,7 +158,6 @@ void measure_host(Backend& backend, DType dtype, Context& context, MachineProfil
   const int threads = available_processors() - 1;
   if (threads < 1 || available_memory_bytes() < 2 * kWeightBytes) return;
   const Buffer memory = allocate_host(kWeightBytes, "measurement of host products");
-  const Buffer x = allocate_host(kMostHostTokens * kK * sizeof(float), "host products");
   HostMeetings meetings;
   const auto workers = make_host_workers(threads, kK, meetings);
   for (const CodecId codec : {CodecId::kRaw, CodecId::kE3, CodecId::kE4}) {
@@ -176,7 +180,6 @@ void measure_host(Backend& backend, DType dtype, Context& context, MachineProfil
       form.dtype = dtype;
       form.tokens = tokens;
       form.k = kK;
-      form.x = x.data();
       profile.host_rates.push_back(
           {.tokens = tokens,
            .codec = codec,

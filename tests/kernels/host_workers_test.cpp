@@ -1,6 +1,7 @@
 #include "kernels/host_workers.h"
 
 #include <atomic>
+#include <bit>
 #include <ctime>
 #include <thread>
 #include <vector>
@@ -16,10 +17,6 @@ namespace {
 
 constexpr int64_t kMaxK = 1600;
 
-void give_x(HostMeetings& meetings, uint32_t number) {
-  std::atomic_ref(meetings.x_ready).store(number);
-}
-
 void wait_done(HostMeetings& meetings, uint32_t number) {
   while (std::atomic_ref(meetings.done).load() < number) std::this_thread::yield();
 }
@@ -29,20 +26,23 @@ struct Shared {
   Shared(const MatmulCase& shape, uint32_t seed, int64_t cut)
       : problem(shape, Data::kWild, seed),
         expected(problem.expected()),
+        x(static_cast<size_t>(shape.tokens) * words_of_x(shape.k, shape.dtype)),
         out(expected.size()),
         runs{problem.weights().run(0, 0, cut), problem.weights().run(0, cut, shape.rows - cut)},
         product{.dtype = shape.dtype,
                 .tokens = shape.tokens,
                 .k = shape.k,
-                .x = problem.x().data(),
+                .x = x.data(),
                 .runs = runs,
                 .out = out.data()} {}
+
+  void give(uint32_t number) const { give_x(product, number, problem.x().data()); }
 
   /// The values, which must be of product `number`.
   std::vector<float> values(uint32_t number) const {
     std::vector<float> values;
-    for (const HostValue& value : out) {
-      values.push_back(value.value);
+    for (const HostWord& value : out) {
+      values.push_back(std::bit_cast<float>(value.bits));
       EXPECT_EQ(value.number, number);
     }
     return values;
@@ -50,7 +50,8 @@ struct Shared {
 
   MatmulProblem problem;
   std::vector<float> expected;
-  std::vector<HostValue> out;
+  std::vector<HostWord> x;
+  std::vector<HostWord> out;
   std::vector<WeightRun> runs;
   HostProduct product;
 };
@@ -67,7 +68,7 @@ TEST(HostWorkers, ProductsHaveTheReferenceBits) {
           Shared shared({.dtype = dtype, .rows = 333, .k = k, .tokens = tokens},
                         static_cast<uint32_t>(k), 64);
           number = workers->enqueue(shared.product);
-          give_x(meetings, number);
+          shared.give(number);
           wait_done(meetings, number);
           EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)))
               << dtype_name(dtype) << " " << k;
@@ -87,7 +88,7 @@ TEST(HostWorkers, CodedRowsHaveTheReferenceBits) {
       Shared shared({.dtype = dtype, .rows = 300, .k = 1100, .tokens = tokens, .codec = codec}, 3,
                     128);
       const uint32_t number = workers->enqueue(shared.product);
-      give_x(meetings, number);
+      shared.give(number);
       wait_done(meetings, number);
       EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << codec_name(codec);
     }
@@ -107,7 +108,7 @@ TEST(HostWorkers, ManyProductsWaitForTheirTurn) {
   }
   std::thread device([&] {
     for (uint32_t number = 1; number <= products.size(); ++number) {
-      give_x(meetings, number);
+      products[number - 1]->give(number);
       wait_done(meetings, number);
     }
   });
@@ -125,7 +126,7 @@ TEST(HostWorkers, WaitingForXChangesNoBit) {
   for (const int wait_ms : {0, 1, 20}) {
     const uint32_t number = workers->enqueue(shared.product);
     std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
-    give_x(meetings, number);
+    shared.give(number);
     wait_done(meetings, number);
     EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << wait_ms;
   }
@@ -153,7 +154,7 @@ TEST(HostWorkers, ASlowThreadChangesNoBit) {
   Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 1}, 1, 700);
   for (int i = 0; i < 10; ++i) {
     const uint32_t number = workers->enqueue(shared.product);
-    give_x(meetings, number);
+    shared.give(number);
     wait_done(meetings, number);
     EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
   }
@@ -169,7 +170,7 @@ TEST(HostWorkers, AbandonedProductsEnd) {
   workers->abandon();
   EXPECT_EQ(meetings.done, 5u);
   const uint32_t number = workers->enqueue(shared.product);
-  give_x(meetings, number);
+  shared.give(number);
   wait_done(meetings, number);
   EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
 }

@@ -5,6 +5,7 @@
 #include <bit>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -54,6 +55,16 @@ class Poll {
 
 int64_t now_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
+HostWord load_word(const HostWord& word) {
+  auto& bits = const_cast<uint64_t&>(reinterpret_cast<const uint64_t&>(word));
+  return std::bit_cast<HostWord>(std::atomic_ref(bits).load(std::memory_order_relaxed));
+}
+
+void store_word(HostWord& to, const HostWord& word) {
+  std::atomic_ref(reinterpret_cast<uint64_t&>(to))
+      .store(std::bit_cast<uint64_t>(word), std::memory_order_relaxed);
 }
 
 uint32_t load_acquire(uint32_t& counter) {
@@ -118,6 +129,7 @@ class PinnedWorkers : public HostWorkers {
  private:
   /// What a thread keeps for itself.
   struct Own {
+    Buffer x;                 // rows of words_of_x()
     Buffer packed_x;          // rows of cpu::decoded_elements(k)
     Buffer reordered_x;       // the same for coded rows
     Buffer decoded;           // rows of weights
@@ -127,12 +139,14 @@ class PinnedWorkers : public HostWorkers {
 
   void run(int core);
   bool wait_for_job(uint32_t number);
-  bool x_is_ready(uint32_t number);
+  bool is_abandoned(uint32_t number) const;
+  bool has_x(uint32_t number);
+  void take_x(const HostProduct& product, uint32_t number, Own& own) const;
   void run_product(uint32_t number, Own& own);
   Pieces take(Job& job, uint32_t number) const;
   void fetch(uint32_t number, Pieces pieces);
   void run_pieces(uint32_t number, Pieces pieces, Own& own);
-  void pack_x(const HostProduct& product, Own& own) const;
+  void pack_x(const HostProduct& product, uint32_t number, Own& own) const;
   void multiply(const Job& job, uint32_t piece, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
   static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
@@ -213,7 +227,8 @@ void PinnedWorkers::run(int core) {
   constexpr const char* kPurpose = "products of host threads";
   const int64_t x_floats = cpu::FewTokens::floats(max_k_);
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
-  Own own = {.packed_x = allocate_host(floats(x_floats), kPurpose),
+  Own own = {.x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
+             .packed_x = allocate_host(floats(x_floats), kPurpose),
              .reordered_x = allocate_host(floats(x_floats), kPurpose),
              .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
              .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose)};
@@ -233,10 +248,13 @@ bool PinnedWorkers::wait_for_job(uint32_t number) {
   return reached(enqueued_.load(), number);
 }
 
-/// Also if nobody waits for the product any more.
-bool PinnedWorkers::x_is_ready(uint32_t number) {
-  return reached(load_acquire(meetings_.x_ready), number) ||
-         reached(abandoned_.load(std::memory_order_acquire), number);
+bool PinnedWorkers::is_abandoned(uint32_t number) const {
+  return reached(abandoned_.load(std::memory_order_acquire), number);
+}
+
+/// Whether x of a product of which the caller has pieces begins to be there, or never will.
+bool PinnedWorkers::has_x(uint32_t number) {
+  return load_word(job_at(number).product.x[0]).number == number || is_abandoned(number);
 }
 
 void PinnedWorkers::run_product(uint32_t number, Own& own) {
@@ -244,11 +262,7 @@ void PinnedWorkers::run_product(uint32_t number, Own& own) {
   while (true) {
     const Pieces pieces = take(job, number);
     if (pieces.begin == pieces.end) return;
-    if (!x_is_ready(number)) {
-      fetch(number, pieces);
-      for (Poll poll; !x_is_ready(number); poll.wait()) {
-      }
-    }
+    if (!has_x(number)) fetch(number, pieces);
     run_pieces(number, pieces, own);
   }
 }
@@ -270,7 +284,7 @@ Pieces PinnedWorkers::take(Job& job, uint32_t number) const {
   return {};
 }
 
-/// Brings the weights of pieces into this core's cache until x is there.
+/// Brings the weights of pieces into this core's cache until x comes.
 void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
   const Job& job = job_at(number);
   constexpr int64_t kStep = 4096;
@@ -282,7 +296,7 @@ void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
     const auto stride = static_cast<int64_t>(run.row_stride_bytes);
     const int64_t bytes = std::min(rows * stride, left_bytes);
     for (int64_t at = 0; at < bytes; at += kStep) {
-      if (x_is_ready(number)) return;
+      if (has_x(number)) return;
       const std::byte* const from = run.data + begin * stride + at;
       for (int64_t i = 0; i < std::min(kStep, bytes - at); i += 64)
         __builtin_prefetch(from + i, 0, 2);
@@ -299,9 +313,9 @@ void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
     if (piece == job.late_piece) {
       std::atomic_ref(meetings_.nearly_done).store(number, std::memory_order_release);
     }
+    if (std::exchange(own.packed_for, number) != number) pack_x(job.product, number, own);
     if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
-    if (!reached(abandoned_.load(std::memory_order_acquire), number)) {
-      if (std::exchange(own.packed_for, number) != number) pack_x(job.product, own);
+    if (!is_abandoned(number)) {
       multiply(job, piece, own);
       hand_over(job, piece, number, own);
     }
@@ -309,9 +323,31 @@ void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
   }
 }
 
-void PinnedWorkers::pack_x(const HostProduct& product, Own& own) const {
-  const size_t x_stride = static_cast<size_t>(product.k) * dtype_size(product.dtype);
-  few_.pack_x(product.dtype, product.x, x_stride, product.tokens, product.k, own.packed_x.floats());
+/// Waits for every word of x.
+void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own) const {
+  auto* const bits = reinterpret_cast<uint32_t*>(own.x.data());
+  const size_t words = static_cast<size_t>(product.tokens) * words_of_x(product.k, product.dtype);
+  constexpr size_t kAtOnce = 8;
+  for (size_t i = 0; i < words; i += kAtOnce) {
+    const size_t end = std::min(words, i + kAtOnce);
+    for (Poll poll;; poll.wait()) {
+      uint32_t others = 0;
+      for (size_t j = i; j < end; ++j) {
+        const HostWord word = load_word(product.x[j]);
+        bits[j] = word.bits;
+        others |= word.number ^ number;
+      }
+      if (others == 0) break;
+      if (is_abandoned(number)) return;
+    }
+  }
+}
+
+void PinnedWorkers::pack_x(const HostProduct& product, uint32_t number, Own& own) const {
+  take_x(product, number, own);
+  const size_t x_stride = words_of_x(product.k, product.dtype) * sizeof(uint32_t);
+  few_.pack_x(product.dtype, own.x.data(), x_stride, product.tokens, product.k,
+              own.packed_x.floats());
   few_.reorder_x(product.runs, product.dtype, product.tokens, product.k, own.packed_x.floats(),
                  own.reordered_x.floats());
 }
@@ -350,10 +386,9 @@ void PinnedWorkers::hand_over(const Job& job, uint32_t piece, uint32_t number, c
   const int64_t rows = std::min(job.piece_rows, job.rows - begin);
   for (int64_t t = 0; t < job.product.tokens; ++t) {
     const float* const from = own.products.floats() + t * kMostPieceRows;
-    HostValue* const to = job.product.out + t * job.rows + begin;
+    HostWord* const to = job.product.out + t * job.rows + begin;
     for (int64_t r = 0; r < rows; ++r) {
-      const auto word = std::bit_cast<uint64_t>(HostValue{from[r], number});
-      std::atomic_ref(reinterpret_cast<uint64_t&>(to[r])).store(word, std::memory_order_relaxed);
+      store_word(to[r], {std::bit_cast<uint32_t>(from[r]), number});
     }
   }
 }
@@ -390,6 +425,20 @@ void PinnedWorkers::publish_done() {
 }
 
 }  // namespace
+
+void give_x(const HostProduct& product, uint32_t number, const std::byte* x) {
+  const size_t row_bytes = static_cast<size_t>(product.k) * dtype_size(product.dtype);
+  const size_t words = words_of_x(product.k, product.dtype);
+  auto* to = const_cast<HostWord*>(product.x);
+  for (int64_t t = 0; t < product.tokens; ++t, x += row_bytes) {
+    for (size_t i = 0; i < words; ++i) {
+      uint32_t bits = 0;
+      std::memcpy(&bits, x + i * sizeof(bits),
+                  std::min(sizeof(bits), row_bytes - i * sizeof(bits)));
+      store_word(*to++, {bits, number});
+    }
+  }
+}
 
 std::unique_ptr<HostWorkers> make_host_workers(int threads, int64_t max_k, HostMeetings& meetings) {
   return std::make_unique<PinnedWorkers>(threads, max_k, cpu::best_kernels(), meetings);

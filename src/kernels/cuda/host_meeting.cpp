@@ -28,36 +28,30 @@ struct HostMeeting::Shared {
 HostMeeting::HostMeeting(Queue& queue, const HostWorkersFactory& make_workers, int64_t max_k,
                          int64_t max_rows)
     : queue_(queue),
-      x_bytes_(align_up(static_cast<size_t>(kMostHostTokens * max_k) * sizeof(float))),
-      product_bytes_(
-          align_up(static_cast<size_t>(kMostHostTokens * max_rows) * sizeof(HostValue))) {
+      x_bytes_(align_up(static_cast<size_t>(kMostHostTokens * max_k) * sizeof(HostWord))),
+      product_bytes_(align_up(static_cast<size_t>(kMostHostTokens * max_rows) * sizeof(HostWord))) {
   const size_t bytes = kAlignment + 2 * (x_bytes_ + product_bytes_);
   void* memory = nullptr;
   check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "pinning memory for host products");
   memory_ = static_cast<std::byte*>(memory);
   std::memset(memory_, 0, bytes);  // no product has the number 0
   auto* const shared = new (memory_) Shared;
-  void* counter = nullptr;
-  check(cudaMalloc(&counter, sizeof(uint32_t)), "allocating a counter");
-  arrived_ = static_cast<uint32_t*>(counter);
-  check(cudaMemsetAsync(arrived_, 0, sizeof(uint32_t), queue_.interrupted()), "clearing a counter");
   workers_ = make_workers(shared->meetings);
 }
 
 HostMeeting::~HostMeeting() {
   workers_.reset();  // gives up what waits
   cudaStreamSynchronize(queue_.stream);
-  cudaFree(arrived_);
   cudaFreeHost(memory_);
 }
 
-std::byte* HostMeeting::x_of(uint32_t number) const {
-  return memory_ + kAlignment + number % 2 * x_bytes_;
+HostWord* HostMeeting::x_of(uint32_t number) const {
+  return reinterpret_cast<HostWord*>(memory_ + kAlignment + number % 2 * x_bytes_);
 }
 
-HostValue* HostMeeting::products_of(uint32_t number) const {
-  return reinterpret_cast<HostValue*>(memory_ + kAlignment + 2 * x_bytes_ +
-                                      number % 2 * product_bytes_);
+HostWord* HostMeeting::products_of(uint32_t number) const {
+  return reinterpret_cast<HostWord*>(memory_ + kAlignment + 2 * x_bytes_ +
+                                     number % 2 * product_bytes_);
 }
 
 void HostMeeting::begin(const MatmulArgs& args, std::span<const WeightRun> runs) {
@@ -70,14 +64,11 @@ void HostMeeting::begin(const MatmulArgs& args, std::span<const WeightRun> runs)
                                .runs = runs,
                                .out = products_of(next)});
   HR_CHECK(number_ == next);
-  auto* const shared = reinterpret_cast<Shared*>(memory_);
   give_x({.x = args.x,
           .x_stride_bytes = static_cast<int64_t>(args.x_stride_bytes),
           .row_bytes = static_cast<int32_t>(row_bytes),
           .tokens = static_cast<int32_t>(args.tokens),
-          .host_x = x_of(number_),
-          .x_ready = &shared->meetings.x_ready,
-          .arrived = arrived_,
+          .host_x = reinterpret_cast<uint64_t*>(x_of(number_)),
           .number = number_},
          queue_);
 }
@@ -86,7 +77,7 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
   auto* const shared = reinterpret_cast<Shared*>(memory_);
   int32_t all_rows = 0;
   for (const WeightRun& run : runs) all_rows += static_cast<int32_t>(run.rows);
-  HR_CHECK(static_cast<size_t>(args.tokens * all_rows) * sizeof(HostValue) <= product_bytes_);
+  HR_CHECK(static_cast<size_t>(args.tokens * all_rows) * sizeof(HostWord) <= product_bytes_);
   const auto* products = reinterpret_cast<const uint64_t*>(products_of(number_));
   for (size_t first = 0; first < runs.size(); first += kMaxRunsPerLaunch) {
     TakenProducts taken = {};

@@ -38,14 +38,13 @@ class HostMeeting {
   /// Pinned memory: the counters, then two products' x and results, which take turns.
   struct Shared;
 
-  std::byte* x_of(uint32_t number) const;
-  HostValue* products_of(uint32_t number) const;
+  HostWord* x_of(uint32_t number) const;
+  HostWord* products_of(uint32_t number) const;
 
   Queue& queue_;
   const size_t x_bytes_;
   const size_t product_bytes_;
   std::byte* memory_ = nullptr;
-  uint32_t* arrived_ = nullptr;  // on the device
   std::unique_ptr<HostWorkers> workers_;
   uint32_t number_ = 0;  // of the product begun last
 };

@@ -33,6 +33,10 @@ __device__ __forceinline__ void store_release_system(uint32_t* address, uint32_t
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
 
+__device__ __forceinline__ void store_relaxed_system(uint64_t* address, uint64_t value) {
+  asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
+}
+
 __device__ __forceinline__ bool reached(uint32_t counter, uint32_t number) {
   return static_cast<int32_t>(counter - number) >= 0;
 }
@@ -40,30 +44,20 @@ __device__ __forceinline__ bool reached(uint32_t counter, uint32_t number) {
 __global__ void __launch_bounds__(kThreads) give_x_kernel(GivenX given) {
   allow_next();
   wait_for_previous();
-  const int words = given.row_bytes / 2;
+  const int halves = given.row_bytes / 2;
+  const int words = (halves + 1) / 2;
+  const uint64_t number = static_cast<uint64_t>(given.number) << 32;
   for (int t = 0; t < given.tokens; ++t) {
     const auto* const from =
-        reinterpret_cast<const uint16_t*>(given.x + t * given.x_stride_bytes);
-    auto* const to = reinterpret_cast<uint16_t*>(given.host_x) + static_cast<int64_t>(t) * words;
-    const int first = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-    const int step = static_cast<int>(gridDim.x) * kThreads;
-    if (words % 8 == 0 && given.x_stride_bytes % sizeof(uint4) == 0) {
-      for (int i = first; i < words / 8; i += step) {
-        reinterpret_cast<uint4*>(to)[i] = load_written(from + 8 * i);
-      }
-    } else {
-      for (int i = first; i < words; i += step) {
-        to[i] = *const_cast<const volatile uint16_t*>(from + i);
-      }
+        reinterpret_cast<const volatile uint16_t*>(given.x + t * given.x_stride_bytes);
+    uint64_t* const to = given.host_x + static_cast<int64_t>(t) * words;
+    for (int i = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x); i < words;
+         i += static_cast<int>(gridDim.x) * kThreads) {
+      uint64_t word = number | from[2 * i];
+      if (2 * i + 1 < halves) word |= static_cast<uint32_t>(from[2 * i + 1]) << 16;
+      store_relaxed_system(to + i, word);
     }
   }
-  __threadfence_system();
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  if (atomicAdd(given.arrived, 1u) + 1 < gridDim.x) return;
-  *given.arrived = 0;
-  __threadfence_system();
-  store_release_system(given.x_ready, given.number);
 }
 
 /// Loads a token row's words until all are of the product; false when time is up. All loads are
@@ -127,8 +121,7 @@ unsigned blocks_for(int64_t items) {
 }  // namespace
 
 void give_x(const GivenX& given, Queue& queue) {
-  const int64_t vectors = given.row_bytes / static_cast<int64_t>(sizeof(uint4));
-  launch(queue, give_x_kernel, blocks_for(vectors), kThreads, 0, given);
+  launch(queue, give_x_kernel, blocks_for(given.row_bytes / 4), kThreads, 0, given);
 }
 
 void take_products(const TakenProducts& taken, Queue& queue) {

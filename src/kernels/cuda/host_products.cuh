@@ -14,13 +14,11 @@ struct GivenX {
   int64_t x_stride_bytes = 0;
   int32_t row_bytes = 0;  // a multiple of 2
   int32_t tokens = 0;
-  std::byte* host_x = nullptr;  // packed rows
-  uint32_t* x_ready = nullptr;  // the host's
-  uint32_t* arrived = nullptr;  // blocks that have copied; 0 before and after
+  uint64_t* host_x = nullptr;  // the host's: HostWord, rows of words_of_x(), the number above
   uint32_t number = 0;
 };
 
-/// Copies x, then says so.
+/// Copies x into words of the product's number.
 void give_x(const GivenX& given, Queue& queue);
 
 /// Products of the host on their way into a matmul's outputs.
@@ -30,7 +28,7 @@ struct TakenProducts {
   int32_t run_count = 0;
   int32_t all_rows = 0;  // words between token rows of `products`
   int32_t tokens = 0;
-  const uint64_t* products = nullptr;     // the host's: HostValue, the number above the value
+  const uint64_t* products = nullptr;     // the host's: HostWord, the number above the value
   const uint32_t* nearly_done = nullptr;  // the host's
   uint32_t* overdue = nullptr;            // the host's: set if the products do not come
   uint32_t number = 0;

@@ -39,11 +39,11 @@ struct HostProduct {
   HostWord* out = nullptr;               // [tokens, rows], floats; of other numbers before
 };
 
-/// Where host and device meet beside x and results: counters in memory that both see, each on a
-/// line of its own. The host writes n into nearly_done when few rows of product n are left, and
-/// into done when all its results are there.
+/// Where host and device meet beside x and results: memory that both see, each word on a line of
+/// its own. Of the product of that number, progress.bits are the rows before which most results are
+/// there: worth while to look for them. The host writes n into done when all of product n are.
 struct HostMeetings {
-  alignas(64) uint32_t nearly_done = 0;
+  alignas(64) HostWord progress = {};
   alignas(64) uint32_t done = 0;
 };
 

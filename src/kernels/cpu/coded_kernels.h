@@ -19,10 +19,10 @@ struct CodedKernels {
   /// Restores a row's elements, those of padding up to a whole chunk too: decoded_elements().
   void (*decode)(const RowLayout& layout, const std::byte* row, std::byte* out);
 
-  /// Brings rows of pack_row, x_stride floats apart and padded with -0 up to a whole chunk, into
-  /// the order in which multiply_few meets their columns.
-  void (*reorder_x)(DType dtype, const float* x, int64_t x_stride, int64_t tokens, int64_t k,
-                    float* packed);
+  /// Brings rows of x, [tokens, k] in `dtype` and x_stride_bytes apart, into floats in the order in
+  /// which multiply_few meets their columns: decoded_elements(k) for each row, -0 after the k-th.
+  void (*reorder_x)(DType dtype, const std::byte* x, size_t x_stride_bytes, int64_t tokens,
+                    int64_t k, float* reordered);
   /// Products of coded rows and up to kFewTokens token rows, never storing what is decoded. x: from
   /// reorder_x. Null, and so reorder_x, where decoding first is all there is.
   void (*multiply_few)(const MatrixRows& rows, const RowLayout& layout, const float* x);

@@ -4,6 +4,8 @@
 
 #if defined(__AVX512VBMI2__)
 
+#include <cstring>
+
 #include "kernels/cpu/matmul_few.h"
 #include "kernels/cpu/vbmi_row.h"
 #include "kernels/cpu/vector_avx512.h"
@@ -30,27 +32,22 @@ struct VbmiCoded {
                         });
   }
 
-  /// Columns of a block in the order of multiply_few: four vectors.
-  static constexpr int column_of(int place) {
-    const int vector = place / 16;
-    const int lane = place % 16;
-    if constexpr (kType == DType::kBFloat16) {  // even and odd ones of each 8 of 16
-      return lane / 4 * 16 + vector / 2 * 8 + lane % 4 * 2 + vector % 2;
-    } else {
-      return vector % 2 * 32 + lane / 8 * 16 + vector / 2 * 8 + lane % 8;
-    }
-  }
-
-  static void reorder_x(const float* x, int64_t x_stride, int64_t tokens, int64_t k,
-                        float* packed) {
-    alignas(64) int32_t columns[Row::kBlock];
-    for (int i = 0; i < Row::kBlock; ++i) columns[i] = column_of(i);
-    for (int64_t at = 0; at < decoded_elements(k); at += Row::kBlock) {
-      for (int64_t t = 0; t < tokens; ++t, packed += Row::kBlock) {
-        for (int v = 0; v < 4; ++v) {
-          const __m512i from = _mm512_load_si512(columns + v * 16);
-          _mm512_storeu_ps(packed + v * 16, _mm512_i32gather_ps(from, x + t * x_stride + at, 4));
+  static void reorder_x(const std::byte* x, size_t x_stride_bytes, int64_t tokens, int64_t k,
+                        float* reordered) {
+    constexpr size_t kBlockBytes = Row::kBlock * 2;
+    constexpr auto kMinusZero = static_cast<short>(0x8000);
+    alignas(64) std::byte last[kBlockBytes];
+    for (int64_t column = 0; column < decoded_elements(k); column += Row::kBlock) {
+      for (int64_t t = 0; t < tokens; ++t, reordered += Row::kBlock) {
+        const auto begin = static_cast<size_t>(column) * 2;
+        const std::byte* block = x + static_cast<size_t>(t) * x_stride_bytes + begin;
+        if (column + Row::kBlock > k) {
+          _mm512_store_si512(last, _mm512_set1_epi16(kMinusZero));
+          _mm512_store_si512(last + 64, _mm512_set1_epi16(kMinusZero));
+          if (column < k) std::memcpy(last, block, static_cast<size_t>(k - column) * 2);
+          block = last;
         }
+        reorder_block(block, reordered);
       }
     }
   }
@@ -78,10 +75,37 @@ struct VbmiCoded {
   }
 
  private:
-  /// Four vectors of floats, in the order of column_of().
+  /// Four vectors of floats, in the order of multiply_few. Of bfloat16 the even ones of the first 8
+  /// of each 16 columns, then the odd ones; the even ones of the other 8; the odd ones. Of float16
+  /// the first 8 of each 16 columns up to 32, then of those from there; the other 8.
   struct Floats {
     Vec of[4];
   };
+
+  /// Columns of x in the order of Floats.
+  static HR_INLINE void reorder_block(const std::byte* block, float* reordered) {
+    if constexpr (kType == DType::kBFloat16) {
+      const __m512i first = _mm512_loadu_si512(block);  // two columns a word
+      const __m512i second = _mm512_loadu_si512(block + 64);
+      const __m512i words =
+          _mm512_setr_epi32(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+      const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+      unroll<2>([&](auto half) __attribute__((always_inline)) {
+        const __m512i from = _mm512_add_epi32(words, _mm512_set1_epi32(half * 4));
+        const __m512i pairs = _mm512_permutex2var_epi32(first, from, second);
+        float* const to = reordered + half * 32;
+        _mm512_storeu_si512(to, _mm512_slli_epi32(pairs, 16));
+        _mm512_storeu_si512(to + 16, _mm512_and_si512(pairs, upper));
+      });
+    } else {
+      unroll<4>([&](auto v) __attribute__((always_inline)) {
+        const auto* const from =
+            reinterpret_cast<const __m128i*>(block + (v % 2 * 32 + v / 2 * 8) * 2);
+        const __m256i halves = _mm256_setr_m128i(_mm_loadu_si128(from), _mm_loadu_si128(from + 2));
+        _mm512_storeu_ps(reordered + v * 16, _mm512_cvtph_ps(halves));
+      });
+    }
+  }
 
   static HR_INLINE Floats widen(__m512i low, __m512i high) {
     const __m512i first = _mm512_unpacklo_epi8(low, high);  // columns 0 - 7 of each 16
@@ -163,7 +187,7 @@ struct VbmiCoded {
     return add_within_block(sum);
   }
 
-  /// p[j] + p[j + 32], then + p[j + 16], of 64 partial sums in the order of column_of().
+  /// p[j] + p[j + 32], then + p[j + 16], of 64 partial sums in the order of Floats.
   static HR_INLINE Vec add_within_block(const Vec* sum) {
     // The halves of a, then of b, each the sum of the two.
     const auto fold = [](Vec a, Vec b) __attribute__((always_inline)) {
@@ -199,9 +223,10 @@ void decode(const RowLayout& layout, const std::byte* row, std::byte* out) {
   with_kernels(layout.codec, layout.dtype, [&](auto of) { of.decode(layout, row, out); });
 }
 
-void reorder_x(DType dtype, const float* x, int64_t x_stride, int64_t tokens, int64_t k,
-               float* packed) {
-  with_kernels(CodecId::kE3, dtype, [&](auto of) { of.reorder_x(x, x_stride, tokens, k, packed); });
+void reorder_x(DType dtype, const std::byte* x, size_t x_stride_bytes, int64_t tokens, int64_t k,
+               float* reordered) {
+  with_kernels(CodecId::kE3, dtype,
+               [&](auto of) { of.reorder_x(x, x_stride_bytes, tokens, k, reordered); });
 }
 
 void multiply_few(const MatrixRows& rows, const RowLayout& layout, const float* x) {

@@ -75,6 +75,7 @@ class CpuBackend : public Backend {
   int64_t reserved_k_ = 0;
   Buffer packed_x_;
   Buffer reordered_x_;                // few token rows, for coded rows
+  cpu::FewTokensX few_x_;             // of the product under way, in these two
   Buffer scratch_;                    // one part per thread
   size_t thread_scratch_floats_ = 0;  // of a part
   size_t decoded_floats_at_ = 0;      // in a part: decoded rows, after what kernels use

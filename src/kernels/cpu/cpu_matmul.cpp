@@ -23,14 +23,15 @@ int64_t count_rows(std::span<const WeightRun> runs) {
 void CpuBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   reserve_for(args.tokens, args.k);
   const cpu::LeafOrder order(args.k, kernels_.lanes);
-  pack_x(args, order);
-  bool reordered = false;
+  const bool few = args.tokens <= cpu::kFewTokens;
+  few_x_ = {.packed = packed_x_.floats(), .reordered = reordered_x_.floats()};
+  if (!few) pack_x(args, order);
   Lease lease;
   while (weights.next(lease)) {
     cut_into_pieces(args, lease.runs());
-    if (!reordered && args.tokens <= cpu::kFewTokens) {
-      reordered = few_.reorder_x(lease.runs(), args.dtype, args.tokens, args.k, packed_x_.floats(),
-                                 reordered_x_.floats());
+    if (few) {
+      few_.prepare_x(lease.runs(), args.dtype, args.x, args.x_stride_bytes, args.tokens, args.k,
+                     few_x_);
     }
     if (pieces_.size() == 1) {
       multiply(args, order, pieces_[0], thread_scratch(0));
@@ -48,10 +49,6 @@ void CpuBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
 
 void CpuBackend::pack_x(const MatmulArgs& args, const cpu::LeafOrder& order) {
   float* packed = packed_x_.floats();
-  if (args.tokens <= cpu::kFewTokens) {
-    few_.pack_x(args.dtype, args.x, args.x_stride_bytes, args.tokens, args.k, packed);
-    return;
-  }
   const int64_t row_floats = order.vectors * kernels_.lanes;
   const auto tiles = [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
@@ -117,7 +114,7 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
       .decoder = coded ? &decoder : nullptr,
   };
   if (args.tokens <= cpu::kFewTokens) {
-    few_.multiply(rows, packed_x_.floats(), reordered_x_.floats());
+    few_.multiply(rows, few_x_);
   } else {
     kernels_.matmul_many(rows, order, packed_x_.floats(), scratch);
   }

@@ -58,13 +58,11 @@ int64_t now_ns() {
 }
 
 HostWord load_word(const HostWord& word) {
-  auto& bits = const_cast<uint64_t&>(reinterpret_cast<const uint64_t&>(word));
-  return std::bit_cast<HostWord>(std::atomic_ref(bits).load(std::memory_order_relaxed));
+  return std::atomic_ref(const_cast<HostWord&>(word)).load(std::memory_order_relaxed);
 }
 
 void store_word(HostWord& to, const HostWord& word) {
-  std::atomic_ref(reinterpret_cast<uint64_t&>(to))
-      .store(std::bit_cast<uint64_t>(word), std::memory_order_relaxed);
+  std::atomic_ref(to).store(word, std::memory_order_relaxed);
 }
 
 uint32_t load_acquire(uint32_t& counter) {
@@ -87,7 +85,7 @@ struct Job {
   HostProduct product;
   int64_t piece_rows = 0;
   std::atomic<uint32_t> pieces{0};  // read by threads for which the product may be over
-  uint32_t late_piece = 0;          // with which it is nearly done
+  uint32_t late_piece = 0;          // after which little is left
   int64_t rows = 0;
   uint64_t bytes = 0;
   std::atomic<uint64_t> next{0};      // number << 32 | first piece that nobody has taken
@@ -129,12 +127,13 @@ class PinnedWorkers : public HostWorkers {
  private:
   /// What a thread keeps for itself.
   struct Own {
-    Buffer x;                 // rows of words_of_x()
-    Buffer packed_x;          // rows of cpu::decoded_elements(k)
-    Buffer reordered_x;       // the same for coded rows
-    Buffer decoded;           // rows of weights
-    Buffer products;          // of a piece, [tokens][kMostPieceRows]
-    uint32_t packed_for = 0;  // number of the product whose x that is
+    Buffer x;  // rows of words_of_x()
+    Buffer packed_x;
+    Buffer reordered_x;
+    Buffer decoded;              // rows of weights
+    Buffer products;             // of a piece, [tokens][kMostPieceRows]
+    cpu::FewTokensX forms = {};  // of x, in packed_x and reordered_x,
+    uint32_t prepared_for = 0;   // of the product of this number
   };
 
   void run(int core);
@@ -145,8 +144,9 @@ class PinnedWorkers : public HostWorkers {
   void run_product(uint32_t number, Own& own);
   Pieces take(Job& job, uint32_t number) const;
   void fetch(uint32_t number, Pieces pieces);
+  void show_progress(uint32_t number, const Job& job, uint32_t taken);
   void run_pieces(uint32_t number, Pieces pieces, Own& own);
-  void pack_x(const HostProduct& product, uint32_t number, Own& own) const;
+  void prepare_x(const HostProduct& product, uint32_t number, Own& own) const;
   void multiply(const Job& job, uint32_t piece, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
   static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
@@ -263,6 +263,7 @@ void PinnedWorkers::run_product(uint32_t number, Own& own) {
     const Pieces pieces = take(job, number);
     if (pieces.begin == pieces.end) return;
     if (!has_x(number)) fetch(number, pieces);
+    show_progress(number, job, pieces.begin);
     run_pieces(number, pieces, own);
   }
 }
@@ -282,6 +283,21 @@ Pieces PinnedWorkers::take(Job& job, uint32_t number) const {
     if (job.next.compare_exchange_weak(next, rest, std::memory_order_acq_rel)) return {begin, end};
   }
   return {};
+}
+
+/// When a thread takes pieces, those are done that were taken before the other threads took their
+/// last ones: take() leaves about 3/5 when each has had its turn.
+void PinnedWorkers::show_progress(uint32_t number, const Job& job, uint32_t taken) {
+  const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);
+  const uint32_t begun = std::min(pieces, (pieces - taken) * 5 / 3);
+  const bool late = taken >= job.late_piece;
+  const HostWord now = {static_cast<uint32_t>(late ? job.rows : (pieces - begun) * job.piece_rows),
+                        number};
+  const std::atomic_ref progress(meetings_.progress);
+  HostWord last = progress.load(std::memory_order_relaxed);
+  while ((last.number == number ? last.bits < now.bits : !reached(last.number, number)) &&
+         !progress.compare_exchange_weak(last, now, std::memory_order_relaxed)) {
+  }
 }
 
 /// Brings the weights of pieces into this core's cache until x comes.
@@ -310,10 +326,7 @@ void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
 void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
   Job& job = job_at(number);
   for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
-    if (piece == job.late_piece) {
-      std::atomic_ref(meetings_.nearly_done).store(number, std::memory_order_release);
-    }
-    if (std::exchange(own.packed_for, number) != number) pack_x(job.product, number, own);
+    if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
     if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
     if (!is_abandoned(number)) {
       multiply(job, piece, own);
@@ -343,13 +356,12 @@ void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own
   }
 }
 
-void PinnedWorkers::pack_x(const HostProduct& product, uint32_t number, Own& own) const {
+void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& own) const {
   take_x(product, number, own);
   const size_t x_stride = words_of_x(product.k, product.dtype) * sizeof(uint32_t);
-  few_.pack_x(product.dtype, own.x.data(), x_stride, product.tokens, product.k,
-              own.packed_x.floats());
-  few_.reorder_x(product.runs, product.dtype, product.tokens, product.k, own.packed_x.floats(),
-                 own.reordered_x.floats());
+  own.forms = {.packed = own.packed_x.floats(), .reordered = own.reordered_x.floats()};
+  few_.prepare_x(product.runs, product.dtype, own.x.data(), x_stride, product.tokens, product.k,
+                 own.forms);
 }
 
 /// The rows of a piece may lie in several runs.
@@ -402,7 +414,7 @@ void PinnedWorkers::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix,
                       : RowLayout{},
       .decoded = own.decoded.data()};
   if (coded) matrix.decoder = &decoder;
-  few_.multiply(matrix, own.packed_x.floats(), own.reordered_x.floats());
+  few_.multiply(matrix, own.forms);
 }
 
 void PinnedWorkers::finish_piece(Job& job, uint32_t number) {

@@ -78,7 +78,8 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
   int32_t all_rows = 0;
   for (const WeightRun& run : runs) all_rows += static_cast<int32_t>(run.rows);
   HR_CHECK(static_cast<size_t>(args.tokens * all_rows) * sizeof(HostWord) <= product_bytes_);
-  const auto* products = reinterpret_cast<const uint64_t*>(products_of(number_));
+  const auto* const first_product = reinterpret_cast<const uint64_t*>(products_of(number_));
+  const uint64_t* products = first_product;
   for (size_t first = 0; first < runs.size(); first += kMaxRunsPerLaunch) {
     TakenProducts taken = {};
     taken.run_count =
@@ -86,7 +87,8 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
     taken.all_rows = all_rows;
     taken.tokens = static_cast<int32_t>(args.tokens);
     taken.products = products;
-    taken.nearly_done = &shared->meetings.nearly_done;
+    taken.progress = reinterpret_cast<const uint64_t*>(&shared->meetings.progress);
+    taken.rows_before = static_cast<int32_t>(products - first_product);
     taken.overdue = &shared->overdue;
     taken.number = number_;
     for (int32_t i = 0; i < taken.run_count; ++i) {

@@ -17,12 +17,6 @@ __device__ __forceinline__ uint64_t now_ns() {
   return time;
 }
 
-__device__ __forceinline__ uint32_t load_acquire_system(const uint32_t* address) {
-  uint32_t value;
-  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
-  return value;
-}
-
 __device__ __forceinline__ uint64_t load_relaxed_system(const uint64_t* address) {
   uint64_t value;
   asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
@@ -35,10 +29,6 @@ __device__ __forceinline__ void store_release_system(uint32_t* address, uint32_t
 
 __device__ __forceinline__ void store_relaxed_system(uint64_t* address, uint64_t value) {
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
-}
-
-__device__ __forceinline__ bool reached(uint32_t counter, uint32_t number) {
-  return static_cast<int32_t>(counter - number) >= 0;
 }
 
 __global__ void __launch_bounds__(kThreads) give_x_kernel(GivenX given) {
@@ -82,22 +72,31 @@ __device__ __forceinline__ bool load_words(const TakenProducts& taken, int row, 
   }
 }
 
+/// Until it is worth while for all to look for rows up to `end`: every look takes its share of the
+/// link.
+__device__ __forceinline__ void wait_for_progress(const TakenProducts& taken, int end,
+                                                  uint64_t deadline_ns) {
+  const uint64_t wanted = static_cast<uint64_t>(taken.number) << 32 |
+                          static_cast<uint32_t>(taken.rows_before + end);
+  while (static_cast<int64_t>(load_relaxed_system(taken.progress) - wanted) < 0 &&
+         now_ns() < deadline_ns) {
+  }
+}
+
 template <int kMostTokens>
 __global__ void __launch_bounds__(kThreads)
     take_products_kernel(const __grid_constant__ TakenProducts taken) {
   allow_next();
   wait_for_previous();
   const uint64_t deadline_ns = now_ns() + kDeadlineNs;
-  if (threadIdx.x == 0) {  // until it is worth while for all to look
-    while (!reached(load_acquire_system(taken.nearly_done), taken.number) &&
-           now_ns() < deadline_ns) {
-    }
-  }
-  __syncthreads();
   int run = 0;
   const int rows = taken.first_row[taken.run_count];
-  for (int row = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-       row < rows; row += static_cast<int>(gridDim.x) * kThreads) {
+  for (int begin = static_cast<int>(blockIdx.x) * kThreads; begin < rows;
+       begin += static_cast<int>(gridDim.x) * kThreads) {
+    if (threadIdx.x == 0) wait_for_progress(taken, min(begin + kThreads, rows), deadline_ns);
+    __syncthreads();
+    const int row = begin + static_cast<int>(threadIdx.x);
+    if (row >= rows) return;
     while (taken.first_row[run + 1] <= row) ++run;
     uint64_t words[kMostTokens];
     if (!load_words<kMostTokens>(taken, row, deadline_ns, words)) {

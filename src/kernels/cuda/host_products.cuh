@@ -29,7 +29,8 @@ struct TakenProducts {
   int32_t all_rows = 0;  // words between token rows of `products`
   int32_t tokens = 0;
   const uint64_t* products = nullptr;     // the host's: HostWord, the number above the value
-  const uint32_t* nearly_done = nullptr;  // the host's
+  const uint64_t* progress = nullptr;     // HostMeetings::progress, the number above the rows
+  int32_t rows_before = 0;                // of the product, that other launches take
   uint32_t* overdue = nullptr;            // the host's: set if the products do not come
   uint32_t number = 0;
 };

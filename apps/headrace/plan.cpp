@@ -64,6 +64,7 @@ void add_plan_command(App& app) {
                       "Token rows of a prefill pass (default: up to 512, scratch under 256 MB)");
   command->add_option("--ring_requests", session.ring_requests,
                       "Slots of the ring that streamed weights pass through (default: chosen)");
+  add_host_threads_flag(*command, session);
   command->add_option("--io", session.io, "Read with auto, uring or pread (default auto)");
   command->add_option("--direct_io", session.direct_io,
                       "Read past the page cache: auto, on or off (default auto)");

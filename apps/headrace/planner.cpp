@@ -20,6 +20,7 @@ class Planner {
         engine_(Engine::open(context.fs, options_.engine_dir)),
         backend_(make_backend(options_.device, context)) {
     options_.limits = resolve_limits(options_.limits, engine_.build());
+    options_.host_threads = resolve_host_threads(options_.host_threads);
     const ModelConfig& model = engine_.model();
     report_ = {.engine_dir = options_.engine_dir,
                .model = fmt::format("{}, {}, {} layers", model.architecture,
@@ -54,15 +55,15 @@ class Planner {
   void add(const WeightBudget& budget) {
     check_streaming_allowed(engine_, budget);
     PlannedSession session;
-    session.plan = make_plan(engine_.manifest(), report_.profile,
-                             {.budget = budget,
-                              .streamed_home = report_.streamed_home,
-                              .batch_size = report_.batch_size,
-                              .ring_requests = options_.ring_requests,
-                              .decode_resident = backend_->has_own_memory(),
-                              .host_shares = backend_->has_own_memory() && streams() &&
-                                             resolve_host_threads(options_.host_threads) > 0,
-                              .canonical_rows = engine_.build().canonical_rows});
+    session.plan = make_plan(
+        engine_.manifest(), report_.profile,
+        {.budget = budget,
+         .streamed_home = report_.streamed_home,
+         .batch_size = report_.batch_size,
+         .ring_requests = options_.ring_requests,
+         .decode_resident = backend_->has_own_memory(),
+         .host_shares = backend_->has_own_memory() && streams() && *options_.host_threads > 0,
+         .canonical_rows = engine_.build().canonical_rows});
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);

@@ -105,11 +105,7 @@ void add_session_flags(CLI::App& command, SessionFlags& flags) {
                      "--max_num_tokens, else up to 512 with scratch under 256 MB)");
   command.add_option("--ring_requests", flags.ring_requests,
                      "Slots of the ring that streamed weights pass through (default: chosen)");
-  command
-      .add_option("--host_threads", flags.host_threads,
-                  "Threads that multiply in host memory while a GPU streams, 0 for none (default: "
-                  "all processors but one)")
-      ->check(CLI::Range(0, 1024));
+  add_host_threads_flag(command, flags);
   command
       .add_option("--host_share", flags.host_share,
                   "Share of what is not resident that they multiply (default: planned)")
@@ -124,6 +120,14 @@ void add_session_flags(CLI::App& command, SessionFlags& flags) {
                      "Machine profile to plan with (default: measured)");
   command.add_option("--trace", flags.trace, "Write a Chrome trace of every transfer and op");
   command.add_option("--stats_json", flags.stats_json, "Write plan, memory and stream counters");
+}
+
+void add_host_threads_flag(CLI::App& command, SessionFlags& flags) {
+  command
+      .add_option("--host_threads", flags.host_threads,
+                  "Threads that multiply in host memory while a GPU streams, 0 for none (default: "
+                  "all processors but one)")
+      ->check(CLI::Range(0, 1024));
 }
 
 SessionOptions session_options(const SessionFlags& flags) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "executor/session.h"
@@ -17,7 +18,7 @@ struct SessionFlags {
   std::string gpu_memory_limit;    // empty: what is free
   int64_t prefill_chunk = 0;
   int32_t ring_requests = 0;
-  int host_threads = SessionOptions::kAllButOne;
+  std::optional<int> host_threads = {};
   std::optional<double> host_share;  // nothing: planned
   std::string verify = "first";
   std::string io = "auto";
@@ -30,6 +31,9 @@ struct SessionFlags {
 /// Registers the flags above on `command`, all but --gpu_weights_percent and --engine_dir's default
 /// being the same for every command.
 void add_session_flags(CLI::App& command, SessionFlags& flags);
+
+/// --host_threads alone.
+void add_host_threads_flag(CLI::App& command, SessionFlags& flags);
 
 /// The options that the flags describe. Limits are left at their defaults. Error{kInvalidArgument}
 /// naming the flag for values that cannot be.

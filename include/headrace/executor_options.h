@@ -58,7 +58,8 @@ struct ExecutorOptions {
   uint64_t memory_limit_bytes = 0;     // of fast memory that may be taken; 0: what is free
   int32_t ring_requests = 0;           // slots of the ring of streamed weights; 0: planned
   std::string profile_path = {};       // machine profile; empty: measured once and cached
-  /// Threads that multiply in host memory while a GPU streams; nothing: all processors but one.
+  /// Threads that multiply in host memory while a GPU streams, 0: none; nothing: all processors but
+  /// one.
   std::optional<int> host_threads = {};
 
   int64_t max_batch_size = 0;  // sequences in a pass, each of up to max_beam_width beams, or as

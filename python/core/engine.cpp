@@ -87,6 +87,7 @@ SessionOptions session_options(const ExecutorOptions& options, int64_t batch_siz
   session.memory_limit = options.memory_limit_bytes;
   session.ring_requests = options.ring_requests;
   session.profile_path = options.profile_path;
+  session.host_threads = options.host_threads;
   session.limits.max_sequences = batch_size;
   session.limits.max_sequence_tokens = max_seq_len;
   return session;

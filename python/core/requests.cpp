@@ -141,6 +141,7 @@ ExecutorOptions to_options(const std::string& engine_dir, const py::object& conf
   in.read("memory_limit_bytes", options.memory_limit_bytes);
   in.read("ring_requests", options.ring_requests);
   in.read("profile_path", options.profile_path);
+  in.read("host_threads", options.host_threads);
   in.read("max_batch_size", options.max_batch_size);
   in.read("max_num_tokens", options.max_num_tokens);
   in.read("max_beam_width", options.max_beam_width);

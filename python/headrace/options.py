@@ -68,6 +68,9 @@ class ExecutorConfig:
     """Slots of the ring of streamed weights; 0: planned."""
     profile_path: Union[str, os.PathLike] = ""
     """Machine profile; empty: measured once and cached."""
+    host_threads: Optional[int] = None
+    """Threads that multiply in host memory while a GPU streams, 0: none; None: all processors but
+    one."""
     max_batch_size: int = 0
     """Sequences in a pass; 0: the engine's."""
     max_num_tokens: int = 0

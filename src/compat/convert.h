@@ -15,9 +15,10 @@ namespace headrace::compat {
 namespace tle = tensorrt_llm::executor;
 
 /// The device is that of the environment variable HEADRACE_DEVICE (auto, cpu or cuda; auto if it is
-/// not there): Error{kInvalidArgument} for another. Warns, through Logger, about what is accepted
-/// and has no meaning here. Error{kUnsupported} for what Headrace cannot do: more than one rank,
-/// speculative decoding, sink tokens.
+/// not there), the host threads are HEADRACE_HOST_THREADS (0 or more; nothing if it is not there):
+/// Error{kInvalidArgument} for others. Warns, through Logger, about what is accepted and has no
+/// meaning here. Error{kUnsupported} for what Headrace cannot do: more than one rank, speculative
+/// decoding, sink tokens.
 ExecutorOptions to_options(const std::filesystem::path& engine_dir,
                            const tle::ExecutorConfig& config);
 

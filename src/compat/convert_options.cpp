@@ -2,7 +2,10 @@
 #include <charconv>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -144,6 +147,19 @@ std::string device() {
        device.substr(0, 80));
 }
 
+/// HEADRACE_HOST_THREADS, a number; how large it may be is the session's to say.
+std::optional<int> host_threads() {
+  const char* const asked = std::getenv("HEADRACE_HOST_THREADS");
+  if (asked == nullptr || *asked == '\0') return std::nullopt;
+  const std::string_view text = asked;
+  int threads = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), threads);
+  if (error == std::errc() && end == text.data() + text.size() && threads >= 0) return threads;
+  fail(ErrorCode::kInvalidArgument,
+       "[executor] HEADRACE_HOST_THREADS '{}': use a number of threads, 0 or more",
+       text.substr(0, 80));
+}
+
 }  // namespace
 
 double as_written(float value) {
@@ -160,6 +176,7 @@ ExecutorOptions to_options(const std::filesystem::path& engine_dir,
   ExecutorOptions options;
   options.engine_dir = engine_dir.string();
   options.device = device();
+  options.host_threads = host_threads();
   options.gpu_weights_percent = as_written(config.getGpuWeightsPercent());
   options.max_batch_size = config.getMaxBatchSize().value_or(0);
   options.max_num_tokens = config.getMaxNumTokens().value_or(0);

@@ -80,7 +80,7 @@ SessionOptions session_options(const ExecutorOptions& options) {
   session.limits.kv_memory_fraction = options.kv_cache.free_memory_fraction;
   session.prefill_chunk = options.max_num_tokens;
   session.ring_requests = options.ring_requests;
-  session.host_threads = options.host_threads.value_or(SessionOptions::kAllButOne);
+  session.host_threads = options.host_threads;
   session.profile_path = options.profile_path;
   return session;
 }

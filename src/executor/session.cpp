@@ -38,6 +38,7 @@ Session::Session(const SessionOptions& options, Context& context)
   check_streaming_allowed(engine_, options_.budget);
   resolve_budget(options_.budget, engine_.manifest().streamable_bytes());
   options_.limits = resolve_limits(options.limits, engine_.build());
+  options_.host_threads = resolve_host_threads(options.host_threads);
   backend_ = make_backend(options.device, context);
   prefill_chunk_ = resolve_chunk(options.prefill_chunk, engine_, options_.limits, *backend_);
 }
@@ -143,7 +144,7 @@ void Session::load_weights() {
 }
 
 void Session::make_host_workers() {
-  const int threads = resolve_host_threads(options_.host_threads);
+  const int threads = *options_.host_threads;
   if (threads == 0 || !backend_->has_own_memory() || !engine_.build().weight_streaming) return;
   const int64_t max_k = most_columns(engine_.manifest());
   backend_->use_host_workers(

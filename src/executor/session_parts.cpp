@@ -140,14 +140,14 @@ Home streamed_home(const Backend& backend) {
   return backend.has_own_memory() ? Home::kHost : Home::kDisk;
 }
 
-int resolve_host_threads(int asked) {
+int resolve_host_threads(std::optional<int> asked) {
   constexpr int kMostThreads = 1024;
-  if (asked == SessionOptions::kAllButOne) return std::max(0, available_processors() - 1);
-  if (asked < 0 || asked > kMostThreads) {
-    fail(ErrorCode::kInvalidArgument, "[session] {} host threads cannot work: use 0 to {}", asked,
+  if (!asked) return std::max(0, available_processors() - 1);
+  if (*asked < 0 || *asked > kMostThreads) {
+    fail(ErrorCode::kInvalidArgument, "[session] host_threads {}: use 0 to {}", *asked,
          kMostThreads);
   }
-  return asked;
+  return *asked;
 }
 
 int64_t most_columns(const Manifest& manifest) {

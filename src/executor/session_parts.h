@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/context.h"
@@ -47,9 +48,9 @@ void check_host_memory(const Plan& plan, uint64_t available);
 /// otherwise in the engine file.
 Home streamed_home(const Backend& backend);
 
-/// SessionOptions::host_threads, with kAllButOne settled. Error{kInvalidArgument} for other
-/// negative numbers, and very large ones.
-int resolve_host_threads(int asked);
+/// SessionOptions::host_threads, or what nothing means there. Error{kInvalidArgument} for negative
+/// numbers and very large ones.
+int resolve_host_threads(std::optional<int> asked);
 /// Columns of the widest matrix, and rows of the group that has most.
 int64_t most_columns(const Manifest& manifest);
 int64_t most_group_rows(const Manifest& manifest);

@@ -120,6 +120,25 @@ TEST(ConvertOptions, TheEnvironmentChoosesTheDevice) {
   setenv("HEADRACE_DEVICE", kept.c_str(), 1);
 }
 
+TEST(ConvertOptions, TheEnvironmentChoosesTheHostThreads) {
+  const auto threads = [](const char* value) {
+    setenv("HEADRACE_HOST_THREADS", value, 1);
+    return compat::to_options("/engine", tle::ExecutorConfig()).host_threads;
+  };
+  const char* const before = std::getenv("HEADRACE_HOST_THREADS");
+  const std::string kept = before == nullptr ? "" : before;
+  EXPECT_EQ(threads("0"), 0);
+  EXPECT_EQ(threads("12"), 12);
+  EXPECT_EQ(threads(""), std::nullopt);
+  for (const char* const bad : {"-1", "+3", " 3", "3 ", "many", "2.5", "99999999999"}) {
+    expect_error(ErrorCode::kInvalidArgument,
+                 std::string("[executor] HEADRACE_HOST_THREADS '") + bad +
+                     "': use a number of threads, 0 or more",
+                 [&] { threads(bad); });
+  }
+  setenv("HEADRACE_HOST_THREADS", kept.c_str(), 1);
+}
+
 TEST(ConvertResponse, StreamedLogitsOfBeamsComeTokenByToken) {
   Response native{.request_id = 7};
   native.result.tokens = {{1, 2, 3}, {4, 5, 6}};

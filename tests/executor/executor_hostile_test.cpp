@@ -50,6 +50,9 @@ TEST_F(ExecutorHostileTest, OptionsAtTheEndsOfTheirTypes) {
   refuse_options("beams", [](Options& o) { o.max_beam_width = kMost64; });
   refuse_options("max_beam_width 0", [](Options& o) { o.max_beam_width = 0; });
   refuse_options("ring", [](Options& o) { o.ring_requests = kLeast; });
+  refuse_options("host_threads -1: use 0 to 1024", [](Options& o) { o.host_threads = -1; });
+  refuse_options("host_threads -2147483648", [](Options& o) { o.host_threads = kLeast; });
+  refuse_options("host_threads 2147483647", [](Options& o) { o.host_threads = kMost; });
   refuse_options("fraction inf", [](Options& o) { o.kv_cache.free_memory_fraction = kInfinity; });
   for (const double percent : {-0.1, 1.1, std::nan(""), double{kInfinity}, -double{kInfinity}}) {
     refuse_options("0.0 and 1.0", [=](Options& o) { o.gpu_weights_percent = percent; });
@@ -120,10 +123,12 @@ TEST_F(ExecutorHostileTest, RequestsAtTheEndsOfTheirTypes) {
   served("client id", [](Request& r) { r.client_id = ~uint64_t{0}; });
   served("bias least", [](Request& r) { r.embedding_bias.assign(kVocab, -kLargest); });
   served("bias most", [](Request& r) { r.embedding_bias.assign(kVocab, kLargest); });
-  served("a million stop words",
-         [](Request& r) { r.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3}); });
-  served("many bad words",
-         [](Request& r) { r.bad_words.assign(200'000, std::vector<int32_t>{1, 2, 3}); });
+  served("a million stop words", [](Request& r) {
+    r.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3});
+  });
+  served("many bad words", [](Request& r) {
+    r.bad_words.assign(200'000, std::vector<int32_t>{1, 2, 3});
+  });
   served("a long word", [](Request& r) { r.stop_words = {std::vector<int32_t>(1'000'000, 1)}; });
   refused("all 1003 tokens", [](Request& r) { r.embedding_bias.assign(kVocab, -kInfinity); });
   refused("infinite", [](Request& r) { r.embedding_bias.assign(kVocab, kInfinity); });

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -13,6 +12,7 @@
 
 #include "base/error.h"
 #include "tests/support/error_matchers.h"
+#include "tests/support/logits_recorder.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_context.h"
 #include "tests/support/test_profile.h"
@@ -22,29 +22,11 @@ namespace headrace {
 namespace {
 
 using testing::expect_error;
+using testing::LogitsRecorder;
 using testing::make_tiny_engine;
 using testing::TemporaryDirectory;
 using testing::TestContext;
 using testing::TinyModel;
-
-/// All logits of a batch, in the order that they were made, by request.
-class LogitsRecorder : public GenerationObserver {
- public:
-  bool wants_logits() const override { return true; }
-  void on_context_logits(size_t request, int64_t, std::span<const float> logits) override {
-    append(request, logits);
-  }
-  void on_generation_logits(size_t request, int64_t, std::span<const float> logits) override {
-    append(request, logits);
-  }
-  const std::vector<float>& of(size_t request) { return logits_[request]; }
-
- private:
-  void append(size_t request, std::span<const float> logits) {
-    logits_[request].insert(logits_[request].end(), logits.begin(), logits.end());
-  }
-  std::map<size_t, std::vector<float>> logits_;
-};
 
 class SessionTest : public ::testing::Test {
  protected:

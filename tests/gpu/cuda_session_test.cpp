@@ -8,7 +8,10 @@
 
 #include <gtest/gtest.h>
 
+#include "base/thread_pool.h"
 #include "executor/session.h"
+#include "tests/support/busy_processor.h"
+#include "tests/support/logits_recorder.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_context.h"
 #include "tests/support/tiny_engine.h"
@@ -19,24 +22,6 @@ namespace {
 constexpr const char* kProfile =
     R"({"machine": "test", "threads": 1, "link_gbps": 50.0, "memory_gbps": 3000.0,
         "matmul_gflops": 100000.0, "free_memory_bytes": 1000000000})";
-
-/// All logits of a batch, in the order that they were made, by request.
-class LogitsRecorder : public GenerationObserver {
- public:
-  bool wants_logits() const override { return true; }
-  void on_context_logits(size_t request, int64_t, std::span<const float> logits) override {
-    append(request, logits);
-  }
-  void on_generation_logits(size_t request, int64_t, std::span<const float> logits) override {
-    append(request, logits);
-  }
-  std::map<size_t, std::vector<float>> logits;
-
- private:
-  void append(size_t request, std::span<const float> row) {
-    logits[request].insert(logits[request].end(), row.begin(), row.end());
-  }
-};
 
 class StopsAfterOne : public GenerationObserver {
  public:
@@ -82,7 +67,7 @@ class CudaSessionTest : public ::testing::Test {
     for (const auto& result : session->generate(requests, &recorder)) {
       outcome.tokens.push_back(result.tokens);
     }
-    outcome.logits = std::move(recorder.logits);
+    outcome.logits = recorder.all();
     outcome.stream = session->stats().stream;
     outcome.plan = session->plan();
     return outcome;
@@ -148,7 +133,7 @@ TEST_F(CudaSessionTest, CodesAndHostSharesChangeNoBit) {
               some.limits.max_sequences = static_cast<int64_t>(sequences);
               some.budget.percent = percent;
               some.ring_requests = 2;
-              some.host_threads = share == 0.4 ? 1 : 7;
+              some.host_threads = sequences == 1 ? 1 : sequences == 3 ? 15 : 7;
               some.host_share = share;
               const Outcome outcome = generate(
                   some, {requests.begin(), requests.begin() + static_cast<int64_t>(sequences)});
@@ -159,6 +144,85 @@ TEST_F(CudaSessionTest, CodesAndHostSharesChangeNoBit) {
             }
           }
         }
+      }
+    }
+  }
+}
+
+/// Engines of one model, raw and coded, and passes of 1 to 9 and 32 token rows, and one of 300.
+class CudaHostThreadsTest : public CudaSessionTest {
+ protected:
+  static constexpr int64_t kRows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 300};
+
+  std::string engine(const std::string& codec, int64_t canonical_rows) {
+    TinyModel shape;
+    shape.dtype = DType::kBFloat16;
+    shape.hidden_size = 1024;  // long enough for codes to pay
+    shape.intermediate_size = 1032;
+    shape.max_position_embeddings = 320;
+    shape.max_batch_size = 32;
+    shape.canonical_rows = canonical_rows;
+    shape.tile_codec = codec;
+    return make_tiny_engine(shape, directory_ / codec + std::to_string(canonical_rows));
+  }
+
+  /// Passes of so many rows: sequences that decode, or a prompt.
+  Outcome generate_rows(SessionOptions options, int64_t rows) {
+    const bool prompt = rows > 32;
+    options.limits.max_sequences = prompt ? 1 : rows;
+    options.prefill_chunk = 512;
+    options.ring_requests = 2;
+    return generate(options, prompt ? prompts(1, static_cast<size_t>(rows), 2)
+                                    : prompts(static_cast<size_t>(rows), 4, 4));
+  }
+
+  Outcome expected(const std::string& raw_engine, int64_t rows) {
+    SessionOptions all = options(raw_engine);
+    all.host_threads = 0;
+    return generate_rows(all, rows);
+  }
+};
+
+TEST_F(CudaHostThreadsTest, NoRowCountAndNoThreadCountChangesABit) {
+  for (const int64_t canonical_rows : {0, 8}) {
+    const std::string raw = engine("none", canonical_rows);
+    const std::string coded = engine("e3", canonical_rows);
+    for (const int64_t rows : kRows) {
+      const Outcome alone = expected(raw, rows);
+      for (const int threads : {1, 7, 15}) {
+        for (const std::string& engine_dir : {raw, coded}) {
+          SessionOptions some = options(engine_dir);
+          some.budget.percent = 0.2;
+          some.host_threads = threads;
+          some.host_share = 0.5;
+          const Outcome outcome = generate_rows(some, rows);
+          EXPECT_EQ(outcome.logits, alone.logits)
+              << engine_dir << ", " << rows << " rows, " << threads << " threads";
+          EXPECT_EQ(outcome.tokens, alone.tokens);
+          EXPECT_TRUE(outcome.stream.host_bytes > 0 || rows > 8) << rows;
+        }
+      }
+    }
+  }
+}
+
+// The second processor is the first host thread's.
+TEST_F(CudaHostThreadsTest, ASlowThreadChangesNoBit) {
+  const std::vector<int> processors = usable_processors();
+  if (processors.size() < 2) GTEST_SKIP() << "one processor only: every thread is as slow";
+  const std::string raw = engine("none", 0);
+  const std::string coded = engine("e3", 0);
+  for (const int64_t rows : {1, 3, 8, 9, 300}) {
+    const Outcome alone = expected(raw, rows);
+    const BusyProcessor busy(processors[1], 3);
+    for (const int threads : {1, 7, 15}) {
+      for (const std::string& engine_dir : {raw, coded}) {
+        SessionOptions some = options(engine_dir);
+        some.budget.percent = 0.0;
+        some.host_threads = threads;
+        some.host_share = 0.4;
+        EXPECT_EQ(generate_rows(some, rows).logits, alone.logits)
+            << engine_dir << ", " << rows << " rows, " << threads << " threads";
       }
     }
   }

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/matmul_problem.h"
+#include "tests/support/busy_processor.h"
 
 namespace headrace::testing {
 namespace {
@@ -142,15 +143,7 @@ TEST(HostWorkers, ASlowThreadChangesNoBit) {
   if (processors.size() < 2) GTEST_SKIP() << "one processor only: every thread is as slow";
   HostMeetings meetings;
   const auto workers = make_host_workers(2, kMaxK, meetings);
-  std::atomic<bool> stop = false;
-  std::vector<std::thread> busy;
-  for (int i = 0; i < 3; ++i) {
-    busy.emplace_back([&] {
-      bind_this_thread(processors[1]);
-      while (!stop) {
-      }
-    });
-  }
+  const BusyProcessor busy(processors[1], 3);
   Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 1}, 1, 700);
   for (int i = 0; i < 10; ++i) {
     const uint32_t number = workers->enqueue(shared.product);
@@ -158,8 +151,6 @@ TEST(HostWorkers, ASlowThreadChangesNoBit) {
     wait_done(meetings, number);
     EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
   }
-  stop = true;
-  for (std::thread& thread : busy) thread.join();
 }
 
 TEST(HostWorkers, AbandonedProductsEnd) {

@@ -76,6 +76,8 @@ class BuildTest(PythonTest):
         self.assertEqual(len(table["plans"]), 11)
         with self.assertRaises(FileNotFoundError):
             headrace.plan(self.folder / "nowhere")
+        with self.assertRaisesRegex(ValueError, "host_threads -1"):
+            headrace.plan(self.engine, host_threads=-1, **options)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,9 @@ class HostileTest(PythonTest):
                              ("fraction", {"kv_cache": headrace.KvCacheConfig(
                                  free_memory_fraction=NAN)}),
                              ("threads", {"threads": 1 << 30}),
+                             ("host_threads -1: use 0 to 1024", {"host_threads": -1}),
+                             ("host_threads 1025", {"host_threads": 1025}),
+                             ("host_threads cannot be", {"host_threads": "all"}),
                              ("device", {"device": "tpu"})):
             with self.subTest(part), self.assertRaisesRegex((ValueError, TypeError), part):
                 self.open(**config)

@@ -70,6 +70,15 @@ class TensorRtLlmTest(PythonTest):
             with mock.patch.dict(os.environ, HEADRACE_DEVICE=device):
                 self.assertEqual(trtllm.ExecutorConfig(1).to_headrace().device, device or "auto")
 
+    def test_the_environment_chooses_the_host_threads(self):
+        for threads in ("-1", "+3", "many", "2.5", "99999999999"):
+            with mock.patch.dict(os.environ, HEADRACE_HOST_THREADS=threads):
+                with self.assertRaisesRegex(RuntimeError, "use a number of threads, 0 or more"):
+                    self.open()
+        for threads, expected in (("0", 0), ("12", 12), ("", None)):
+            with mock.patch.dict(os.environ, HEADRACE_HOST_THREADS=threads):
+                self.assertEqual(trtllm.ExecutorConfig(1).to_headrace().host_threads, expected)
+
     def test_an_orchestrator_is_accepted(self):
         config = trtllm.ExecutorConfig(1)
         worker = pathlib.Path(tensorrt_llm.__file__).parent / "bin" / "executorWorker"

@@ -199,6 +199,17 @@ def _device() -> str:
     return device
 
 
+def _host_threads() -> Optional[int]:
+    """HEADRACE_HOST_THREADS, in the same way."""
+    threads = os.environ.get("HEADRACE_HOST_THREADS")
+    if not threads:
+        return None
+    if not (threads.isascii() and threads.isdecimal() and len(threads) < 10):
+        raise ValueError(f"[executor] HEADRACE_HOST_THREADS '{threads[:80]}': use a number of "
+                         "threads, 0 or more")
+    return int(threads)
+
+
 def _takes_client_id(processor: Callable) -> bool:
     try:
         inspect.signature(processor).bind(*range(5))
@@ -287,6 +298,7 @@ class ExecutorConfig:
         policy: Any = self.scheduler_config.capacity_scheduler_policy.name.lower()
         return headrace.ExecutorConfig(
             device=_device(),
+            host_threads=_host_threads(),
             gpu_weights_percent=self.gpu_weights_percent,
             max_batch_size=self.max_batch_size or 0,
             max_num_tokens=self.max_num_tokens or 0,

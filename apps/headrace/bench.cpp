@@ -244,17 +244,20 @@ class Bench {
     const double disk = session.profile().link_gbps;
     result.link_share = disk > 0 ? result.link_gb_per_s / disk : 0;
     report_host(decoded ? total.decode_stream : total.stream,
-                decoded ? total.decode_ms : elapsed_ms);
+                decoded ? total.decode_ms : elapsed_ms,
+                session.predicted_pass_ms(result.batch_size));
     result.predicted_latency_ms = predicted_latency_ms(session, result.batch_size, result.length);
   }
 
-  void report_host(const StreamCounters& stream, double elapsed_ms) const {
+  void report_host(const StreamCounters& stream, double elapsed_ms, double predicted_ms) const {
     if (stream.host_busy_ns == 0) return;
     const auto busy_ns = static_cast<double>(stream.host_busy_ns);
     context_.log.info(
-        "Host threads multiplied {} a pass, {:.1f} GB/s while at work, {:.0f} % of the time",
+        "Host threads multiplied {} a pass, {:.1f} GB/s while at work, {:.0f} % of the time; by "
+        "that "
+        "a decode pass takes {:.1f} ms",
         format_bytes(stream.host_bytes / static_cast<uint64_t>(stream.passes)),
-        static_cast<double>(stream.host_bytes) / busy_ns, busy_ns / elapsed_ms / 1e4);
+        static_cast<double>(stream.host_bytes) / busy_ns, busy_ns / elapsed_ms / 1e4, predicted_ms);
   }
 
   void report(const BenchResult& result) {

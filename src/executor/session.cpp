@@ -221,6 +221,12 @@ PassResources Session::resources() {
           .clock = context_.clock};
 }
 
+double Session::predicted_pass_ms(int64_t tokens) const {
+  const std::optional<SharedPass> shared = stream_->shared_pass(tokens);
+  if (!shared) return plan_.predicted_pass_ms;
+  return std::max({shared->pass_ms(), plan_.memory_ms, plan_.compute_ms});
+}
+
 double Session::weights_percent() const {
   if (options_.budget.percent) return *options_.budget.percent;
   return static_cast<double>(plan_.budget_bytes) / static_cast<double>(plan_.streamable_bytes);

@@ -136,6 +136,9 @@ class Session {
   /// The budget as a share of the weights.
   double weights_percent() const;
   const MachineProfile& profile() const { return profile_; }
+  /// Of a decode pass of so many token rows: the plan's prediction, corrected by what passes so far
+  /// have shown of the host's speed.
+  double predicted_pass_ms(int64_t tokens) const;
   const Backend& backend() const { return *backend_; }
   WeightStream& stream() const { return *stream_; }
   MemoryReport memory() const;

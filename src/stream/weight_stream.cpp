@@ -60,6 +60,7 @@ class WeightStream::State : public WeightFeed {
   void load_resident();
   void share_with_host(const HostShares& shares);
   void balance_with_host(const HostBalance& balance);
+  std::optional<SharedPass> shared_pass(int64_t tokens) const;
   void begin_pass(bool with_logits, int64_t tokens);
   State& group(uint32_t index);
   bool next(Lease& lease) override;
@@ -171,6 +172,12 @@ void WeightStream::State::balance_with_host(const HostBalance& balance) {
   balance_ = balance;
   work_before_ = backend.host_workers()->work();
   share_with_host(balance_->shares());
+}
+
+std::optional<SharedPass> WeightStream::State::shared_pass(int64_t tokens) const {
+  const auto rows = std::ranges::lower_bound(kSharedRows, tokens);
+  if (!balance_ || rows == kSharedRows.end()) return std::nullopt;
+  return balance_->predict(static_cast<size_t>(rows - kSharedRows.begin()));
 }
 
 /// After a pass whose logits somebody has seen: no product of it is under way any more.
@@ -300,6 +307,9 @@ void WeightStream::load_resident() { state_->load_resident(); }
 void WeightStream::share_with_host(const HostShares& shares) { state_->share_with_host(shares); }
 void WeightStream::balance_with_host(const HostBalance& balance) {
   state_->balance_with_host(balance);
+}
+std::optional<SharedPass> WeightStream::shared_pass(int64_t tokens) const {
+  return state_->shared_pass(tokens);
 }
 void WeightStream::begin_pass(bool with_logits, int64_t tokens) {
   state_->begin_pass(with_logits, tokens);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/context.h"
@@ -53,6 +54,9 @@ class WeightStream {
   void share_with_host(const HostShares& shares);
   /// The same with the shares of `balance`, which learns from every pass what the host achieves.
   void balance_with_host(const HostBalance& balance);
+  /// How link and host would share a pass of so many token rows, by what passes so far have shown;
+  /// nothing where they do not.
+  std::optional<SharedPass> shared_pass(int64_t tokens) const;
 
   /// Begins a pass of so many token rows. Without logits it leaves lm_head out. If the last pass
   /// was not ended (something threw), the rest of it is dropped first.

@@ -142,18 +142,17 @@ std::vector<float> multiply(const cpu::CodedKernels& coded, cpu::MatrixRows rows
   const auto floats = static_cast<size_t>(rows.tokens * cpu::decoded_elements(rows.k));
   std::vector<float> packed(floats);
   std::vector<float> reordered(floats);
-  few.pack_x(rows.dtype, reinterpret_cast<const std::byte*>(x.data()),
-             static_cast<size_t>(rows.k) * 2, rows.tokens, rows.k, packed.data());
   const WeightRun run{.data = rows.weights,
                       .rows = rows.rows,
                       .row_stride_bytes = rows.row_stride_bytes,
                       .codec = codec};
-  few.reorder_x(std::span(&run, 1), rows.dtype, rows.tokens, rows.k, packed.data(),
-                reordered.data());
+  cpu::FewTokensX forms{.packed = packed.data(), .reordered = reordered.data()};
+  few.prepare_x(std::span(&run, 1), rows.dtype, reinterpret_cast<const std::byte*>(x.data()),
+                static_cast<size_t>(rows.k) * 2, rows.tokens, rows.k, forms);
   std::vector<float> out(static_cast<size_t>(rows.tokens * rows.rows));
   rows.out = out.data();
   rows.stride = rows.rows;
-  few.multiply(rows, packed.data(), reordered.data());
+  few.multiply(rows, forms);
   return out;
 }
 

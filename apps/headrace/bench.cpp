@@ -254,8 +254,7 @@ class Bench {
     const auto busy_ns = static_cast<double>(stream.host_busy_ns);
     context_.log.info(
         "Host threads multiplied {} a pass, {:.1f} GB/s while at work, {:.0f} % of the time; by "
-        "that "
-        "a decode pass takes {:.1f} ms",
+        "that a decode pass takes {:.1f} ms",
         format_bytes(stream.host_bytes / static_cast<uint64_t>(stream.passes)),
         static_cast<double>(stream.host_bytes) / busy_ns, busy_ns / elapsed_ms / 1e4, predicted_ms);
   }

@@ -55,15 +55,19 @@ class Planner {
   void add(const WeightBudget& budget) {
     check_streaming_allowed(engine_, budget);
     PlannedSession session;
-    session.plan = make_plan(
-        engine_.manifest(), report_.profile,
-        {.budget = budget,
-         .streamed_home = report_.streamed_home,
-         .batch_size = report_.batch_size,
-         .ring_requests = options_.ring_requests,
-         .decode_resident = backend_->has_own_memory(),
-         .host_shares = backend_->has_own_memory() && streams() && *options_.host_threads > 0,
-         .canonical_rows = engine_.build().canonical_rows});
+    PlanOptions plan_options = {
+        .budget = budget,
+        .streamed_home = report_.streamed_home,
+        .batch_size = report_.batch_size,
+        .ring_requests = options_.ring_requests,
+        .decode_resident = backend_->has_own_memory(),
+        .host_shares = backend_->has_own_memory() && streams() && *options_.host_threads > 0,
+        .canonical_rows = engine_.build().canonical_rows};
+    session.plan = make_plan(engine_.manifest(), report_.profile, plan_options);
+    if (memory(session.plan, options_.limits).total_bytes() > report_.available_bytes) {
+      plan_options.decode_resident = false;  // coded weights take less
+      session.plan = make_plan(engine_.manifest(), report_.profile, plan_options);
+    }
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);

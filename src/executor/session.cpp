@@ -127,6 +127,10 @@ void Session::load_weights() {
   }
   plan_options.budget = options_.budget;
   Plan plan = make_plan(engine_.manifest(), profile_, plan_options);
+  if (plan.arena_bytes + plan.ring_bytes() > available) {  // coded weights take less
+    plan_options.decode_resident = false;
+    plan = make_plan(engine_.manifest(), profile_, plan_options);
+  }
   check_memory(plan, available);
   loaded_ = false;
   backend_->synchronize();  // host threads may still read the weights
@@ -223,8 +227,10 @@ PassResources Session::resources() {
 
 double Session::predicted_pass_ms(int64_t tokens) const {
   const std::optional<SharedPass> shared = stream_->shared_pass(tokens);
-  if (!shared) return plan_.predicted_pass_ms;
-  return std::max({shared->pass_ms(), plan_.memory_ms, plan_.compute_ms});
+  const double compute_ms =
+      plan_.compute_ms * static_cast<double>(tokens) / static_cast<double>(plan_.batch_size);
+  const double moved_ms = shared ? shared->pass_ms() : std::max(plan_.link_ms, plan_.host_ms);
+  return std::max({moved_ms, plan_.memory_ms, compute_ms});
 }
 
 double Session::weights_percent() const {

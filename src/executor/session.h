@@ -49,7 +49,8 @@ struct SessionOptions {
   SessionLimits limits;
   int64_t prefill_chunk = 0;  // token rows of a pass with prompts; 0: chosen, scratch <= 256 MB
   int32_t ring_requests = 0;  // slots of the ring; 0: chosen by the plan
-  /// Threads that multiply in host memory while a device streams; nothing: all processors but one.
+  /// Threads that multiply in host memory while a device streams; nothing: all processors but one,
+  /// 0: none.
   std::optional<int> host_threads = {};
   std::optional<double> host_share = {};  // of what is not resident; nothing: what the plan says
   StreamOptions stream;

@@ -11,8 +11,6 @@
 namespace headrace {
 namespace {
 
-constexpr uint64_t kPageBytes = 4096;
-constexpr uint64_t kReadableTail = 64;  // after the last row of a run (kernels/weights.h)
 constexpr int32_t kFewestChosenSlots = 4;
 constexpr int32_t kMostChosenSlots = 32;
 constexpr int32_t kMostRingSlots = 1024;
@@ -23,10 +21,6 @@ constexpr uint64_t kHostRingBytes = uint64_t{256} << 20;
 constexpr uint64_t kDiskSlots = 16;  // a disk wants many reads at once;
 constexpr uint64_t kHostSlots = 8;   // copies run one by one, with a pause of some us after each
 constexpr uint64_t kSmallRequestBytes = uint64_t{2} << 20;
-
-uint64_t align_up(uint64_t value, uint64_t alignment) {
-  return (value + alignment - 1) / alignment * alignment;
-}
 
 /// First byte after the tile's last page.
 uint64_t page_end(const TileInfo& tile) {
@@ -66,7 +60,8 @@ void choose_decoded(const Manifest& manifest, const PlanOptions& options, Plan& 
   }
 }
 
-/// Coded and raw tiles lie as far from each other as in the file, decoded ones without a gap.
+/// Tiles lie as far from each other as in the file, whole pages, but for decoded ones, which follow
+/// each other without a gap.
 void place_resident(const Manifest& manifest, const std::vector<bool>& resident, Plan& plan) {
   plan.arena_offsets.assign(manifest.tiles.size(), 0);
   for_each_run(manifest, resident, [&](uint32_t begin, uint32_t end) {
@@ -75,7 +70,8 @@ void place_resident(const Manifest& manifest, const std::vector<bool>& resident,
       plan.arena_bytes += arena_tile(manifest, plan, t).stored_bytes;
       const bool last = t + 1 == end;
       if (last) plan.arena_bytes += kReadableTail;
-      if (last || !plan.decoded[t + 1]) plan.arena_bytes = align_up(plan.arena_bytes, kPageBytes);
+      const bool joined = !last && plan.decoded[t] && plan.decoded[t + 1];
+      if (!joined) plan.arena_bytes = align_up(plan.arena_bytes, kPageBytes);
     }
   });
 }

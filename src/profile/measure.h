@@ -40,8 +40,8 @@ double measure_copy_gbps(Backend& backend, const Clock& clock);
 void measure_host(Backend& backend, DType dtype, Context& context, MachineProfile& profile);
 
 /// Measures the link (the disk that holds the engine's weights, what makes synthetic ones up, or
-/// copies into the backend's own memory), memory and arithmetic; takes under 3 s and little memory,
-/// which is given back.
+/// copies into the backend's own memory), memory and arithmetic; takes about 3 s, and 1 GiB of host
+/// memory for measure_host(), which is given back.
 MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
                                Context& context);
 

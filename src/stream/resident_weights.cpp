@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "device/copy_queue.h"
+#include "engine/format.h"
 #include "kernels/decode_rows.h"
 #include "stream/pinned_buffer.h"
 #include "stream/weight_runs.h"
@@ -12,7 +13,6 @@
 namespace headrace {
 namespace {
 
-constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
 constexpr size_t kDecodedSlots = 4;  // that wait for their copies, while others are decoded into
 
@@ -86,7 +86,7 @@ std::vector<BulkPiece> ResidentWeights::pieces() const {
   for (uint32_t t = 0; t < count; ++t) {
     if (tile(t) == nullptr) continue;
     const TileInfo& info = manifest_.tiles[t];
-    const uint64_t stored = (info.stored_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+    const uint64_t stored = align_up(info.stored_bytes, kPageBytes);
     if (!pieces.empty() && continues(pieces.back(), t)) {
       BulkPiece longer = pieces.back();
       longer.size_bytes += stored;

@@ -65,7 +65,7 @@ TEST(HostWorkers, ProductsHaveTheReferenceBits) {
     uint32_t number = 0;
     for (const DType dtype : kAllDTypes) {
       for (const int64_t tokens : {1, 2, 5, 8}) {
-        for (const int64_t k : {72, 260, 1600}) {
+        for (const int64_t k : {72, 99, 260, 1599, 1600}) {
           Shared shared({.dtype = dtype, .rows = 333, .k = k, .tokens = tokens},
                         static_cast<uint32_t>(k), 64);
           number = workers->enqueue(shared.product);

@@ -164,6 +164,46 @@ RC_GTEST_PROP(PlanTest, ResidentTilesLieApartAndNeighboursTogether, ()) {
   }
 }
 
+/// Some tiles coded, in half of their bytes, others not; they follow each other as in a file.
+Manifest any_coded_manifest() {
+  Manifest manifest = any_manifest();
+  uint64_t offset = 4096;
+  for (TileInfo& tile : manifest.tiles) {
+    if (*rc::gen::arbitrary<bool>()) {
+      tile.codec = CodecId::kE3;
+      tile.row_stride_bytes = tile.row_stride_bytes / 2;
+      tile.stored_bytes = static_cast<uint64_t>(tile.rows) * tile.row_stride_bytes;
+    }
+    tile.offset = offset;
+    offset = (offset + tile.stored_bytes + 64 + 4095) / 4096 * 4096;
+  }
+  return manifest;
+}
+
+// What is copied into the arena are whole pages of stored tiles, and the rows of decoded ones.
+RC_GTEST_PROP(PlanTest, DecodedTilesLieApartFromOthers, ()) {
+  const Manifest manifest = any_coded_manifest();
+  PlanOptions options = at_percent(*rc::gen::element(0.6, 0.8, 0.95, 1.0));
+  options.decode_resident = true;
+  const Plan plan = make_plan(manifest, {}, options);
+  RC_ASSERT(plan.resident_bytes <= plan.budget_bytes);
+  uint64_t free_from = 0;
+  for (uint32_t t = 0; t < manifest.tiles.size(); ++t) {
+    if (plan.homes[t] != Home::kDevice) {
+      RC_ASSERT(!plan.decoded[t]);
+      continue;
+    }
+    const TileInfo lies = arena_tile(manifest, plan, t);
+    RC_ASSERT((lies.codec == CodecId::kRaw) ==
+              (plan.decoded[t] || manifest.tiles[t].codec == CodecId::kRaw));
+    RC_ASSERT(plan.arena_offsets[t] >= free_from);
+    RC_ASSERT(plan.arena_offsets[t] % 16 == 0u);
+    const uint64_t end = plan.arena_offsets[t] + lies.stored_bytes;
+    free_from = plan.decoded[t] ? end : (end + 4095) / 4096 * 4096;
+    RC_ASSERT(end + 64 <= plan.arena_bytes);
+  }
+}
+
 RC_GTEST_PROP(PlanTest, ALargerBudgetNeverKeepsLess, ()) {
   const Manifest manifest = any_manifest();
   const double a = any_percent();

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/decode_rows.h"
 #include "tests/stream/fake_link.h"
 #include "tests/stream/run_pass.h"
 #include "tests/support/host_backend.h"
@@ -50,6 +51,20 @@ class DecodedWeightsTest : public ::testing::Test {
                       .decode_resident = true});
   }
 
+  bool code_is_right(const WeightRun& run, uint32_t first_matrix) {
+    const MatrixInfo& matrix = made_.manifest.matrices[first_matrix + run.matrix];
+    const size_t stride = made_.rows(first_matrix + run.matrix, 0, 1).size();
+    std::vector<std::byte> rows(static_cast<size_t>(run.rows) * stride);  // padded with 0, as there
+    decode_rows(run, matrix.dtype, matrix.k, rows.data(), stride, test_.context.pool);
+    bool right = true;
+    for (int64_t r = 0; r < run.rows; ++r) {
+      const auto expected = made_.rows(first_matrix + run.matrix, run.row_begin + r, 1);
+      const auto row = std::span(rows).subspan(static_cast<size_t>(r) * stride, stride);
+      right = right && std::ranges::equal(row, expected);
+    }
+    return right;
+  }
+
   const TemporaryDirectory directory_;
   const Engine raw_;
   MadeWeights made_;
@@ -89,6 +104,7 @@ TEST_F(DecodedWeightsTest, LieBesideCodedOnes) {
       for (const WeightRun& run : lease.runs()) {
         if (run.codec != CodecId::kRaw) {
           coded += run.rows;
+          EXPECT_TRUE(code_is_right(run, groups[g].first_matrix));
         } else {
           decoded += run.rows;
           EXPECT_TRUE(run_is_right(made_, run, groups[g].first_matrix));

@@ -101,21 +101,25 @@ class PinnedWorkers : public HostWorkers {
         max_k_(max_k),
         meetings_(meetings),
         jobs_(kQueue) {
+    for (int i = 0; i < threads; ++i) owns_.push_back(make_own());
     const std::vector<int> cores = usable_processors();
-    for (int i = 0; i < threads; ++i) {
-      // The first core is left to the thread that enqueues.
-      const int core = cores.empty() ? -1 : cores[static_cast<size_t>(i + 1) % cores.size()];
-      threads_.emplace_back([this, core] { run(core); });
+    try {
+      for (size_t i = 0; i < owns_.size(); ++i) {
+        // The first core is left to the thread that enqueues.
+        const int core = cores.empty() ? -1 : cores[(i + 1) % cores.size()];
+        threads_.emplace_back([this, core, i] { run(core, owns_[i]); });
+      }
+    } catch (...) {
+      end_threads();
+      throw;
     }
   }
   ~PinnedWorkers() override {
     abandon();
-    stop_.store(true);
-    wake();
-    for (std::thread& thread : threads_) thread.join();
+    end_threads();
   }
 
-  int threads() const override { return static_cast<int>(threads_.size()); }
+  int threads() const override { return static_cast<int>(owns_.size()); }
   uint32_t enqueue(const HostProduct& product) override;
   void abandon() override;
   HostWork work() const override {
@@ -136,7 +140,9 @@ class PinnedWorkers : public HostWorkers {
     uint32_t prepared_for = 0;   // of the product of this number
   };
 
-  void run(int core);
+  Own make_own() const;
+  void run(int core, Own& own);
+  void end_threads();
   bool wait_for_job(uint32_t number);
   bool is_abandoned(uint32_t number) const;
   bool has_x(uint32_t number);
@@ -169,6 +175,7 @@ class PinnedWorkers : public HostWorkers {
   std::mutex mutex_;
   std::condition_variable woken_;
   std::atomic<int> sleepers_{0};
+  std::vector<Own> owns_;  // by thread
   std::vector<std::thread> threads_;
 };
 
@@ -185,6 +192,10 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   HR_CHECK(product.tokens >= 1 && product.tokens <= kMostHostTokens && product.k <= max_k_);
   const uint32_t number = enqueued_.load(std::memory_order_relaxed) + 1;
   for (Poll poll; !reached(load_acquire(meetings_.done), number - kQueue);) poll.wait();
+  // It must not fall behind by half of what a number can count.
+  if (!reached(abandoned_.load(std::memory_order_relaxed), number - kQueue)) {
+    abandoned_.store(number - kQueue, std::memory_order_release);
+  }
   Job& job = job_at(number);
   job.product = product;
   job.rows = 0;
@@ -222,16 +233,25 @@ void PinnedWorkers::wake() {
   woken_.notify_all();
 }
 
-void PinnedWorkers::run(int core) {
-  if (core >= 0) bind_this_thread(core);
+PinnedWorkers::Own PinnedWorkers::make_own() const {
   constexpr const char* kPurpose = "products of host threads";
   const int64_t x_floats = cpu::FewTokens::floats(max_k_);
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
-  Own own = {.x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
-             .packed_x = allocate_host(floats(x_floats), kPurpose),
-             .reordered_x = allocate_host(floats(x_floats), kPurpose),
-             .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
-             .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose)};
+  return {.x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
+          .packed_x = allocate_host(floats(x_floats), kPurpose),
+          .reordered_x = allocate_host(floats(x_floats), kPurpose),
+          .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
+          .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose)};
+}
+
+void PinnedWorkers::end_threads() {
+  stop_.store(true);
+  wake();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void PinnedWorkers::run(int core, Own& own) {
+  if (core >= 0) bind_this_thread(core);
   for (uint32_t number = 1; wait_for_job(number); ++number) run_product(number, own);
 }
 
@@ -418,7 +438,8 @@ void PinnedWorkers::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix,
 }
 
 void PinnedWorkers::finish_piece(Job& job, uint32_t number) {
-  if (job.finished.fetch_add(1, std::memory_order_acq_rel) + 1 < job.pieces) return;
+  const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);  // before another may end it
+  if (job.finished.fetch_add(1, std::memory_order_acq_rel) + 1 < pieces) return;
   products_.fetch_add(1, std::memory_order_relaxed);
   weight_bytes_.fetch_add(job.bytes, std::memory_order_relaxed);
   busy_ns_.fetch_add(now_ns() - job.begin_ns.load(std::memory_order_relaxed),

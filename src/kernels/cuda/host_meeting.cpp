@@ -104,10 +104,10 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
 void HostMeeting::check_deadlines() {
   auto* const shared = reinterpret_cast<Shared*>(memory_);
   if (std::atomic_ref(shared->overdue).exchange(0) == 0) return;
+  workers_->abandon();  // the device has gone on, and x of what they wait for is gone
   fail(ErrorCode::kDevice,
        "[cuda] the device waited 20 s for products of the host's threads: is the machine "
-       "overloaded? "
-       "--host_threads 0 does without them");
+       "overloaded? --host_threads 0 does without them");
 }
 
 }  // namespace headrace::cuda

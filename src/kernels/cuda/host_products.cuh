@@ -10,7 +10,7 @@ namespace headrace::cuda {
 
 /// x of a product on its way to the host.
 struct GivenX {
-  const std::byte* x = nullptr;  // rows of whole vectors, x_stride_bytes apart
+  const std::byte* x = nullptr;  // rows of elements of 2 or 4 bytes, x_stride_bytes apart
   int64_t x_stride_bytes = 0;
   int32_t row_bytes = 0;  // a multiple of 2
   int32_t tokens = 0;

@@ -45,17 +45,14 @@ class Planner {
   WeightBudget budget() {
     if (!options_.automatic_budget) return options_.budget;
     if (!streams()) return {};  // everything has to be resident
-    const uint64_t others = memory(Plan(), options_.limits).total_bytes();
-    const uint64_t available = report_.available_bytes;
     const uint64_t ring = ring_limit_bytes({.streamed_home = report_.streamed_home});
-    return automatic_budget(available > others ? available - others : 0, ring,
-                            engine_.manifest().streamable_bytes());
+    return automatic_budget(available_for_weights(), ring, engine_.manifest().streamable_bytes());
   }
 
   void add(const WeightBudget& budget) {
     check_streaming_allowed(engine_, budget);
     PlannedSession session;
-    PlanOptions plan_options = {
+    const PlanOptions plan_options = {
         .budget = budget,
         .streamed_home = report_.streamed_home,
         .batch_size = report_.batch_size,
@@ -63,11 +60,8 @@ class Planner {
         .decode_resident = backend_->has_own_memory(),
         .host_shares = backend_->has_own_memory() && streams() && *options_.host_threads > 0,
         .canonical_rows = engine_.build().canonical_rows};
-    session.plan = make_plan(engine_.manifest(), report_.profile, plan_options);
-    if (memory(session.plan, options_.limits).total_bytes() > report_.available_bytes) {
-      plan_options.decode_resident = false;  // coded weights take less
-      session.plan = make_plan(engine_.manifest(), report_.profile, plan_options);
-    }
+    session.plan =
+        plan_within(engine_.manifest(), report_.profile, plan_options, available_for_weights());
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);
@@ -86,6 +80,12 @@ class Planner {
   bool streams() const { return engine_.build().weight_streaming; }
 
  private:
+  /// Beside KV cache, scratch and vectors.
+  uint64_t available_for_weights() {
+    const uint64_t others = memory(Plan(), options_.limits).total_bytes();
+    return report_.available_bytes > others ? report_.available_bytes - others : 0;
+  }
+
   MemoryReport memory(const Plan& plan, const SessionLimits& limits) {
     const ModelConfig& config = engine_.model();
     const ModelLimits rows = model_limits(

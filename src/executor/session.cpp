@@ -126,11 +126,7 @@ void Session::load_weights() {
                                        engine_.manifest().streamable_bytes());
   }
   plan_options.budget = options_.budget;
-  Plan plan = make_plan(engine_.manifest(), profile_, plan_options);
-  if (plan.arena_bytes + plan.ring_bytes() > available) {  // coded weights take less
-    plan_options.decode_resident = false;
-    plan = make_plan(engine_.manifest(), profile_, plan_options);
-  }
+  Plan plan = plan_within(engine_.manifest(), profile_, plan_options, available);
   check_memory(plan, available);
   loaded_ = false;
   backend_->synchronize();  // host threads may still read the weights

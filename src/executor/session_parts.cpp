@@ -136,6 +136,14 @@ void check_host_memory(const Plan& plan, uint64_t available) {
        std::min(1.0, std::ceil(100.0 * (1.0 - std::min(1.0, fits)) + 1.0) / 100.0));
 }
 
+Plan plan_within(const Manifest& manifest, const MachineProfile& profile, PlanOptions options,
+                 uint64_t available) {
+  Plan plan = make_plan(manifest, profile, options);
+  if (!options.decode_resident || plan.arena_bytes + plan.ring_bytes() <= available) return plan;
+  options.decode_resident = false;
+  return make_plan(manifest, profile, options);
+}
+
 Home streamed_home(const Backend& backend) {
   return backend.has_own_memory() ? Home::kHost : Home::kDisk;
 }

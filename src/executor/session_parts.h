@@ -44,6 +44,11 @@ WeightBudget automatic_budget(uint64_t available, uint64_t ring, uint64_t stream
 /// `available` bytes; it says which percentage fits.
 void check_host_memory(const Plan& plan, uint64_t available);
 
+/// The plan of these options. Coded tiles that are resident stay coded if weights and ring would
+/// take more than `available` bytes otherwise.
+Plan plan_within(const Manifest& manifest, const MachineProfile& profile, PlanOptions options,
+                 uint64_t available);
+
 /// Where tiles rest that are not in fast memory: in host memory beside a device that has its own,
 /// otherwise in the engine file.
 Home streamed_home(const Backend& backend);

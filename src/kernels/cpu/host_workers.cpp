@@ -334,8 +334,9 @@ void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
     for (int64_t at = 0; at < bytes; at += kStep) {
       if (has_x(number)) return;
       const std::byte* const from = run.data + begin * stride + at;
-      for (int64_t i = 0; i < std::min(kStep, bytes - at); i += 64)
+      for (int64_t i = 0; i < std::min(kStep, bytes - at); i += 64) {
         __builtin_prefetch(from + i, 0, 2);
+      }
     }
     begin = std::max<int64_t>(0, begin - run.rows);
     left -= rows;
@@ -345,8 +346,8 @@ void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
 
 void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
   Job& job = job_at(number);
+  if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
   for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
-    if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
     if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
     if (!is_abandoned(number)) {
       multiply(job, piece, own);

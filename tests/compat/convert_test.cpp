@@ -104,20 +104,33 @@ TEST(ConvertOptions, HandsEveryFieldOver) {
   EXPECT_EQ(options.max_queue_size, 8);
 }
 
+/// Puts a variable of the environment back as it was (empty if it was not there).
+class KeptVariable {
+ public:
+  explicit KeptVariable(const char* name) : name_(name) {
+    if (const char* const value = std::getenv(name)) value_ = value;
+  }
+  ~KeptVariable() { setenv(name_, value_.c_str(), 1); }
+  KeptVariable(const KeptVariable&) = delete;
+  KeptVariable& operator=(const KeptVariable&) = delete;
+
+ private:
+  const char* const name_;
+  std::string value_;
+};
+
 TEST(ConvertOptions, TheEnvironmentChoosesTheDevice) {
   const auto device = [](const char* value) {
     setenv("HEADRACE_DEVICE", value, 1);
     return compat::to_options("/engine", tle::ExecutorConfig()).device;
   };
-  const char* const before = std::getenv("HEADRACE_DEVICE");
-  const std::string kept = before == nullptr ? "" : before;
+  const KeptVariable kept("HEADRACE_DEVICE");
   EXPECT_EQ(device("cpu"), "cpu");
   EXPECT_EQ(device("cuda"), "cuda");
   EXPECT_EQ(device("auto"), "auto");
   EXPECT_EQ(device(""), "auto");
   expect_error(ErrorCode::kInvalidArgument,
                "[executor] HEADRACE_DEVICE 'gpu': use auto, cpu or cuda", [&] { device("gpu"); });
-  setenv("HEADRACE_DEVICE", kept.c_str(), 1);
 }
 
 TEST(ConvertOptions, TheEnvironmentChoosesTheHostThreads) {
@@ -125,8 +138,7 @@ TEST(ConvertOptions, TheEnvironmentChoosesTheHostThreads) {
     setenv("HEADRACE_HOST_THREADS", value, 1);
     return compat::to_options("/engine", tle::ExecutorConfig()).host_threads;
   };
-  const char* const before = std::getenv("HEADRACE_HOST_THREADS");
-  const std::string kept = before == nullptr ? "" : before;
+  const KeptVariable kept("HEADRACE_HOST_THREADS");
   EXPECT_EQ(threads("0"), 0);
   EXPECT_EQ(threads("12"), 12);
   EXPECT_EQ(threads(""), std::nullopt);
@@ -136,7 +148,6 @@ TEST(ConvertOptions, TheEnvironmentChoosesTheHostThreads) {
                      "': use a number of threads, 0 or more",
                  [&] { threads(bad); });
   }
-  setenv("HEADRACE_HOST_THREADS", kept.c_str(), 1);
 }
 
 TEST(ConvertResponse, StreamedLogitsOfBeamsComeTokenByToken) {

@@ -5,6 +5,7 @@
 BUILD := build
 DEPS := scripts/install-deps
 STAGES := build
+TARGET := all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,11 +15,12 @@ deps: ## install compilers and libraries, for `make test` nvcc and pybind11 too 
 
 build: deps ## release build: build/bin/headrace and build/bin/trtllm-build (the default)
 	@cmake --preset release
-	@cmake --build --preset release
+	@cmake --build --preset release --target $(TARGET)
 
 install: build ## install program, library, headers and CMake package under PREFIX (/usr/local)
 	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
 
+demo: TARGET := programs
 demo: build ## convert, build, plan and summarise with a real model, 20 % of it in memory
 	@$(DEPS) demo
 	@scripts/demo

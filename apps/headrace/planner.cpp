@@ -45,23 +45,17 @@ class Planner {
   WeightBudget budget() {
     if (!options_.automatic_budget) return options_.budget;
     if (!streams()) return {};  // everything has to be resident
-    const uint64_t ring = ring_limit_bytes({.streamed_home = report_.streamed_home});
+    const uint64_t ring = ring_limit_bytes(plan_options(options_, engine_, *backend_));
     return automatic_budget(available_for_weights(), ring, engine_.manifest().streamable_bytes());
   }
 
   void add(const WeightBudget& budget) {
     check_streaming_allowed(engine_, budget);
     PlannedSession session;
-    const PlanOptions plan_options = {
-        .budget = budget,
-        .streamed_home = report_.streamed_home,
-        .batch_size = report_.batch_size,
-        .ring_requests = options_.ring_requests,
-        .decode_resident = backend_->has_own_memory(),
-        .host_shares = backend_->has_own_memory() && streams() && *options_.host_threads > 0,
-        .canonical_rows = engine_.build().canonical_rows};
+    PlanOptions to_plan = plan_options(options_, engine_, *backend_);
+    to_plan.budget = budget;
     session.plan =
-        plan_within(engine_.manifest(), report_.profile, plan_options, available_for_weights());
+        plan_within(engine_.manifest(), report_.profile, to_plan, available_for_weights());
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/tile_coding.h"
 
 namespace headrace {
 namespace {
@@ -22,8 +23,6 @@ constexpr uint64_t kMinTileBytes = 4096;
 constexpr uint64_t kMaxTileBytes = uint64_t{64} << 20;
 constexpr std::array<std::string_view, 6> kGemmPlugins = {"auto",     "float16", "float32",
                                                           "bfloat16", "fp8",     "disable"};
-
-constexpr std::array<std::string_view, 4> kTileCodecs = {"auto", "none", "e3", "e4"};
 
 /// A whole number of the configuration, under its JSON key, which is also its flag.
 struct NumberField {
@@ -124,10 +123,7 @@ void check_values(const BuildConfig& config) {
     fail(ErrorCode::kInvalidArgument, "[build] --tile_bytes {}: use {} (4K) to {} (64M)",
          config.tile_bytes, kMinTileBytes, kMaxTileBytes);
   }
-  if (std::ranges::find(kTileCodecs, config.tile_codec) == kTileCodecs.end()) {
-    fail(ErrorCode::kInvalidArgument, "[build] --tile_codec {}: use {}", config.tile_codec,
-         fmt::join(kTileCodecs, ", "));
-  }
+  allowed_codecs(config.tile_codec, DType::kBFloat16);  // which has all of them
   if (std::ranges::find(kGemmPlugins, config.plugins.gemm_plugin) == kGemmPlugins.end()) {
     fail(ErrorCode::kInvalidArgument, "[build] --gemm_plugin {}: use {}",
          config.plugins.gemm_plugin, fmt::join(kGemmPlugins, ", "));

@@ -89,10 +89,8 @@ void Session::make_kv() {
 
 /// Bytes that are free beside the model's scratch and the weights that the budget asks for.
 uint64_t Session::memory_for_kv() const {
-  PlanOptions plan_options;
-  plan_options.streamed_home = streamed_home(*backend_);
   const uint64_t weights = resolve_budget(options_.budget, engine_.manifest().streamable_bytes()) +
-                           ring_limit_bytes(plan_options);
+                           ring_limit_bytes(plan_options(options_, engine_, *backend_));
   const uint64_t available = memory_for_weights();
   return available > weights ? available - weights : 0;
 }
@@ -113,20 +111,14 @@ uint64_t Session::memory_for_weights() const {
 
 /// Plans, and drops the weights that are loaded only when it is known that the new ones fit.
 void Session::load_weights() {
-  PlanOptions plan_options;
-  plan_options.batch_size = options_.limits.max_lines();
-  plan_options.streamed_home = streamed_home(*backend_);
-  plan_options.ring_requests = options_.ring_requests;
-  plan_options.decode_resident = backend_->has_own_memory();
-  plan_options.host_shares = backend_->host_workers() != nullptr;
-  plan_options.canonical_rows = engine_.build().canonical_rows;
+  PlanOptions to_plan = plan_options(options_, engine_, *backend_);
   const uint64_t available = memory_for_weights();
   if (options_.automatic_budget) {
-    options_.budget = automatic_budget(available, ring_limit_bytes(plan_options),
+    options_.budget = automatic_budget(available, ring_limit_bytes(to_plan),
                                        engine_.manifest().streamable_bytes());
   }
-  plan_options.budget = options_.budget;
-  Plan plan = plan_within(engine_.manifest(), profile_, plan_options, available);
+  to_plan.budget = options_.budget;
+  Plan plan = plan_within(engine_.manifest(), profile_, to_plan, available);
   check_memory(plan, available);
   loaded_ = false;
   backend_->synchronize();  // host threads may still read the weights
@@ -144,8 +136,8 @@ void Session::load_weights() {
 }
 
 void Session::make_host_workers() {
-  const int threads = *options_.host_threads;
-  if (threads == 0 || !backend_->has_own_memory() || !engine_.build().weight_streaming) return;
+  const int threads = host_threads(options_, engine_, *backend_);
+  if (threads == 0) return;
   const int64_t max_k = most_columns(engine_.manifest());
   backend_->use_host_workers(
       [threads, max_k](HostMeetings& meetings) {

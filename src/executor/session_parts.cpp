@@ -136,6 +136,21 @@ void check_host_memory(const Plan& plan, uint64_t available) {
        std::min(1.0, std::ceil(100.0 * (1.0 - std::min(1.0, fits)) + 1.0) / 100.0));
 }
 
+int host_threads(const SessionOptions& options, const Engine& engine, const Backend& backend) {
+  const bool from_host = backend.has_own_memory() && engine.build().weight_streaming;
+  return from_host ? *options.host_threads : 0;
+}
+
+PlanOptions plan_options(const SessionOptions& options, const Engine& engine,
+                         const Backend& backend) {
+  return {.streamed_home = streamed_home(backend),
+          .batch_size = options.limits.max_lines(),
+          .ring_requests = options.ring_requests,
+          .decode_resident = backend.has_own_memory(),
+          .host_shares = host_threads(options, engine, backend) > 0,
+          .canonical_rows = engine.build().canonical_rows};
+}
+
 Plan plan_within(const Manifest& manifest, const MachineProfile& profile, PlanOptions options,
                  uint64_t available) {
   Plan plan = make_plan(manifest, profile, options);

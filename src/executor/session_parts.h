@@ -44,6 +44,14 @@ WeightBudget automatic_budget(uint64_t available, uint64_t ring, uint64_t stream
 /// `available` bytes; it says which percentage fits.
 void check_host_memory(const Plan& plan, uint64_t available);
 
+/// Host threads that multiply weights of sessions with these (resolved) options: none where the
+/// weights are not in host memory, or all resident.
+int host_threads(const SessionOptions& options, const Engine& engine, const Backend& backend);
+
+/// How sessions with these (resolved) options plan, but for their budget.
+PlanOptions plan_options(const SessionOptions& options, const Engine& engine,
+                         const Backend& backend);
+
 /// The plan of these options. Coded tiles that are resident stay coded if weights and ring would
 /// take more than `available` bytes otherwise.
 Plan plan_within(const Manifest& manifest, const MachineProfile& profile, PlanOptions options,

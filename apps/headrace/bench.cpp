@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -52,10 +53,12 @@ struct BenchLists {
 };
 
 BenchLists parse_lists(const BenchFlags& flags) {
-  if (flags.warm_up < 0 || flags.num_runs < 1 || !(flags.duration_s >= 0)) {
+  if (flags.warm_up < 0 || flags.num_runs < 1 || !(flags.duration_s >= 0) ||
+      std::isinf(flags.duration_s)) {
     fail(ErrorCode::kInvalidArgument,
-         "[bench] --warm_up {} --num_runs {} --duration {}: use at least 0, 1 and 0", flags.warm_up,
-         flags.num_runs, flags.duration_s);
+         "[bench] --warm_up {} --num_runs {} --duration {}: use at least 0, 1 and 0, and a "
+         "duration that ends",
+         flags.warm_up, flags.num_runs, flags.duration_s);
   }
   if (flags.engine.max_num_tokens && *flags.engine.max_num_tokens < 1) {
     fail(ErrorCode::kInvalidArgument, "[bench] --max_num_tokens {}: use 1 or more",

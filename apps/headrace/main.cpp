@@ -1,10 +1,15 @@
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -53,6 +58,22 @@ std::string usage_message(const CLI::App& cli, const CLI::ParseError& error) {
                          : fmt::format("The following argument was not expected: {}", unknown[0]);
 }
 
+/// A file that is opened later must not become a standard stream that the caller closed: progress
+/// would be written into it. Writes to the stand-in fail.
+void occupy_standard_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) == -1 && errno == EBADF) ::open("/dev/null", O_RDONLY);
+  }
+}
+
+/// What a command printed has arrived, or it is an error.
+void check_stdout() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  fail(ErrorCode::kIo, "[stdout] what was printed did not arrive: {}",
+       errno == 0 ? "a write failed" : std::strerror(errno));
+}
+
 int main_checked(int argc, char** argv) {
   App app;
   app.cli.require_subcommand(1);
@@ -90,8 +111,12 @@ void add_common_flags(App& app, CLI::App& command, const std::string& default_lo
 }  // namespace headrace::app
 
 int main(int argc, char** argv) {
+  headrace::app::occupy_standard_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // a write past the limit is an error like others
   try {
-    return headrace::app::main_checked(argc, argv);
+    const int code = headrace::app::main_checked(argc, argv);
+    headrace::app::check_stdout();
+    return code;
   } catch (const headrace::Error& error) {
     headrace::app::print_error(error.what());
     return error.code() == headrace::ErrorCode::kUsage ? headrace::app::kExitUsage

@@ -1,6 +1,7 @@
 #include "headrace/run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 
@@ -21,30 +22,48 @@ namespace headrace::app {
 namespace {
 
 constexpr const char* kDefaultPrompt = "A headrace is the channel that";
+constexpr int64_t kMostOutput = int64_t{1} << 30;  // no engine is built for more
 
+bool has_token_ids(const std::string& input_file) {
+  return input_file.ends_with(".csv") || input_file.ends_with(".npy");
+}
+
+/// The engine's own tokenizer may be of a kind that is not known here: prompts of ids need none.
 std::unique_ptr<Tokenizer> load_tokenizer(const RunFlags& flags, Context& context) {
   const bool given = !flags.tokenizer_dir.empty();
   const std::string& dir = given ? flags.tokenizer_dir : flags.session.engine_dir;
   if (!given && !Tokenizer::exists(context.fs, dir)) return nullptr;
-  return Tokenizer::load(context.fs, dir);
+  try {
+    return Tokenizer::load(context.fs, dir);
+  } catch (const Error& error) {
+    if (given || flags.interactive || !has_token_ids(flags.input_file)) throw;
+    context.log.warning("{}; going on with token ids alone", error.what());
+    return nullptr;
+  }
 }
 
-std::vector<int32_t> end_ids(const RunFlags& flags, const Tokenizer* tokenizer) {
+std::vector<int32_t> end_ids(const RunFlags& flags, const Tokenizer* tokenizer,
+                             int64_t vocab_size) {
   if (flags.end_id.empty()) {
     return tokenizer == nullptr ? std::vector<int32_t>{} : tokenizer->stop_ids();
   }
-  const auto id = static_cast<int32_t>(parse_number(flags.end_id, "--end_id"));
-  return id < 0 ? std::vector<int32_t>{} : std::vector<int32_t>{id};
+  const double id = parse_number(flags.end_id, "--end_id");
+  if (id == -1) return {};
+  if (!(id >= 0 && id < static_cast<double>(vocab_size)) || id != std::floor(id)) {
+    fail(ErrorCode::kInvalidArgument, "[run] --end_id {}: use a token from 0 to {}, or -1 for none",
+         flags.end_id, vocab_size - 1);
+  }
+  return {static_cast<int32_t>(id)};
 }
 
 std::vector<GenerationRequest> make_requests(const RunFlags& flags,
                                              const std::vector<Prompt>& prompts,
-                                             const Tokenizer* tokenizer) {
+                                             const Tokenizer* tokenizer, int64_t vocab_size) {
   std::vector<GenerationRequest> requests;
   for (const Prompt& prompt : prompts) {
     requests.push_back({.prompt = prompt.ids,
                         .max_new_tokens = flags.max_output_len,
-                        .end_ids = end_ids(flags, tokenizer),
+                        .end_ids = end_ids(flags, tokenizer, vocab_size),
                         .sampling = flags.sampling,
                         .beams = flags.beams.options()});
   }
@@ -119,14 +138,16 @@ void print_results(const RunFlags& flags, const std::vector<Prompt>& prompts,
   if (flags.json) std::printf("%s\n", all.dump(2, ' ', false, ErrorHandler::replace).c_str());
 }
 
-void print_profiling(const Session& session) {
+/// To standard error where standard output is JSON.
+void print_profiling(const Session& session, bool json) {
   const GenerationStats& stats = session.stats();
   const double total_ms = stats.prefill_ms + stats.decode_ms;
-  std::printf("batch_size: %lld, avg latency (of 1 iteration): %.3f sec\n",
-              static_cast<long long>(session.limits().max_sequences), total_ms / 1e3);
-  std::printf("prefill: %.1f tokens per second, decode: %.1f tokens per second\n",
-              1e3 * static_cast<double>(stats.prompt_tokens) / stats.prefill_ms,
-              1e3 * static_cast<double>(stats.generated_tokens) / total_ms);
+  FILE* const out = json ? stderr : stdout;
+  std::fprintf(out, "batch_size: %lld, avg latency (of 1 iteration): %.3f sec\n",
+               static_cast<long long>(session.limits().max_sequences), total_ms / 1e3);
+  std::fprintf(out, "prefill: %.1f tokens per second, decode: %.1f tokens per second\n",
+               1e3 * static_cast<double>(stats.prompt_tokens) / stats.prefill_ms,
+               1e3 * static_cast<double>(stats.generated_tokens) / total_ms);
 }
 
 void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const Tokenizer* tokenizer,
@@ -137,7 +158,8 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
                                            flags.beams.num_beams, flags.max_output_len,
                                            session.engine().model().vocab_size);
   }
-  const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
+  const std::vector<GenerationRequest> requests =
+      make_requests(flags, prompts, tokenizer, session.engine().model().vocab_size);
   RunObserver observer(flags, tokenizer, prompts.size(), logits.get(), context.progress);
   context.progress.start("Generating", prompts.size() * static_cast<uint64_t>(flags.max_output_len),
                          "tokens");
@@ -153,12 +175,36 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
   write_log_prob_files(
       context.fs, {.all = flags.output_log_probs_npy, .cumulative = flags.output_cum_log_probs_npy},
       outputs, beams, flags.max_output_len);
-  if (flags.run_profiling) print_profiling(session);
+  if (flags.run_profiling) print_profiling(session, flags.json);
   const std::string summary = streaming_summary(session);
   if (!summary.empty()) context.log.info("{}", summary);
 }
 
-/// Reads a line, answers it, until the input ends. With --chat the conversation goes on.
+/// Answers a line; with --chat it is the conversation's next message, and the answer the one after.
+void answer(const RunFlags& flags, const std::string& line, const Tokenizer& tokenizer,
+            Session& session, std::vector<ChatMessage>& conversation, Context& context) {
+  const bool searches = flags.beams.num_beams > 1;
+  Prompt prompt{.text = line, .ids = {}};
+  std::vector<ChatMessage> messages = conversation;
+  if (flags.chat) {
+    messages.push_back({"user", line});
+    prompt.ids =
+        tokenizer.encode(tokenizer.apply_chat_template(messages), {.add_special_tokens = false});
+  } else {
+    prompt.ids = tokenizer.encode(line, {});
+  }
+  const std::vector<Prompt> prompts = {prompt};
+  const std::vector<GenerationRequest> requests =
+      make_requests(flags, prompts, &tokenizer, session.engine().model().vocab_size);
+  RunObserver observer(flags, &tokenizer, 1, nullptr, context.progress);
+  const std::vector<GenerationResult> results = session.generate(requests, &observer);
+  std::string text = searches ? observer.beam_text(results[0].tokens) : observer.finish(0);
+  std::printf("%s\n", searches ? text.c_str() : "");
+  messages.push_back({"assistant", std::move(text)});
+  conversation = std::move(messages);
+}
+
+/// Reads a line, answers it, until the input ends. A line that cannot be answered ends nothing.
 int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& context) {
   if (tokenizer == nullptr) {
     fail(ErrorCode::kInvalidArgument,
@@ -176,21 +222,12 @@ int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& contex
   std::string line;
   while (std::printf("> "), std::fflush(stdout), std::getline(std::cin, line)) {
     if (line.empty()) continue;
-    Prompt prompt{.text = line, .ids = {}};
-    if (flags.chat) {
-      conversation.push_back({"user", line});
-      prompt.ids = tokenizer->encode(tokenizer->apply_chat_template(conversation),
-                                     {.add_special_tokens = false});
-    } else {
-      prompt.ids = tokenizer->encode(line, {});
+    try {
+      answer(flags, line, *tokenizer, *session, conversation, context);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kInvalidArgument) throw;
+      context.log.error("{}", error.what());
     }
-    const std::vector<Prompt> prompts = {prompt};
-    const std::vector<GenerationRequest> requests = make_requests(flags, prompts, tokenizer);
-    RunObserver observer(flags, tokenizer, 1, nullptr, context.progress);
-    const std::vector<GenerationResult> results = session->generate(requests, &observer);
-    std::string answer = searches ? observer.beam_text(results[0].tokens) : observer.finish(0);
-    std::printf("%s\n", searches ? answer.c_str() : "");
-    conversation.push_back({"assistant", std::move(answer)});
   }
   write_reports(flags.session, *session, context);
   return 0;
@@ -202,9 +239,9 @@ int run(RunFlags& flags, Context& context) {
   validate_beam_search_options(flags.beams.options());
   start_trace(flags.session, context);
   const auto tokenizer = load_tokenizer(flags, context);
-  if (flags.max_output_len < 1) {
-    fail(ErrorCode::kInvalidArgument, "[run] --max_output_len {}: use 1 or more",
-         flags.max_output_len);
+  if (flags.max_output_len < 1 || flags.max_output_len > kMostOutput) {
+    fail(ErrorCode::kInvalidArgument, "[run] --max_output_len {}: use 1 to {}",
+         flags.max_output_len, kMostOutput);
   }
   if (flags.interactive) return run_interactive(flags, tokenizer.get(), context);
   const PromptOptions prompt_options{
@@ -252,7 +289,7 @@ void add_output_flags(CLI::App& command, RunFlags& flags) {
   command
       .add_option("--streaming_interval", flags.streaming_interval,
                   "Tokens between two prints (default 5)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(int64_t{1}, kMostOutput));
   command.add_flag("--json", flags.json, "Print results as JSON");
 }
 
@@ -266,17 +303,21 @@ void add_run_command(App& app) {
       "--max_output_len 20 --gpu_weights_percent 0.2");
   add_common_flags(app, *command);
   add_session_flags(*command, flags->session);
-  command->add_option("--gpu_weights_percent", flags->session.gpu_weights_percent,
-                      "Share of the weights kept in fast memory, 0.0 to 1.0, or auto (default 1)");
+  add_percent_flag(*command, flags->session,
+                   "Share of the weights kept in fast memory, 0.0 to 1.0, or auto (default 1)");
   command->add_option("--tokenizer_dir", flags->tokenizer_dir,
                       "Folder of the tokenizer (default: the engine's)");
-  command->add_option("--input_text", flags->input_text, "Prompts");
-  command->add_option("--input_file", flags->input_file,
-                      "Prompts from .txt (a line each), .csv or .npy (token ids)");
+  CLI::Option* const text = command->add_option("--input_text", flags->input_text, "Prompts");
+  command
+      ->add_option("--input_file", flags->input_file,
+                   "Prompts from .txt (a line each), .csv or .npy (token ids)")
+      ->excludes(text);
   command->add_option("--max_output_len", flags->max_output_len,
                       "Tokens to generate (default 100)");
-  command->add_option("--max_input_length", flags->max_input_length,
-                      "Cut prompts to their last N tokens (default: never)");
+  command
+      ->add_option("--max_input_length", flags->max_input_length,
+                   "Cut prompts to their last N tokens (default, and 0: never)")
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--chat", flags->chat, "Wrap each prompt in the model's chat template");
   command->add_flag("--interactive", flags->interactive, "Answer lines from standard input");
   add_output_flags(*command, *flags);

@@ -122,6 +122,11 @@ void add_session_flags(CLI::App& command, SessionFlags& flags) {
   command.add_option("--stats_json", flags.stats_json, "Write plan, memory and stream counters");
 }
 
+void add_percent_flag(CLI::App& command, SessionFlags& flags, const std::string& description) {
+  command.add_option("--gpu_weights_percent", flags.gpu_weights_percent, description)
+      ->excludes(command.get_option("--gpu_weights_budget"));
+}
+
 void add_host_threads_flag(CLI::App& command, SessionFlags& flags) {
   command
       .add_option("--host_threads", flags.host_threads,

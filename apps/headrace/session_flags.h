@@ -32,6 +32,9 @@ struct SessionFlags {
 /// being the same for every command.
 void add_session_flags(CLI::App& command, SessionFlags& flags);
 
+/// Adds --gpu_weights_percent, after --gpu_weights_budget is there: only one of both can be given.
+void add_percent_flag(CLI::App& command, SessionFlags& flags, const std::string& description);
+
 /// --host_threads alone.
 void add_host_threads_flag(CLI::App& command, SessionFlags& flags);
 

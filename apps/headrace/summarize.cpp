@@ -345,8 +345,8 @@ void add_summarize_command(App& app) {
       "--gpu_weights_percent 0.2");
   add_common_flags(app, *command);
   add_session_flags(*command, flags->session);
-  command->add_option("--gpu_weights_percent", flags->session.gpu_weights_percent,
-                      "Share of the weights kept in fast memory, 0.0 to 1.0 (default 1)");
+  add_percent_flag(*command, flags->session,
+                   "Share of the weights kept in fast memory, 0.0 to 1.0 (default 1)");
   add_task_flags(*command, *flags);
   add_sampling_flags(*command, flags->sampling);
   add_beam_flags(*command, flags->beams);

@@ -25,12 +25,14 @@ void append_text(WritableFile& file, std::string_view text) {
 
 void write_file_atomically(FileSystem& fs, const std::string& path,
                            const std::function<void(WritableFile&)>& fill) {
-  const std::string temporary = fmt::format("{}.tmp{}", path, ::getpid());
+  if (fs.is_special(path)) return fill(*fs.create(path));
+  const std::string target = fs.resolved(path);
+  const std::string temporary = fmt::format("{}.tmp{}", target, ::getpid());
   try {
     const auto file = fs.create(temporary);
     fill(*file);
     file->sync();
-    fs.rename(temporary, path);
+    fs.rename(temporary, target);
   } catch (...) {
     try {
       fs.remove(temporary);

@@ -55,6 +55,10 @@ class FileSystem {
   virtual void rename(const std::string& from, const std::string& to) = 0;
   /// Removes a file, or an empty folder; nothing there is fine.
   virtual void remove(const std::string& path) = 0;
+  /// `path` without the symbolic links that it goes through, if something is there.
+  virtual std::string resolved(const std::string& path) { return path; }
+  /// Whether a device, a pipe or a socket is there: it is written to, and never replaced.
+  virtual bool is_special(const std::string& /*path*/) { return false; }
   /// Makes renames inside this folder durable.
   virtual void sync_directory(const std::string& path) = 0;
 };
@@ -69,7 +73,8 @@ std::string read_text_file(FileSystem& fs, const std::string& path,
 void append_text(WritableFile& file, std::string_view text);
 
 /// Calls `fill` with a temporary file beside `path`, syncs it and renames it to `path`: either the
-/// whole new content is there afterwards, or the old one still is.
+/// whole new content is there afterwards, or the old one still is. A symbolic link stays, and what
+/// it leads to is replaced; devices and pipes are written to.
 void write_file_atomically(FileSystem& fs, const std::string& path,
                            const std::function<void(WritableFile&)>& fill);
 

@@ -85,7 +85,11 @@ class PosixWritableFile : public WritableFile {
  private:
   void write_bytes(uint64_t offset, std::span<const std::byte> data) {
     while (!data.empty()) {
-      const ssize_t put = ::pwrite(fd_.get(), data.data(), data.size(), static_cast<off_t>(offset));
+      ssize_t put = ::pwrite(fd_.get(), data.data(), data.size(), static_cast<off_t>(offset));
+      // A pipe has no offsets: what is appended can go there all the same.
+      if (put < 0 && errno == ESPIPE && offset >= size_) {
+        put = ::write(fd_.get(), data.data(), data.size());
+      }
       if (put < 0 && errno == EINTR) continue;
       if (put < 0) fail_io("file", "write", path_, errno);
       data = data.subspan(static_cast<size_t>(put));
@@ -150,6 +154,17 @@ class PosixFileSystem : public FileSystem {
 
   void remove(const std::string& path) override {
     if (::remove(path.c_str()) != 0 && errno != ENOENT) fail_io("file", "remove", path, errno);
+  }
+
+  std::string resolved(const std::string& path) override {
+    std::error_code error;
+    const auto target = std::filesystem::canonical(path, error);
+    return error ? path : target.string();
+  }
+
+  bool is_special(const std::string& path) override {
+    struct stat info{};
+    return ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
   }
 
   void sync_directory(const std::string& path) override {

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -34,6 +35,7 @@ struct ThreadPool::State {
 
   void work(int thread);
   void call(int thread);
+  void end();
 
   const int size;
   std::atomic<uint64_t> epoch{0};  // raised once per run()
@@ -76,25 +78,36 @@ void ThreadPool::State::work(int thread) {
   }
 }
 
+void ThreadPool::State::end() {
+  stop.store(true, std::memory_order_release);
+  {
+    const std::lock_guard lock(mutex);
+    epoch.fetch_add(1, std::memory_order_acq_rel);
+  }
+  start.notify_all();
+  for (std::thread& worker : workers) worker.join();
+}
+
 ThreadPool::ThreadPool(int threads) {
   if (threads < 1) {
     fail(ErrorCode::kInvalidArgument, "[threads] {} threads cannot work: use 1 or more", threads);
   }
   state_ = std::make_unique<State>(threads);
+  state_->workers.reserve(static_cast<size_t>(threads) - 1);
   for (int thread = 1; thread < threads; ++thread) {
-    state_->workers.emplace_back([state = state_.get(), thread] { state->work(thread); });
+    try {
+      state_->workers.emplace_back([state = state_.get(), thread] { state->work(thread); });
+    } catch (const std::system_error& error) {
+      state_->end();
+      fail(
+          ErrorCode::kOutOfMemory,
+          "[threads] the system refuses thread {} of {} ({}): use --threads {} or raise its limits",
+          thread + 1, threads, error.what(), thread);
+    }
   }
 }
 
-ThreadPool::~ThreadPool() {
-  state_->stop.store(true, std::memory_order_release);
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->epoch.fetch_add(1, std::memory_order_acq_rel);
-  }
-  state_->start.notify_all();
-  for (std::thread& worker : state_->workers) worker.join();
-}
+ThreadPool::~ThreadPool() { state_->end(); }
 
 int ThreadPool::size() const { return state_->size; }
 

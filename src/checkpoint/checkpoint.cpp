@@ -56,6 +56,18 @@ bool is_companion_file(std::string_view name) {
   return std::ranges::find(kCompanionFiles, name) != kCompanionFiles.end();
 }
 
+void check_output_folder(FileSystem& fs, const std::string& directory, std::string_view place,
+                         std::string_view other) {
+  for (const std::string_view name :
+       {std::string_view("model.safetensors"), std::string_view("model.safetensors.index.json"),
+        std::string_view("pytorch_model.bin"), other}) {
+    if (!fs.exists(join_path(directory, name))) continue;
+    fail(ErrorCode::kInvalidArgument,
+         "[{}] {} holds {}, whose config.json would be lost: choose another output folder", place,
+         directory, name);
+  }
+}
+
 Checkpoint Checkpoint::open(FileSystem& fs, const std::string& directory) {
   const std::string config_path = join_path(directory, "config.json");
   ModelConfig config =

@@ -21,6 +21,11 @@ inline constexpr std::string_view kCheckpointWeightsFile = "rank0.safetensors";
 /// chat template, generation defaults.
 bool is_companion_file(std::string_view name);
 
+/// Error{kInvalidArgument} if a folder holds a model, or the file `other`, that needs the
+/// config.json which is to be written there.
+void check_output_folder(FileSystem& fs, const std::string& directory, std::string_view place,
+                         std::string_view other);
+
 /// A checkpoint folder, open: its configuration and its tensors, which have been checked against
 /// each other: every tensor of the model is there with its shape and type, and nothing else.
 /// Immutable and thread-safe; movable.

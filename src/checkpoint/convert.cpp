@@ -155,17 +155,6 @@ void check_nothing_left_over(const ModelSource& source, const std::string& model
   }
 }
 
-/// config.json is going to be replaced: it must not be that of something else.
-void check_output(FileSystem& fs, const std::string& output_dir) {
-  for (const char* name :
-       {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "rank0.engine"}) {
-    if (!fs.exists(join_path(output_dir, name))) continue;
-    fail(ErrorCode::kInvalidArgument,
-         "[convert] {} holds {}, whose config.json would be lost: choose another output folder",
-         output_dir, name);
-  }
-}
-
 void add_companions(const ModelSource& source, OutputDirectory& output) {
   for (const CompanionFile& file : source.companion_files()) {
     if (file.path.empty()) {
@@ -228,7 +217,7 @@ void write_invented(const CheckpointTensor& tensor, std::optional<uint64_t> stre
 
 ConvertReport convert_model(const std::string& model_path, const std::string& output_dir,
                             std::optional<DType> dtype, Context& context) {
-  check_output(context.fs, output_dir);
+  check_output_folder(context.fs, output_dir, "convert", "rank0.engine");
   const auto source = open_model_source(context.fs, context.log, model_path);
   ConvertReport report;
   report.config = source->config();
@@ -260,7 +249,7 @@ ConvertReport convert_model(const std::string& model_path, const std::string& ou
 
 ConvertReport make_checkpoint(const ModelConfig& config, std::optional<uint64_t> seed,
                               const std::string& output_dir, Context& context) {
-  check_output(context.fs, output_dir);
+  check_output_folder(context.fs, output_dir, "convert", "rank0.engine");
   validate_model_config(config, "the model's shape");
   ConvertReport report;
   report.config = config;

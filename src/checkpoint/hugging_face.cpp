@@ -162,6 +162,22 @@ class HuggingFaceSource : public ModelSource {
       }
       shard_of_.emplace(tensor, shard);
     }
+    check_all_listed(index_path);
+  }
+
+  /// A tensor that the index forgets would be left out of the model.
+  void check_all_listed(const std::string& index_path) const {
+    for (size_t shard = 0; shard < shards_.size(); ++shard) {
+      for (const TensorEntry& entry : shards_[shard].entries()) {
+        const auto listed = shard_of_.find(entry.name);
+        if (listed != shard_of_.end() && listed->second == shard) continue;
+        fail(ErrorCode::kCorrupt,
+             "[convert] {} does not list the tensor {} in the shard that holds it: download the "
+             "model "
+             "again",
+             index_path, printable(entry.name));
+      }
+    }
   }
 
   void open_shard(FileSystem& fs, const std::string& name) {

@@ -155,11 +155,7 @@ BuildReport build_engine(const std::string& checkpoint_dir, const std::string& o
   const Checkpoint checkpoint = Checkpoint::open(context.fs, checkpoint_dir);
   check_limits(checkpoint.config());
   const BuildConfig resolved = resolve_build_config(config, checkpoint.config(), context.log);
-  if (context.fs.exists(join_path(output_dir, kCheckpointWeightsFile))) {
-    fail(ErrorCode::kInvalidArgument,
-         "[build] --output_dir {} holds a checkpoint, whose config.json would be lost: use another",
-         output_dir);
-  }
+  check_output_folder(context.fs, output_dir, "build", kCheckpointWeightsFile);
   std::vector<CodecId> codecs = allowed_codecs(resolved.tile_codec, checkpoint.config().dtype);
   EngineBuilder builder(checkpoint, !codecs.empty(), context.progress);
   OutputDirectory output(context.fs, output_dir);

@@ -111,7 +111,7 @@ class BuildInspectTest(harness.EndToEndTest):
         before = (self.checkpoint / "config.json").read_bytes()
         process = self.headrace("build", "--checkpoint_dir", self.checkpoint, "--output_dir",
                                 self.checkpoint, expect=1)
-        self.assertIn("holds a checkpoint", process.stderr)
+        self.assertIn("holds rank0.safetensors", process.stderr)
         self.assertEqual((self.checkpoint / "config.json").read_bytes(), before)
 
     def test_memory_does_not_grow_with_the_model(self):

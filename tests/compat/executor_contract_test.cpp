@@ -263,6 +263,40 @@ TEST_F(Contract, ProcessorsSeeTokensAndClients) {
   EXPECT_EQ(output_of(executor, request(3)), output);  // the others go on
 }
 
+TEST_F(Contract, LogitsThatAProcessorKeepsAreItsOwn) {
+  std::vector<tle::Tensor> kept;
+  std::vector<std::vector<float>> values;
+  std::vector<const void*> lent;
+  const auto keep = [&](tle::Tensor& logits) {
+    const auto* const data = static_cast<const float*>(logits.getData());
+    values.emplace_back(data, data + logits.getSize());
+    lent.push_back(data);
+    kept.push_back(std::move(logits));
+  };
+  tle::ExecutorConfig config;
+  config.setLogitsPostProcessorConfig(tle::LogitsPostProcessorConfig(
+      tle::LogitsPostProcessorMap{
+          {"keep", [&](tle::IdType, tle::Tensor& logits, auto&&...) { keep(logits); }}},
+      [&](std::vector<tle::IdType> const&, std::vector<tle::Tensor>& logits, auto&&...) {
+        for (tle::Tensor& each : logits) keep(each);
+        logits.clear();
+      }));
+  {
+    tle::Executor executor = open(config);
+    for (const std::string name : {"keep", tle::Request::kBatchedPostProcessorName}) {
+      tle::Request keeping = request(3);
+      keeping.setLogitsPostProcessorName(name);
+      EXPECT_EQ(output_of(executor, keeping), output_of(executor, request(3)));
+    }
+  }
+  ASSERT_EQ(kept.size(), 6U);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    ASSERT_NE(kept[i].getData(), lent[i]);
+    const auto* const data = static_cast<const float*>(kept[i].getData());
+    EXPECT_EQ(std::vector<float>(data, data + kept[i].getSize()), values[i]);
+  }
+}
+
 TEST_F(Contract, AFloatingPointValueIsThePercentage) {
   float gpuWeightsPercent = 1;
   EXPECT_EQ(tle::ExecutorConfig(gpuWeightsPercent = 0.5).getGpuWeightsPercent(), 0.5f);

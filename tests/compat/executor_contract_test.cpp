@@ -54,6 +54,7 @@ TEST_F(Contract, WithoutStreamingOneResponseHoldsPromptAndOutput) {
   const auto responses = serve(executor, tle::Request(kPrompt, 6));
   ASSERT_EQ(responses.size(), 1U);
   const tle::Result& result = responses[0].getResult();
+  EXPECT_EQ(result.decodingIter, 6);
   EXPECT_TRUE(result.isFinal);
   EXPECT_TRUE(result.isSequenceFinal);
   EXPECT_EQ(result.sequenceIndex, 0);
@@ -72,6 +73,7 @@ TEST_F(Contract, WithStreamingEveryTokenComesAlone) {
   for (size_t i = 0; i < responses.size(); ++i) {
     const tle::Result& result = responses[i].getResult();
     ASSERT_EQ(result.outputTokenIds.at(0).size(), 1U);
+    EXPECT_EQ(result.decodingIter, static_cast<int32_t>(i + 1));
     joined.push_back(result.outputTokenIds[0][0]);
     EXPECT_EQ(result.isFinal, i == 4);
   }
@@ -203,6 +205,7 @@ TEST_F(Contract, BeamsHaveTheirOwnSums) {
   ASSERT_EQ(whole.size(), 1U);
   const tle::Result result = whole.at(0).getResult();
   EXPECT_EQ(result.outputTokenIds.size(), 2U);
+  EXPECT_EQ(result.decodingIter, 3);
   EXPECT_EQ(result.cumLogProbs->size(), 2U);
   EXPECT_GE(result.cumLogProbs->at(0), result.cumLogProbs->at(1));
   EXPECT_EQ(result.contextLogits->getShape(), (tle::Shape{4, kVocab}));

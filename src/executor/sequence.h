@@ -91,6 +91,7 @@ struct Sequence {
   std::vector<float> log_probs;     // of the generated tokens; of a beam search, once it is done
   double cumulative_log_prob = 0;   // the same
   FinishReason finish_reason = FinishReason::kNotFinished;
+  bool processor_had_good = false;  // a processor got its last logits, none NaN or +infinity
   int64_t steps = 0;                // choices of tokens that led to what there is
 
   // The scheduler's.

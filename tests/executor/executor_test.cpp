@@ -398,6 +398,7 @@ TEST_F(ExecutorTest, AThrowingProcessorOrANaNFailsItsRequestAlone) {
   EXPECT_EQ(got[1].error, "the user's own trouble");
   EXPECT_NE(got[2].error.find("not a std::exception"), std::string::npos);
   EXPECT_NE(got[3].error.find("token 3 is not a number"), std::string::npos) << got[3].error;
+  EXPECT_NE(got[3].error.find("logits processor wrote it"), std::string::npos) << got[3].error;
   EXPECT_EQ(got[4].error, "all of you");
   EXPECT_EQ(got[0].error, "");
   EXPECT_EQ(got[0].sequences, got[5].sequences);

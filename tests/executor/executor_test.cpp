@@ -404,6 +404,25 @@ TEST_F(ExecutorTest, AThrowingProcessorOrANaNFailsItsRequestAlone) {
   EXPECT_EQ(got[0].sequences, got[5].sequences);
 }
 
+TEST_F(ExecutorTest, InfinityOfABatchedProcessorFailsItsRequestAlone) {
+  ExecutorOptions some = options();
+  some.batched_logits_processor = [](std::span<const LogitsStep> steps) {
+    for (const LogitsStep& step : steps) {
+      if (step.client_id) step.logits[7] = std::numeric_limits<float>::infinity();
+    }
+  };
+  Executor executor(some);
+  std::vector<Request> both(2, request(kPrompt, 3));
+  for (Request& one : both) one.logits_processor = kBatchedLogitsProcessor;
+  both[0].client_id = 1;
+  const std::vector<uint64_t> ids = executor.enqueue(both);
+  const std::string error = await_end(executor, ids[0]).error;
+  EXPECT_NE(error.find("token 7 is infinite: the request's logits processor wrote it"),
+            std::string::npos)
+      << error;
+  EXPECT_EQ(await_end(executor, ids[1]).error, "");
+}
+
 TEST_F(ExecutorTest, ThePercentageChangesWhileRequestsAreInFlight) {
   Executor executor(options());
   const Collected expected = serve(executor, request(kPrompt, 150)).sequences[0];

@@ -44,6 +44,8 @@ struct Result {
   /// vocab_size]: those along each beam's own path, zeros behind its end.
   std::optional<Logits> generation_logits = {};
   std::vector<FinishReason> finish_reasons = {};  // by beam
+  /// Steps so far that this sequence took, each of which chose a token for every beam.
+  int64_t decoding_iterations = 0;
 };
 
 /// What await_responses() returns: a result, or the error that ended the request.

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "compat/convert.h"
+#include "compat/lent_tensor.h"
 #include "tensorrt_llm/common/logger.h"
 
 namespace headrace::compat {
@@ -26,10 +27,10 @@ void log_line(LogLevel level, std::string_view line) {
   Logger::getLogger()->log(as, std::string(line));
 }
 
-tle::Tensor logits_tensor(const LogitsStep& step) {
+LentTensor lend_logits(const LogitsStep& step) {
   const auto beams = static_cast<int64_t>(step.tokens.size());
   const auto size = static_cast<int64_t>(step.logits.size());
-  return tle::Tensor::of(step.logits.data(), {1, beams, size / beams});
+  return {step.logits.data(), {1, beams, size / beams}};
 }
 
 tle::BeamTokens beam_tokens(const LogitsStep& step) {
@@ -43,7 +44,8 @@ tle::BeamTokens beam_tokens(const LogitsStep& step) {
 LogitsProcessor to_processor(tle::LogitsPostProcessor processor) {
   if (processor == nullptr) return nullptr;
   return [processor = std::move(processor)](const LogitsStep& step) {
-    tle::Tensor logits = logits_tensor(step);
+    const LentTensor lent = lend_logits(step);
+    tle::Tensor logits = lent.handle();
     processor(step.request_id, logits, beam_tokens(step), nullptr, step.client_id);
   };
 }
@@ -51,12 +53,13 @@ LogitsProcessor to_processor(tle::LogitsPostProcessor processor) {
 BatchedLogitsProcessor to_processor(tle::LogitsPostProcessorBatched processor) {
   return [processor = std::move(processor)](std::span<const LogitsStep> steps) {
     std::vector<tle::IdType> ids;
+    std::vector<LentTensor> lent;
     std::vector<tle::Tensor> logits;
     std::vector<tle::BeamTokens> tokens;
     std::vector<std::optional<tle::IdType>> clients;
     for (const LogitsStep& step : steps) {
       ids.push_back(step.request_id);
-      logits.push_back(logits_tensor(step));
+      logits.push_back(lent.emplace_back(lend_logits(step)).handle());
       tokens.push_back(beam_tokens(step));
       clients.push_back(step.client_id);
     }

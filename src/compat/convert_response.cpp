@@ -67,6 +67,7 @@ tle::Result from_result(const Result& from, bool streaming) {
   for (const FinishReason reason : from.finish_reasons) {
     to.finishReasons.push_back(from_reason(reason));
   }
+  to.decodingIter = static_cast<tle::SizeType32>(from.decoding_iterations);
   to.sequenceIndex = from.sequence_index;
   to.isSequenceFinal = from.is_sequence_final;
   return to;

@@ -2,8 +2,11 @@
 
 #include <cstring>
 #include <exception>
+#include <string>
 #include <utility>
 #include <vector>
+
+#include <fmt/ranges.h>
 
 #include "base/error.h"
 
@@ -49,6 +52,8 @@ size_t element_count(Shape const& shape) {
   return count;
 }
 
+std::string text_of(Shape const& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
 }  // namespace
 
 struct Tensor::Impl {
@@ -56,7 +61,6 @@ struct Tensor::Impl {
   Shape shape = {};
   std::vector<std::byte> owned = {};
   void* wrapped = nullptr;  // null: the memory is `owned`
-  size_t wrapped_bytes = 0;
 
   size_t size_bytes() const {
     size_t bytes = 0;
@@ -84,11 +88,10 @@ Tensor Tensor::gpu(DataType /*dataType*/, CudaStreamPtr /*stream*/, Shape /*shap
 Tensor Tensor::of(DataType dataType, void* data, Shape shape) {
   auto impl = std::make_shared<Impl>(
       Impl{.type = dataType, .shape = std::move(shape), .owned = {}, .wrapped = data});
-  impl->wrapped_bytes = impl->size_bytes();
-  if (data == nullptr && impl->wrapped_bytes > 0) {
+  size_t const bytes = impl->size_bytes();
+  if (data == nullptr && bytes > 0) {
     fail(ErrorCode::kInvalidArgument,
-         "[tensor] of {} bytes at a null pointer: give memory, or a shape without elements",
-         impl->wrapped_bytes);
+         "[tensor] of {} bytes at a null pointer: give memory, or a shape without elements", bytes);
   }
   return Tensor(std::move(impl));
 }
@@ -131,12 +134,24 @@ void Tensor::setFrom(Tensor const& other, CudaStreamPtr /*stream*/) {
   size_t const bytes = from.size_bytes();
   if (to.wrapped == nullptr) {
     to.owned.resize(bytes);
-  } else if (bytes > to.wrapped_bytes) {
-    fail(ErrorCode::kInvalidArgument, "[tensor] setFrom: {} bytes do not fit into memory of {}",
-         bytes, to.wrapped_bytes);
+  } else if (to.shape != from.shape) {
+    fail(ErrorCode::kInvalidArgument,
+         "[tensor] setFrom: shape {} into wrapped memory of shape {}: give it that shape",
+         text_of(from.shape), text_of(to.shape));
   }
   to.shape = from.shape;
   if (bytes > 0) std::memcpy(to.data(), from.data(), bytes);
+}
+
+void Tensor::detach() noexcept {
+  if (impl_ == nullptr || impl_.use_count() == 1 || impl_->wrapped == nullptr) return;
+  try {
+    auto const* const begin = static_cast<std::byte const*>(impl_->wrapped);
+    impl_->owned.assign(begin, begin + impl_->size_bytes());
+  } catch (std::exception const&) {
+    impl_->shape = Shape{0};
+  }
+  impl_->wrapped = nullptr;
 }
 
 }  // namespace tensorrt_llm::executor

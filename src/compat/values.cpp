@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <limits>
 #include <ostream>
 #include <tuple>
 #include <utility>
@@ -48,6 +50,24 @@ bool SamplingConfig::operator==(SamplingConfig const& other) const {
                     c.earlyStopping_, c.noRepeatNgramSize_, c.numReturnSequences_, c.minP_);
   };
   return all(*this) == all(other);
+}
+
+std::tuple<SizeType32, SizeType32, SizeType32, SizeType32>
+LookaheadDecodingConfig::calculateSpeculativeResource() const {
+  auto const limited = [](std::int64_t value) {
+    constexpr std::int64_t kMost = std::numeric_limits<SizeType32>::max();
+    return static_cast<SizeType32>(std::clamp(value, -kMost, kMost));
+  };
+  // The first n-gram of the window is one token shorter than those of its other places and of the
+  // verification set, each of which begins with a token that is known.
+  std::int64_t const known_beginnings = std::int64_t{windowSize_} + verificationSetSize_ - 1;
+  std::int64_t const draft_path = std::int64_t{ngramSize_} - 1;
+  std::int64_t product = 0;
+  if (__builtin_mul_overflow(known_beginnings, draft_path, &product)) {
+    product = std::numeric_limits<SizeType32>::max();
+  }
+  std::int64_t const drafts = limited(product) + std::max<std::int64_t>(0, draft_path - 1);
+  return {limited(drafts + 1), ngramSize_, limited(drafts), limited(draft_path)};
 }
 
 Request::Request(VecTokens inputTokenIds, SizeType32 maxTokens, bool streaming,

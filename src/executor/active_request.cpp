@@ -111,6 +111,7 @@ void ActiveRequest::respond(const Sequence& sequence, Response& response) {
   result.is_final = over();
   result.sequence_index = sequence.index;
   result.is_sequence_final = sequence.finished();
+  result.decoding_iterations = sequence.steps;
   if (sequence.beams) {
     fill_in_beams(sequence, output, result);
   } else {
@@ -191,7 +192,7 @@ RequestStats ActiveRequest::stats() const {
   RequestStats stats{.request_id = id_};
   bool all_decode = true;
   for (const auto& sequence : sequences_) {
-    stats.context_position += std::min(sequence->cached, sequence->prompt_size);
+    stats.context_position += sequence->context_position;
     stats.generated_tokens += sequence->generated();
     stats.preemptions += sequence->preemptions;
     stats.reused_blocks += sequence->reused_blocks;

@@ -87,6 +87,7 @@ void Scheduler::computed(const PassRows& rows) {
   Sequence& sequence = *rows.sequence;
   const bool decoding = sequence.decoding();
   sequence.cached += decoding ? 1 : rows.rows;
+  sequence.context_position = std::min(sequence.cached, sequence.prompt_size);
   if (!prefixes_ || (sequence.beams && decoding)) return;  // beams may yet be dropped
   prefixes_->remember(sequence.ids, sequence.cached, sequence.tables[0], sequence.prefix);
 }
@@ -171,6 +172,7 @@ void Scheduler::preempt_last(Room& room) {
   running_.pop_back();
   stop_running(last);
   last.restart();
+  last.context_position = 0;
   ++last.preemptions;
   ++preempted_;
   wait(last);

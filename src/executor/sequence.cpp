@@ -55,6 +55,7 @@ void Sequence::choose_from_best(const BestTokens& best) {
 }
 
 void Sequence::add(const SampledToken& token) {
+  ++steps;
   ids.push_back(token.id);
   log_probs.push_back(token.log_prob);
   cumulative_log_prob += static_cast<double>(token.log_prob);
@@ -68,9 +69,10 @@ void Sequence::add(const SampledToken& token) {
 }
 
 void Sequence::advance_beams() {
-  const std::span<const BeamStep> steps = beams->advance();
+  const std::span<const BeamStep> next = beams->advance();
+  ++steps;
   parents.clear();
-  for (const BeamStep& step : steps) parents.push_back(step.parent);
+  for (const BeamStep& step : next) parents.push_back(step.parent);
   std::span<const int32_t> tokens;
   if (beams->done()) {
     const BeamHypothesis& best = beams->hypotheses().front();
@@ -89,6 +91,7 @@ void Sequence::restart() {
   if (!beams) return;
   ids.resize(static_cast<size_t>(prompt_size));
   beams->restart(ids);
+  steps = 0;
   parents.clear();
 }
 

@@ -91,6 +91,8 @@ struct Sequence {
   std::vector<float> log_probs;     // of the generated tokens; of a beam search, once it is done
   double cumulative_log_prob = 0;   // the same
   FinishReason finish_reason = FinishReason::kNotFinished;
+  bool processor_had_good = false;  // a processor got its last logits, none NaN or +infinity
+  int64_t steps = 0;                // choices of tokens that led to what there is
 
   // The scheduler's.
   enum class Place : uint8_t { kNowhere, kWaiting, kRunning };
@@ -99,6 +101,7 @@ struct Sequence {
   std::vector<std::vector<int32_t>> tables = std::vector<std::vector<int32_t>>(1);
   std::vector<int32_t> parents;  // of each line, whose table it is to take over; empty: its own
   int64_t cached = 0;            // positions of each line whose K and V are there
+  int64_t context_position = 0;  // positions of its prompt in the cache, or when it left the batch
   int64_t context_done = 0;      // prompt positions whose logits have been handed out
   int64_t preemptions = 0;
   int64_t reused_blocks = 0;  // of its prompt, found in the cache

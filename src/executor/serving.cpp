@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "sampling/softmax.h"
 
 namespace headrace {
 namespace {
@@ -18,10 +19,15 @@ SchedulerLimits scheduler_limits(const ExecutorOptions& options, const Session& 
   return limits;
 }
 
-/// What was thrown, in one line.
-std::string message_of(const std::exception_ptr& error) {
+/// What was thrown when a sequence failed, in one line.
+std::string message_of(const Sequence& sequence, const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
+  } catch (const BadLogit& bad) {
+    if (!sequence.processor_had_good) return bad.what();
+    return fmt::format(
+        "[executor] {}: the request's logits processor wrote it; finite values and -infinity work",
+        bad.logit());
   } catch (const std::exception& exception) {
     return exception.what();
   } catch (...) {
@@ -206,6 +212,7 @@ void Serving::on_logits(Sequence& sequence, std::span<float> logits) {
   ActiveRequest& request = request_of(sequence);
   const auto processor = options_.logits_processors.find(request.request().logits_processor);
   if (processor != options_.logits_processors.end()) {
+    sequence.processor_had_good = all_good(logits);
     processor->second(show(sequence, logits).step);
   }
   request.add_generation_logits(sequence, logits);
@@ -215,10 +222,11 @@ void Serving::on_batched_logits(std::span<Sequence* const> sequences, std::span<
   const auto vocab = static_cast<size_t>(session_.engine().model().vocab_size);
   std::vector<ShownStep> shown;
   std::vector<LogitsStep> steps;
-  for (const Sequence* sequence : sequences) {
+  for (Sequence* sequence : sequences) {
     const size_t size = static_cast<size_t>(sequence->lines()) * vocab;
     shown.push_back(show(*sequence, logits.first(size)));  // what steps point at stays in place
     steps.push_back(shown.back().step);
+    sequence->processor_had_good = all_good(shown.back().step.logits);
     logits = logits.subspan(size);
   }
   options_.batched_logits_processor(steps);
@@ -237,7 +245,7 @@ bool Serving::on_token(Sequence& sequence) {
 }
 
 void Serving::on_failure(Sequence& sequence, std::exception_ptr error) {
-  fail(request_of(sequence), message_of(error));
+  fail(request_of(sequence), message_of(sequence, error));
 }
 
 void Serving::record(int64_t begin_ns) {

@@ -1,7 +1,6 @@
 #include "executor/session.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "base/clock.h"
@@ -72,14 +71,12 @@ void Session::make_kv() {
   const double fraction = options_.limits.kv_memory_fraction;
   // Where weights take what memory there is, the cache comes first.
   if (fraction > 0 && options_.limits.kv_tokens == 0 && !options_.automatic_budget) {
-    const double bytes = fraction * static_cast<double>(memory_for_kv());
+    const uint64_t weights = resolve_budget(options_.budget, engine_.manifest().streamable_bytes());
+    const double bytes = fraction * static_cast<double>(memory_for_kv(weights));
     blocks =
         std::min(blocks, static_cast<int64_t>(bytes / static_cast<double>(shape.block_bytes())));
     if (blocks == 0) {
-      fail(ErrorCode::kOutOfMemory,
-           "[session] {} are free beside the weights, a block of KV cache needs {}: lower "
-           "gpu_weights_percent",
-           format_bytes(memory_for_kv()), format_bytes(shape.block_bytes()));
+      refuse_kv_memory(fraction, shape.block_bytes(), memory_for_kv(0), memory_for_kv(weights));
     }
   }
   kv_ = std::make_unique<KvCache>(
@@ -87,12 +84,11 @@ void Session::make_kv() {
       backend_->allocate(static_cast<size_t>(blocks) * shape.block_bytes(), "KV cache"));
 }
 
-/// Bytes that are free beside the model's scratch and the weights that the budget asks for.
-uint64_t Session::memory_for_kv() const {
-  const uint64_t weights = resolve_budget(options_.budget, engine_.manifest().streamable_bytes()) +
-                           ring_limit_bytes(plan_options(options_, engine_, *backend_));
+/// Bytes that are free beside the model's scratch, a ring, and so many bytes of weights.
+uint64_t Session::memory_for_kv(uint64_t weights) const {
+  const uint64_t others = weights + ring_limit_bytes(plan_options(options_, engine_, *backend_));
   const uint64_t available = memory_for_weights();
-  return available > weights ? available - weights : 0;
+  return available > others ? available - others : 0;
 }
 
 /// Bytes that this session may use for weights and ring: what the device, or the machine for the
@@ -119,7 +115,7 @@ void Session::load_weights() {
   }
   to_plan.budget = options_.budget;
   Plan plan = plan_within(engine_.manifest(), profile_, to_plan, available);
-  check_memory(plan, available);
+  check_memory(plan, to_plan, available);
   loaded_ = false;
   backend_->synchronize();  // host threads may still read the weights
   backend_->end_host_products();
@@ -161,20 +157,15 @@ void Session::share_with_host() {
   stream_->share_with_host(shares);
 }
 
-/// Error{kOutOfMemory} if a plan needs more than `available` bytes of fast memory, or more of the
-/// host's than there is.
-void Session::check_memory(const Plan& plan, uint64_t available) const {
-  if (plan.arena_bytes + plan.ring_bytes() > available) {
-    const uint64_t streamable = plan.streamable_bytes;
-    const uint64_t ring = plan.ring_bytes();
-    const uint64_t beside_ring = available > ring ? available - ring : 0;
+/// Error{kOutOfMemory} if a plan of these options needs more than `available` bytes of fast memory,
+/// or more of the host's than there is.
+void Session::check_memory(const Plan& plan, const PlanOptions& options, uint64_t available) const {
+  const uint64_t needed = plan.arena_bytes + plan.ring_bytes();
+  if (needed > available) {
     fail(ErrorCode::kOutOfMemory,
-         "[session] weights and ring need {}, {} are free beside KV cache and scratch: "
-         "--gpu_weights_percent {:.2f} fits",
-         format_bytes(plan.arena_bytes + ring), format_bytes(available),
-         std::floor(100.0 * static_cast<double>(std::min(streamable, beside_ring)) /
-                    static_cast<double>(streamable)) /
-             100.0);
+         "[session] weights and ring need {}, {} are free beside KV cache and scratch: {}",
+         format_bytes(needed), format_bytes(available),
+         percent_that_fits(engine_, profile_, options, available));
   }
   const uint64_t held = stream_ && backend_->has_own_memory() ? plan_.read_bytes : 0;
   check_host_memory(plan, available_memory_bytes() + held);

@@ -176,8 +176,8 @@ class Session {
 
   void make_kv();
   uint64_t memory_for_weights() const;
-  uint64_t memory_for_kv() const;
-  void check_memory(const Plan& plan, uint64_t available) const;
+  uint64_t memory_for_kv(uint64_t weights) const;
+  void check_memory(const Plan& plan, const PlanOptions& options, uint64_t available) const;
   void load_weights();
   void make_host_workers();
   void share_with_host();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -157,6 +158,45 @@ Plan plan_within(const Manifest& manifest, const MachineProfile& profile, PlanOp
   if (!options.decode_resident || plan.arena_bytes + plan.ring_bytes() <= available) return plan;
   options.decode_resident = false;
   return make_plan(manifest, profile, options);
+}
+
+std::string percent_that_fits(const Engine& engine, const MachineProfile& profile,
+                              PlanOptions options, uint64_t available) {
+  uint64_t least = std::numeric_limits<uint64_t>::max();
+  // All weights may take less than a ring beside some of them: everything is tried.
+  const int lowest = engine.build().weight_streaming ? 0 : 100;
+  for (int hundredths = 100; hundredths >= lowest; --hundredths) {
+    options.budget = {.percent = hundredths / 100.0, .bytes = {}};
+    const Plan plan = plan_within(engine.manifest(), profile, options, available);
+    const uint64_t needed = plan.arena_bytes + plan.ring_bytes();
+    if (needed <= available) {
+      return fmt::format("--gpu_weights_percent {:.2f} fits", hundredths / 100.0);
+    }
+    least = std::min(least, needed);
+  }
+  return fmt::format(
+      "no --gpu_weights_percent fits, {} are needed at least: allow more memory, a smaller batch "
+      "or "
+      "shorter sequences",
+      format_bytes(least));
+}
+
+void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t beside_ring, uint64_t free) {
+  const auto block = static_cast<double>(block_bytes);
+  if (free >= block_bytes) {
+    constexpr double kSteps = 1e4;
+    fail(ErrorCode::kOutOfMemory,
+         "[session] kv_cache.free_memory_fraction {} of the {} that are free beside the weights is "
+         "less than a block of KV cache, {}: use {} or more",
+         fraction, format_bytes(free), format_bytes(block_bytes),
+         std::min(1.0, std::ceil(block / static_cast<double>(free) * kSteps) / kSteps));
+  }
+  const bool weights_are_in_the_way = fraction * static_cast<double>(beside_ring) >= block;
+  fail(ErrorCode::kOutOfMemory,
+       "[session] {} are free beside the weights, a block of KV cache needs {}: {}",
+       format_bytes(free), format_bytes(block_bytes),
+       weights_are_in_the_way ? "lower gpu_weights_percent"
+                              : "allow more memory, no gpu_weights_percent leaves that much");
 }
 
 Home streamed_home(const Backend& backend) {

@@ -57,6 +57,16 @@ PlanOptions plan_options(const SessionOptions& options, const Engine& engine,
 Plan plan_within(const Manifest& manifest, const MachineProfile& profile, PlanOptions options,
                  uint64_t available);
 
+/// For an error's end: the largest percentage whose plan takes no more than `available` bytes of
+/// fast memory, in hundredths, or that none does and what the least of them takes.
+std::string percent_that_fits(const Engine& engine, const MachineProfile& profile,
+                              PlanOptions options, uint64_t available);
+
+/// Error{kOutOfMemory} where `fraction` of what is free is no block of KV cache: what would do.
+/// `beside_ring` bytes are free if no weights are resident, `free` with those asked for.
+[[noreturn]] void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t beside_ring,
+                                   uint64_t free);
+
 /// Where tiles rest that are not in fast memory: in host memory beside a device that has its own,
 /// otherwise in the engine file.
 Home streamed_home(const Backend& backend);

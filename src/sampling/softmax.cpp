@@ -43,12 +43,7 @@ inline float exp_limited(float x) {
 
 [[noreturn]] void refuse_logits(std::span<const float> logits) {
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i]) || logits[i] == kInfinity) {
-      fail(ErrorCode::kInvalidArgument,
-           "[sampling] the logit of token {} is {}: the model's values overflowed; a checkpoint in "
-           "bfloat16 or float32 would hold them",
-           i, std::isnan(logits[i]) ? "not a number" : "infinite");
-    }
+    if (!(logits[i] < kInfinity)) throw BadLogit(i, logits[i]);
   }
   fail(ErrorCode::kInvalidArgument,
        "[sampling] no token of {} can be chosen: leave at least one logit "
@@ -57,6 +52,24 @@ inline float exp_limited(float x) {
 }
 
 }  // namespace
+
+BadLogit::BadLogit(size_t token, float value)
+    : BadLogit(fmt::format("the logit of token {} is {}", token,
+                           std::isnan(value) ? "not a number" : "infinite")) {}
+
+BadLogit::BadLogit(const std::string& logit)
+    : Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("[sampling] {}: the model's weights or activations overflow; where it is in "
+                      "float16, a --dtype of more range may hold them",
+                      logit)),
+      logit_(logit) {}
+
+bool all_good(std::span<const float> logits) {
+  uint32_t bad = 0;
+  for (const float logit : logits) bad |= logit < kInfinity ? 0u : 1u;
+  return bad == 0;
+}
 
 float exp_nonpositive(float x) { return x < kLowest ? 0.0f : exp_limited(x); }
 

@@ -54,6 +54,7 @@ TEST_F(Contract, WithoutStreamingOneResponseHoldsPromptAndOutput) {
   const auto responses = serve(executor, tle::Request(kPrompt, 6));
   ASSERT_EQ(responses.size(), 1U);
   const tle::Result& result = responses[0].getResult();
+  EXPECT_EQ(result.decodingIter, 6);
   EXPECT_TRUE(result.isFinal);
   EXPECT_TRUE(result.isSequenceFinal);
   EXPECT_EQ(result.sequenceIndex, 0);
@@ -72,6 +73,7 @@ TEST_F(Contract, WithStreamingEveryTokenComesAlone) {
   for (size_t i = 0; i < responses.size(); ++i) {
     const tle::Result& result = responses[i].getResult();
     ASSERT_EQ(result.outputTokenIds.at(0).size(), 1U);
+    EXPECT_EQ(result.decodingIter, static_cast<int32_t>(i + 1));
     joined.push_back(result.outputTokenIds[0][0]);
     EXPECT_EQ(result.isFinal, i == 4);
   }
@@ -203,6 +205,7 @@ TEST_F(Contract, BeamsHaveTheirOwnSums) {
   ASSERT_EQ(whole.size(), 1U);
   const tle::Result result = whole.at(0).getResult();
   EXPECT_EQ(result.outputTokenIds.size(), 2U);
+  EXPECT_EQ(result.decodingIter, 3);
   EXPECT_EQ(result.cumLogProbs->size(), 2U);
   EXPECT_GE(result.cumLogProbs->at(0), result.cumLogProbs->at(1));
   EXPECT_EQ(result.contextLogits->getShape(), (tle::Shape{4, kVocab}));
@@ -261,6 +264,40 @@ TEST_F(Contract, ProcessorsSeeTokensAndClients) {
   failing.setLogitsPostProcessorName("fail");
   EXPECT_NE(serve(executor, failing).at(0).getErrorMsg().find("no thanks"), std::string::npos);
   EXPECT_EQ(output_of(executor, request(3)), output);  // the others go on
+}
+
+TEST_F(Contract, LogitsThatAProcessorKeepsAreItsOwn) {
+  std::vector<tle::Tensor> kept;
+  std::vector<std::vector<float>> values;
+  std::vector<const void*> lent;
+  const auto keep = [&](tle::Tensor& logits) {
+    const auto* const data = static_cast<const float*>(logits.getData());
+    values.emplace_back(data, data + logits.getSize());
+    lent.push_back(data);
+    kept.push_back(std::move(logits));
+  };
+  tle::ExecutorConfig config;
+  config.setLogitsPostProcessorConfig(tle::LogitsPostProcessorConfig(
+      tle::LogitsPostProcessorMap{
+          {"keep", [&](tle::IdType, tle::Tensor& logits, auto&&...) { keep(logits); }}},
+      [&](std::vector<tle::IdType> const&, std::vector<tle::Tensor>& logits, auto&&...) {
+        for (tle::Tensor& each : logits) keep(each);
+        logits.clear();
+      }));
+  {
+    tle::Executor executor = open(config);
+    for (const std::string name : {"keep", tle::Request::kBatchedPostProcessorName}) {
+      tle::Request keeping = request(3);
+      keeping.setLogitsPostProcessorName(name);
+      EXPECT_EQ(output_of(executor, keeping), output_of(executor, request(3)));
+    }
+  }
+  ASSERT_EQ(kept.size(), 6U);
+  for (size_t i = 0; i < kept.size(); ++i) {
+    ASSERT_NE(kept[i].getData(), lent[i]);
+    const auto* const data = static_cast<const float*>(kept[i].getData());
+    EXPECT_EQ(std::vector<float>(data, data + kept[i].getSize()), values[i]);
+  }
 }
 
 TEST_F(Contract, AFloatingPointValueIsThePercentage) {

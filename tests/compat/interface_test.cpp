@@ -1,5 +1,8 @@
+#include <limits>
 #include <optional>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -89,6 +92,33 @@ TEST(CompatInterface, RequestsDefaults) {
   EXPECT_FALSE(request.getReturnAllGeneratedTokens());
   EXPECT_EQ(request.getPriority(), 0.5f);
   EXPECT_EQ(request.getNumReturnSequences(), 1);
+}
+
+TEST(CompatInterface, LookaheadConfigsKnowWhatTheyNeed) {
+  EXPECT_TRUE(LookaheadDecodingConfig::isLegal(1, 1, 0));
+  EXPECT_TRUE(LookaheadDecodingConfig::isLegal(3, 2, 0));
+  EXPECT_FALSE(LookaheadDecodingConfig::isLegal(0, 2, 0));
+  EXPECT_FALSE(LookaheadDecodingConfig::isLegal(2, 0, 0));
+  EXPECT_FALSE(LookaheadDecodingConfig::isLegal(2, 2, -1));
+  EXPECT_FALSE(LookaheadDecodingConfig::isLegal(2, 1, 0));
+  EXPECT_FALSE(LookaheadDecodingConfig::isLegal(1, 1, 1));
+  using Needs = std::tuple<SizeType32, SizeType32, SizeType32, SizeType32>;
+  EXPECT_EQ(LookaheadDecodingConfig().calculateSpeculativeResource(), Needs(1, 1, 0, 0));
+  EXPECT_EQ(LookaheadDecodingConfig(4, 5, 3).calculateSpeculativeResource(), Needs(28, 5, 27, 4));
+  constexpr SizeType32 kMost = std::numeric_limits<SizeType32>::max();
+  EXPECT_EQ(LookaheadDecodingConfig(kMost, kMost, kMost).calculateSpeculativeResource(),
+            Needs(kMost, kMost, kMost, kMost - 1));
+  EXPECT_TRUE(LookaheadDecodingConfig(2, 3, 4).isLE(LookaheadDecodingConfig(2, 4, 4)));
+  EXPECT_FALSE(LookaheadDecodingConfig(2, 3, 4).isLE(LookaheadDecodingConfig(9, 9, 3)));
+}
+
+TEST(CompatInterface, ValuesThatExecutorsDoNotUseCompareAndGiveBack) {
+  EXPECT_TRUE(PeftCacheConfig(1) == PeftCacheConfig(1));
+  EXPECT_FALSE(PeftCacheConfig(1) == PeftCacheConfig(2));
+  EXPECT_FALSE(PeftCacheConfig() == PeftCacheConfig(0, 0, 8, 64, 1, 1, 1, 24, 8, std::nullopt, 5));
+  ContextPhaseParams params({1, 2});
+  EXPECT_EQ(params.getFirstGenTokens(), (VecTokens{1, 2}));
+  EXPECT_EQ(std::move(params).popFirstGenTokens(), (VecTokens{1, 2}));
 }
 
 }  // namespace

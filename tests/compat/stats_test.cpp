@@ -32,6 +32,9 @@ TEST_F(CompatStats, TellOfEveryPassAndRequest) {
   const Json stats = Json::parse(tle::JsonSerialization::toJsonStr(requests.front()));
   EXPECT_EQ(stats["requestStats"][0]["id"], id);
   EXPECT_EQ(stats["requestStats"][0]["contextPrefillPosition"], 3);
+  for (const tle::RequestStatsPerIteration& pass : requests) {
+    EXPECT_EQ(pass.requestStats.at(0).contextPrefillPosition, 3);
+  }
   const auto one =
       Json::parse(tle::JsonSerialization::toJsonStr(requests.front().requestStats.front()));
   EXPECT_EQ(one, stats["requestStats"][0]);

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "compat/lent_tensor.h"
 #include "tests/support/error_matchers.h"
 
 namespace headrace {
@@ -39,17 +40,41 @@ TEST(CompatTensor, CopiesOfAHandleShareElements) {
 TEST(CompatTensor, SetFromWritesIntoWrappedMemory) {
   std::vector<float> memory = {1, 2, 3, 4};
   Tensor wrapped = Tensor::of(memory);
-  std::vector<float> other = {5, 6};
+  std::vector<float> other = {5, 6, 7, 8};
   wrapped.setFrom(Tensor::of(other));
-  EXPECT_EQ(memory, (std::vector<float>{5, 6, 3, 4}));
-  EXPECT_EQ(wrapped.getShape(), (Shape{2}));
-  std::vector<float> larger(5);
-  expect_error(ErrorCode::kInvalidArgument, "20 bytes do not fit into memory of 16",
-               [&] { wrapped.setFrom(Tensor::of(larger)); });
+  EXPECT_EQ(memory, other);
+  for (const Shape& shape : {Shape{5}, Shape{3}, Shape{2, 2}}) {
+    expect_error(ErrorCode::kInvalidArgument, "into wrapped memory of shape [4]",
+                 [&] { wrapped.setFrom(Tensor::cpu<float>(shape)); });
+  }
+  EXPECT_EQ(memory, other);
   expect_error(ErrorCode::kInvalidArgument, "another data type",
                [&] { wrapped.setFrom(Tensor::cpu<int32_t>({1})); });
   wrapped.setZero();
-  EXPECT_EQ(memory, (std::vector<float>{0, 0, 3, 4}));
+  EXPECT_EQ(memory, std::vector<float>(4));
+}
+
+TEST(CompatTensor, SetFromGivesATensorThatOwnsItsMemoryAnyShape) {
+  Tensor tensor = Tensor::cpu<float>({2});
+  std::vector<float> other = {5, 6, 7};
+  tensor.setFrom(Tensor::of(other));
+  EXPECT_EQ(tensor.getShape(), (Shape{3}));
+  EXPECT_EQ(static_cast<float*>(tensor.getData())[2], 7);
+}
+
+TEST(CompatTensor, HandlesThatOutliveLentMemoryHaveACopy) {
+  std::vector<float> memory = {1, 2};
+  Tensor kept;
+  {
+    const compat::LentTensor lent(memory.data(), {1, 2});
+    kept = lent.handle();
+    static_cast<float*>(kept.getData())[1] = 3;
+  }
+  EXPECT_EQ(memory, (std::vector<float>{1, 3}));
+  memory = {0, 0};
+  ASSERT_EQ(kept.getShape(), (Shape{1, 2}));
+  EXPECT_NE(kept.getData(), memory.data());
+  EXPECT_EQ(static_cast<float*>(kept.getData())[1], 3);
 }
 
 TEST(CompatTensor, SaysWhatItCannotDo) {

@@ -64,6 +64,49 @@ TEST_F(ExecutorHostileTest, OptionsAtTheEndsOfTheirTypes) {
   refuse_options("File does not exist", [](Options& o) { o.engine_dir = ""; });
 }
 
+/// A percentage that is named fits, and where none is, none does. Below 16 MiB there is no room for
+/// a ring, though all weights of this engine fit.
+TEST_F(ExecutorHostileTest, AdviceOnMemoryWorks) {
+  const auto error_of = [&](uint64_t limit, double percent) -> std::string {
+    ExecutorOptions some = options();
+    some.memory_limit_bytes = limit;
+    some.gpu_weights_percent = percent;
+    some.kv_cache.max_tokens = 64;
+    try {
+      Executor executor(some);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string named = "--gpu_weights_percent ";
+  int advised = 0;
+  int refused = 0;
+  for (uint64_t limit = uint64_t{1} << 18; limit <= uint64_t{64} << 20; limit *= 2) {
+    for (const double percent : {0.0, 0.5, 1.0}) {
+      const std::string error = error_of(limit, percent);
+      if (error.empty()) continue;
+      if (error.find("no " + named + "fits") != std::string::npos) {
+        ++refused;
+        EXPECT_NE(error_of(limit, 0.0), "");
+        EXPECT_NE(error_of(limit, 1.0), "");
+        continue;
+      }
+      const size_t found = error.find(named);
+      ASSERT_NE(found, std::string::npos) << error;
+      ++advised;
+      const double fits = std::stod(error.substr(found + named.size()));
+      EXPECT_EQ(error_of(limit, fits), "") << error;
+    }
+  }
+  EXPECT_GT(advised, 0);
+  EXPECT_GT(refused, 0);
+}
+
+TEST_F(ExecutorHostileTest, AFractionOfMemoryThatIsNoBlockSaysWhatWouldDo) {
+  refuse_options("use 0.0", [](ExecutorOptions& o) { o.kv_cache.free_memory_fraction = 1e-12; });
+}
+
 TEST_F(ExecutorHostileTest, LargeOptionsThatWork) {
   ExecutorOptions large = options();
   large.max_queue_size = kMost64;
@@ -123,10 +166,12 @@ TEST_F(ExecutorHostileTest, RequestsAtTheEndsOfTheirTypes) {
   served("client id", [](Request& r) { r.client_id = ~uint64_t{0}; });
   served("bias least", [](Request& r) { r.embedding_bias.assign(kVocab, -kLargest); });
   served("bias most", [](Request& r) { r.embedding_bias.assign(kVocab, kLargest); });
-  served("a million stop words",
-         [](Request& r) { r.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3}); });
-  served("many bad words",
-         [](Request& r) { r.bad_words.assign(200'000, std::vector<int32_t>{1, 2, 3}); });
+  served("a million stop words", [](Request& r) {
+    r.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3});
+  });
+  served("many bad words", [](Request& r) {
+    r.bad_words.assign(200'000, std::vector<int32_t>{1, 2, 3});
+  });
   served("a long word", [](Request& r) { r.stop_words = {std::vector<int32_t>(1'000'000, 1)}; });
   refused("all 1003 tokens", [](Request& r) { r.embedding_bias.assign(kVocab, -kInfinity); });
   refused("infinite", [](Request& r) { r.embedding_bias.assign(kVocab, kInfinity); });

@@ -398,9 +398,29 @@ TEST_F(ExecutorTest, AThrowingProcessorOrANaNFailsItsRequestAlone) {
   EXPECT_EQ(got[1].error, "the user's own trouble");
   EXPECT_NE(got[2].error.find("not a std::exception"), std::string::npos);
   EXPECT_NE(got[3].error.find("token 3 is not a number"), std::string::npos) << got[3].error;
+  EXPECT_NE(got[3].error.find("logits processor wrote it"), std::string::npos) << got[3].error;
   EXPECT_EQ(got[4].error, "all of you");
   EXPECT_EQ(got[0].error, "");
   EXPECT_EQ(got[0].sequences, got[5].sequences);
+}
+
+TEST_F(ExecutorTest, InfinityOfABatchedProcessorFailsItsRequestAlone) {
+  ExecutorOptions some = options();
+  some.batched_logits_processor = [](std::span<const LogitsStep> steps) {
+    for (const LogitsStep& step : steps) {
+      if (step.client_id) step.logits[7] = std::numeric_limits<float>::infinity();
+    }
+  };
+  Executor executor(some);
+  std::vector<Request> both(2, request(kPrompt, 3));
+  for (Request& one : both) one.logits_processor = kBatchedLogitsProcessor;
+  both[0].client_id = 1;
+  const std::vector<uint64_t> ids = executor.enqueue(both);
+  const std::string error = await_end(executor, ids[0]).error;
+  EXPECT_NE(error.find("token 7 is infinite: the request's logits processor wrote it"),
+            std::string::npos)
+      << error;
+  EXPECT_EQ(await_end(executor, ids[1]).error, "");
 }
 
 TEST_F(ExecutorTest, ThePercentageChangesWhileRequestsAreInFlight) {

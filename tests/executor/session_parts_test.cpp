@@ -48,5 +48,24 @@ TEST(HostMemory, MustHoldWhatStreamsFromIt) {
   check_host_memory(plan, 0);
 }
 
+TEST(KvMemory, SaysWhetherTheFractionOrTheWeightsAreInTheWay) {
+  const auto message = [](double fraction, uint64_t beside_ring, uint64_t free) {
+    try {
+      refuse_kv_memory(fraction, kMiB, beside_ring, free);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+      return std::string(error.what());
+    }
+  };
+  const std::string small = message(1e-6, 900 * kMiB, 300 * kMiB);
+  EXPECT_NE(small.find("free_memory_fraction 1e-06"), std::string::npos) << small;
+  EXPECT_NE(small.find("use 0.0034 or more"), std::string::npos) << small;
+  EXPECT_EQ(small.find("gpu_weights_percent"), std::string::npos) << small;
+  const std::string weights = message(0.5, 900 * kMiB, 0);
+  EXPECT_NE(weights.find("lower gpu_weights_percent"), std::string::npos) << weights;
+  const std::string nothing = message(0.5, kMiB, 0);
+  EXPECT_NE(nothing.find("allow more memory"), std::string::npos) << nothing;
+}
+
 }  // namespace
 }  // namespace headrace

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <tuple>
 
 #include "tensorrt_llm/executor/types.h"
 
@@ -28,6 +29,16 @@ class PeftCacheConfig {
         maxPagesPerBlockDevice_(maxPagesPerBlockDevice),
         deviceCachePercent_(deviceCachePercent),
         hostCacheSize_(hostCacheSize) {}
+
+  bool operator==(PeftCacheConfig const& other) const {
+    auto const all = [](PeftCacheConfig const& c) {
+      return std::tie(c.numHostModuleLayer_, c.numDeviceModuleLayer_, c.optimalAdapterSize_,
+                      c.maxAdapterSize_, c.numPutWorkers_, c.numEnsureWorkers_, c.numCopyStreams_,
+                      c.maxPagesPerBlockHost_, c.maxPagesPerBlockDevice_, c.deviceCachePercent_,
+                      c.hostCacheSize_);
+    };
+    return all(*this) == all(other);
+  }
 
   [[nodiscard]] SizeType32 getNumHostModuleLayer() const { return numHostModuleLayer_; }
   [[nodiscard]] SizeType32 getNumDeviceModuleLayer() const { return numDeviceModuleLayer_; }

@@ -101,6 +101,22 @@ class LookaheadDecodingConfig {
   [[nodiscard]] SizeType32 getWindowSize() const { return windowSize_; }
   [[nodiscard]] SizeType32 getNgramSize() const { return ngramSize_; }
   [[nodiscard]] SizeType32 getVerificationSetSize() const { return verificationSetSize_; }
+  /// Whether there can be such a search: windows and n-grams of 1 or more, verification sets of 0
+  /// or more. N-grams of 1 look nothing ahead: they go with a window of 1 and no verification set.
+  static bool isLegal(SizeType32 windowSize, SizeType32 ngramSize,
+                      SizeType32 verificationSetSize) noexcept {
+    if (ngramSize == 1) return windowSize == 1 && verificationSetSize == 0;
+    return windowSize >= 1 && ngramSize > 1 && verificationSetSize >= 0;
+  }
+  /// Whether this could be run with what was set aside for `that`: no part is larger.
+  [[nodiscard]] bool isLE(LookaheadDecodingConfig const& that) const {
+    return windowSize_ <= that.windowSize_ && ngramSize_ <= that.ngramSize_ &&
+           verificationSetSize_ <= that.verificationSetSize_;
+  }
+  /// What a step would need at most: tokens to decode, length of a path, draft tokens, and length
+  /// of a draft. Numbers beyond SizeType32 are its largest.
+  [[nodiscard]] std::tuple<SizeType32, SizeType32, SizeType32, SizeType32>
+  calculateSpeculativeResource() const;
 
  private:
   SizeType32 windowSize_;
@@ -114,7 +130,9 @@ class ContextPhaseParams {
   explicit ContextPhaseParams(VecTokens firstGenTokens)
       : firstGenTokens_(std::move(firstGenTokens)) {}
 
-  [[nodiscard]] VecTokens const& getFirstGenTokens() const { return firstGenTokens_; }
+  [[nodiscard]] VecTokens const& getFirstGenTokens() const& noexcept { return firstGenTokens_; }
+  /// Moves them out.
+  [[nodiscard]] VecTokens popFirstGenTokens() && noexcept { return std::move(firstGenTokens_); }
   bool operator==(ContextPhaseParams const& other) const {
     return firstGenTokens_ == other.firstGenTokens_;
   }

@@ -26,7 +26,7 @@ struct Result {
   std::optional<Tensor> encoderOutput;                   // never there
   std::vector<FinishReason> finishReasons;               // by beam
   std::optional<ContextPhaseParams> contextPhaseParams;  // never there
-  SizeType32 decodingIter = 0;   // tokens generated per beam, in this response
+  SizeType32 decodingIter = 0;   // steps so far, each of which chose a token for every beam
   SizeType32 sequenceIndex = 0;  // which of numReturnSequences
   bool isSequenceFinal = false;  // nothing more comes for this sequence
 };

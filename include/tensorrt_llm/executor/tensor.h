@@ -11,6 +11,10 @@
 #include "tensorrt_llm/common/assert.h"
 #include "tensorrt_llm/executor/types.h"
 
+namespace headrace::compat {
+class LentTensor;
+}  // namespace headrace::compat
+
 namespace tensorrt_llm::executor {
 
 /// The sizes of a tensor's dimensions. A value; an empty one is that of one element.
@@ -97,8 +101,8 @@ class Tensor {
   [[nodiscard]] std::size_t getSizeInBytes() const;
 
   void setZero(CudaStreamPtr stream = nullptr);
-  /// Takes over shape and elements of `other`, whose type must be the same. Memory that is wrapped
-  /// must be large enough.
+  /// Takes over shape and elements of `other`, whose type must be the same. A tensor that wraps
+  /// memory keeps its shape: another one throws.
   void setFrom(Tensor const& other, CudaStreamPtr stream = nullptr);
 
   explicit operator bool() const { return impl_ != nullptr; }
@@ -109,6 +113,10 @@ class Tensor {
   struct Impl;
   explicit Tensor(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   Impl& impl() const;
+  friend class headrace::compat::LentTensor;
+  /// Before memory that it wraps goes: if other handles share it, they get a copy of the elements,
+  /// or if that does not fit, none (a first dimension of 0).
+  void detach() noexcept;
 
   template <typename T>
   static constexpr DataType dataTypeOf() {

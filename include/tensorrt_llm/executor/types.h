@@ -40,7 +40,8 @@ using BufferView = std::basic_string_view<std::uint8_t>;
 
 /// Changes a request's logits (fp32, [1, beams, vocab_size], in host memory) before a token is
 /// chosen. Called on the executor's thread; an exception ends the request with an error. The stream
-/// is null: the tensor is ready.
+/// is null: the tensor is ready. It is the request's logits until the call returns: a handle that
+/// is kept has a copy of the values from then on, but no pointer from getData() may be used.
 using LogitsPostProcessor = std::function<void(IdType, Tensor&, BeamTokens const&, StreamPtr const&,
                                                std::optional<IdType>)>;
 using LogitsPostProcessorMap = std::unordered_map<std::string, LogitsPostProcessor>;

@@ -45,7 +45,6 @@ format: ## reformat every C++ file
 sanitize: deps ## unit tests under AddressSanitizer + UBSan, then under ThreadSanitizer
 	@for preset in asan-ubsan tsan; do \
 	  cmake --preset $$preset && cmake --build --preset $$preset --target quick_tests && \
-	  ASAN_OPTIONS=allocator_may_return_null=1 TSAN_OPTIONS=allocator_may_return_null=1 \
 	  ctest --test-dir build-$$preset --output-on-failure --no-tests=error -j 2 -L 'unit|fuzz' || exit 1; \
 	done
 

@@ -166,12 +166,10 @@ TEST_F(ExecutorHostileTest, RequestsAtTheEndsOfTheirTypes) {
   served("client id", [](Request& r) { r.client_id = ~uint64_t{0}; });
   served("bias least", [](Request& r) { r.embedding_bias.assign(kVocab, -kLargest); });
   served("bias most", [](Request& r) { r.embedding_bias.assign(kVocab, kLargest); });
-  served("a million stop words", [](Request& r) {
-    r.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3});
-  });
-  served("many bad words", [](Request& r) {
-    r.bad_words.assign(200'000, std::vector<int32_t>{1, 2, 3});
-  });
+  served("a million stop words",
+         [](Request& r) { r.stop_words.assign(1'000'000, std::vector<int32_t>{1, 2, 3}); });
+  served("many bad words",
+         [](Request& r) { r.bad_words.assign(200'000, std::vector<int32_t>{1, 2, 3}); });
   served("a long word", [](Request& r) { r.stop_words = {std::vector<int32_t>(1'000'000, 1)}; });
   refused("all 1003 tokens", [](Request& r) { r.embedding_bias.assign(kVocab, -kInfinity); });
   refused("infinite", [](Request& r) { r.embedding_bias.assign(kVocab, kInfinity); });

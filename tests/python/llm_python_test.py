@@ -117,6 +117,17 @@ class LlmTest(PythonTest):
                 self.llm.generate(["A"] * 8, max_tokens=200, ignore_eos=True)
         self.test_threads_share_one_engine()
 
+    def test_a_processor_that_generates_fails(self):
+        def generate(_):
+            llm.generate([1], max_tokens=1)
+
+        with headrace.LLM(self.engine, logits_processors={"generate": generate},
+                          **self.options) as llm:
+            with self.assertRaisesRegex(ValueError, "in a logits processor"):
+                llm.generate(self.prompt, max_tokens=3, logits_processor="generate")
+            output = llm.generate(self.prompt, max_tokens=4)
+            self.assertEqual(output.token_ids, self.tokens[:4])
+
     def test_refusals(self):
         with self.assertRaisesRegex(ValueError, "asks for 1000 new tokens|1000 more"):
             self.llm.generate("A", max_tokens=1000)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Iterator, Optional, Sequence
+import operator
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,8 +20,8 @@ class SamplingParams(SamplingOptions):
 
     max_tokens: int = 128
     """New tokens at most."""
-    stop: Sequence[str] = ()
-    """Texts that end a text before them."""
+    stop: Union[str, Sequence[str]] = ()
+    """A text, or texts, that end a text before them."""
     stop_token_ids: Sequence[int] = ()
     """Tokens that end a text, beside the model's own."""
     ignore_eos: bool = False
@@ -38,6 +39,24 @@ class SamplingParams(SamplingOptions):
     priority: float = 0.5
     deadline_ms: Optional[int] = None
     """Since it was enqueued; then the text ends with what there is."""
+
+
+def stop_texts(stop: Union[None, str, Sequence[str]]) -> list[str]:
+    """`SamplingParams.stop` as a list."""
+    texts = [stop] if isinstance(stop, str) else stop or ()
+    if (isinstance(texts, bytes) or not isinstance(texts, Iterable)
+            or not all(isinstance(text, str) for text in texts)):
+        raise TypeError(f"[llm] stop cannot be {stop!r}: use a text, or a list of texts")
+    return list(texts)
+
+
+def _token_ids(ids: Sequence[int]) -> list[int]:
+    try:
+        if not isinstance(ids, (str, bytes)):
+            return [operator.index(token) for token in ids]
+    except TypeError:
+        pass
+    raise TypeError(f"[llm] stop_token_ids cannot be {ids!r}: use a list of token ids")
 
 
 @dataclasses.dataclass
@@ -110,7 +129,8 @@ class _Text:
         self._detokenizer = _core.Detokenizer(tokenizer) if tokenizer is not None else None
         # A model's vocabulary may be padded beyond the tokenizer's; such ids have no text.
         self._vocab_size = 0 if tokenizer is None else tokenizer.vocab_size
-        self._stop_words = _core.StopWords(list(params.stop)) if params.stop else None
+        stop = stop_texts(params.stop)
+        self._stop_words = _core.StopWords(stop) if stop else None
 
     def push(self, tokens: list[int], reason: FinishReason) -> str:
         """Takes new tokens and returns the text that is certain now. Nothing follows a stop text."""
@@ -161,7 +181,7 @@ class Generation:
 
     def _find_end_ids(self) -> list[int]:
         models = [] if self._tokenizer is None or self._params.ignore_eos else self._tokenizer.stop_ids
-        return list(dict.fromkeys([*models, *map(int, self._params.stop_token_ids)]))
+        return list(dict.fromkeys([*models, *_token_ids(self._params.stop_token_ids)]))
 
     def request(self) -> Request:
         """What the executor is asked for."""

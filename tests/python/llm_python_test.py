@@ -56,6 +56,21 @@ class LlmTest(PythonTest):
             "Once upon a time", max_tokens=24, ignore_eos=True, stop=[stop]))
         self.assertEqual(streamed, output.text)
 
+    def test_one_stop_text_needs_no_list(self):
+        ask = dict(max_tokens=24, ignore_eos=True)
+        stop = self.llm.tokenizer.decode(self.long.token_ids[8:10])
+        self.assertGreater(len(stop), 1)
+        self.assertEqual(self.llm.generate("Once upon a time", stop=stop, **ask),
+                         self.llm.generate("Once upon a time", stop=[stop], **ask))
+        absent = "@@" + stop[::-1]  # whose letters occur
+        self.assertEqual(self.llm.generate("Once upon a time", stop=absent, **ask).text,
+                         self.long.text)
+        for name, values in (("stop", (5, [5], b"ab")),
+                             ("stop_token_ids", (5, "12", [1.5], ["1"]))):
+            for value in values:
+                with self.assertRaisesRegex(TypeError, rf"\[llm\] {name} cannot be"):
+                    self.llm.generate("A", **{name: value})
+
     def test_a_stop_token_is_not_shown(self):
         token = self.long.token_ids[5]
         first = self.long.token_ids.index(token)

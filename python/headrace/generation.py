@@ -83,6 +83,7 @@ class Completion:
     """Generated ones, with the token that ended it, if one did."""
     finish_reason: FinishReason
     cum_log_prob: Optional[float]
+    """Of a beam that a stop text has cut: the sum of `log_probs`."""
     log_probs: Optional[list[float]]
     generation_logits: Optional[np.ndarray]
     """float32 [tokens, vocab_size]."""
@@ -207,8 +208,10 @@ class Generation:
             text = self._text(index)
             if text.stopped:
                 continue
-            self._add_numbers(text, result, beam)
+            before = len(text.token_ids)
             piece = text.push(tokens, result.finish_reasons[beam])
+            tokens = text.token_ids[before:]  # none behind a stop text
+            self._add_numbers(text, result, beam, len(tokens))
             reason = None if text.finish_reason is FinishReason.NOT_FINISHED else text.finish_reason
             if piece or tokens or reason:
                 yield Chunk(self._prompt_index, index, piece, tokens, reason)
@@ -230,16 +233,18 @@ class Generation:
             self._texts[index] = _Text(self._params, self._tokenizer, frozenset(self._end_ids))
         return self._texts[index]
 
-    def _add_numbers(self, text: _Text, result: Result, beam: int) -> None:
+    def _add_numbers(self, text: _Text, result: Result, beam: int, kept: int) -> None:
+        """Those of the first `kept` tokens."""
         if result.log_probs:
-            text.log_probs.extend(result.log_probs[beam])
+            text.log_probs.extend(result.log_probs[beam][:kept])
         if result.cum_log_probs:
             text.cum_log_prob = result.cum_log_probs[beam]
+        if result.log_probs and kept < len(result.tokens[beam]):
+            text.cum_log_prob = sum(text.log_probs)
         logits = result.generation_logits
         if logits is not None:
             # Beams that end before the longest one have nothing but zeros behind their end.
-            own = logits[beam][:len(result.tokens[beam])] if logits.ndim == 3 else logits
-            text.logits.append(own)
+            text.logits.append((logits[beam] if logits.ndim == 3 else logits)[:kept])
 
     def _completion(self, text: _Text) -> Completion:
         params = self._params

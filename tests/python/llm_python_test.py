@@ -15,7 +15,8 @@ class LlmTest(PythonTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.llm = headrace.LLM(cls.make_text_engine(), gpu_weights_percent=0.5, **cls.options)
+        cls.text_engine = cls.make_text_engine()
+        cls.llm = headrace.LLM(cls.text_engine, gpu_weights_percent=0.5, **cls.options)
         cls.addClassCleanup(cls.llm.shutdown)
         cls.long = cls.llm.generate("Once upon a time", max_tokens=24, ignore_eos=True)
 
@@ -109,6 +110,20 @@ class LlmTest(PythonTest):
         self.llm.executor.latest_iteration_stats()
         self.llm.generate("A", max_tokens=2, ignore_eos=True)
         self.assertEqual(self.llm.executor.latest_iteration_stats()[-1].active_requests, 0)
+
+    def test_beams_that_a_stop_text_cuts_have_numbers_of_what_is_left(self):
+        wanted = dict(max_tokens=8, beam_width=2, ignore_eos=True, log_probs=True,
+                      generation_logits=True)
+        with headrace.LLM(self.text_engine, max_beam_width=2, **self.options) as llm:
+            whole = llm.generate("A", **wanted).completions[0]
+            stop = llm.tokenizer.decode(whole.token_ids[2:4])
+            cut = llm.generate("A", stop=stop, **wanted).completions[0]
+        count = len(cut.token_ids)
+        self.assertLess(count, 8)
+        self.assertEqual(cut.token_ids, whole.token_ids[:count])
+        self.assertEqual(cut.log_probs, whole.log_probs[:count])
+        self.assertAlmostEqual(cut.cum_log_prob, sum(cut.log_probs), places=5)
+        np.testing.assert_array_equal(cut.generation_logits, whole.generation_logits[:count])
 
     def test_threads_share_one_engine(self):
         texts = [None] * 6

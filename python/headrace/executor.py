@@ -20,6 +20,8 @@ from .responses import (IterationStats, RequestStatsOfIteration, Response, make_
 Timeout = Union[None, float, datetime.timedelta]
 """Seconds, or a timedelta; None: as long as it takes."""
 
+_NO_REQUEST = (1 << 64) - 1  # ids count up from 1
+
 # Threads of the library may not need the interpreter when it has gone.
 _open: "weakref.WeakSet[Executor]" = weakref.WeakSet()
 
@@ -111,6 +113,14 @@ class Executor:
     def _await_into(self, arrived: "collections.deque[tuple]", timeout: Timeout) -> None:
         """Adds the fields of what comes of all requests to `arrived`, where Ctrl-C leaves them."""
         self._core.await_any(_milliseconds(timeout), arrived)
+
+    def _check_may_wait(self) -> None:
+        """ValueError in a logits processor of this executor."""
+        try:
+            self._core.responses_ready(None)
+        except ValueError:  # shut down: no processor runs any more
+            return
+        self._core.await_each([_NO_REQUEST], 0, [])
 
     def responses_ready(self, request_id: Optional[int] = None) -> int:
         """Responses that can be taken without waiting: of one request, or of all."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Iterator, Optional, Sequence
+import operator
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,8 +20,8 @@ class SamplingParams(SamplingOptions):
 
     max_tokens: int = 128
     """New tokens at most."""
-    stop: Sequence[str] = ()
-    """Texts that end a text before them."""
+    stop: Union[str, Sequence[str]] = ()
+    """A text, or texts, that end a text before them."""
     stop_token_ids: Sequence[int] = ()
     """Tokens that end a text, beside the model's own."""
     ignore_eos: bool = False
@@ -38,6 +39,24 @@ class SamplingParams(SamplingOptions):
     priority: float = 0.5
     deadline_ms: Optional[int] = None
     """Since it was enqueued; then the text ends with what there is."""
+
+
+def stop_texts(stop: Union[None, str, Sequence[str]]) -> list[str]:
+    """`SamplingParams.stop` as a list."""
+    texts = [stop] if isinstance(stop, str) else stop or ()
+    if (isinstance(texts, bytes) or not isinstance(texts, Iterable)
+            or not all(isinstance(text, str) for text in texts)):
+        raise TypeError(f"[llm] stop cannot be {stop!r}: use a text, or a list of texts")
+    return list(texts)
+
+
+def _token_ids(ids: Sequence[int]) -> list[int]:
+    try:
+        if not isinstance(ids, (str, bytes)):
+            return [operator.index(token) for token in ids]
+    except TypeError:
+        pass
+    raise TypeError(f"[llm] stop_token_ids cannot be {ids!r}: use a list of token ids")
 
 
 @dataclasses.dataclass
@@ -64,6 +83,7 @@ class Completion:
     """Generated ones, with the token that ended it, if one did."""
     finish_reason: FinishReason
     cum_log_prob: Optional[float]
+    """Of a beam that a stop text has cut: the sum of `log_probs`."""
     log_probs: Optional[list[float]]
     generation_logits: Optional[np.ndarray]
     """float32 [tokens, vocab_size]."""
@@ -110,7 +130,8 @@ class _Text:
         self._detokenizer = _core.Detokenizer(tokenizer) if tokenizer is not None else None
         # A model's vocabulary may be padded beyond the tokenizer's; such ids have no text.
         self._vocab_size = 0 if tokenizer is None else tokenizer.vocab_size
-        self._stop_words = _core.StopWords(list(params.stop)) if params.stop else None
+        stop = stop_texts(params.stop)
+        self._stop_words = _core.StopWords(stop) if stop else None
 
     def push(self, tokens: list[int], reason: FinishReason) -> str:
         """Takes new tokens and returns the text that is certain now. Nothing follows a stop text."""
@@ -161,7 +182,7 @@ class Generation:
 
     def _find_end_ids(self) -> list[int]:
         models = [] if self._tokenizer is None or self._params.ignore_eos else self._tokenizer.stop_ids
-        return list(dict.fromkeys([*models, *map(int, self._params.stop_token_ids)]))
+        return list(dict.fromkeys([*models, *_token_ids(self._params.stop_token_ids)]))
 
     def request(self) -> Request:
         """What the executor is asked for."""
@@ -187,8 +208,10 @@ class Generation:
             text = self._text(index)
             if text.stopped:
                 continue
-            self._add_numbers(text, result, beam)
+            before = len(text.token_ids)
             piece = text.push(tokens, result.finish_reasons[beam])
+            tokens = text.token_ids[before:]  # none behind a stop text
+            self._add_numbers(text, result, beam, len(tokens))
             reason = None if text.finish_reason is FinishReason.NOT_FINISHED else text.finish_reason
             if piece or tokens or reason:
                 yield Chunk(self._prompt_index, index, piece, tokens, reason)
@@ -210,16 +233,18 @@ class Generation:
             self._texts[index] = _Text(self._params, self._tokenizer, frozenset(self._end_ids))
         return self._texts[index]
 
-    def _add_numbers(self, text: _Text, result: Result, beam: int) -> None:
+    def _add_numbers(self, text: _Text, result: Result, beam: int, kept: int) -> None:
+        """Those of the first `kept` tokens."""
         if result.log_probs:
-            text.log_probs.extend(result.log_probs[beam])
+            text.log_probs.extend(result.log_probs[beam][:kept])
         if result.cum_log_probs:
             text.cum_log_prob = result.cum_log_probs[beam]
+        if result.log_probs and kept < len(result.tokens[beam]):
+            text.cum_log_prob = sum(text.log_probs)
         logits = result.generation_logits
         if logits is not None:
             # Beams that end before the longest one have nothing but zeros behind their end.
-            own = logits[beam][:len(result.tokens[beam])] if logits.ndim == 3 else logits
-            text.logits.append(own)
+            text.logits.append((logits[beam] if logits.ndim == 3 else logits)[:kept])
 
     def _completion(self, text: _Text) -> Completion:
         params = self._params

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from . import _core
 from .executor import Executor
-from .generation import Chunk, Generation, Output, SamplingParams
+from .generation import Chunk, Generation, Output, SamplingParams, stop_texts
 from .mailbox import Mailbox
 from .options import ExecutorConfig
 from .responses import Response
@@ -139,7 +139,7 @@ class LLM:
 
     def _start(self, prompts: Iterable[Prompt], params: SamplingParams,
                streaming: bool) -> dict[int, Generation]:
-        if params.stop:
+        if stop_texts(params.stop):
             self._need_tokenizer("a stop text")
         streaming = streaming and params.beam_width == 1
         generations = []

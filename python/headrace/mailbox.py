@@ -49,6 +49,7 @@ class Mailbox:
                     if ready:
                         return map(make_response, ready)
                     if self._collecting:
+                        self._executor._check_may_wait()  # whoever collects cannot end that
                         self._changed.wait(_SLICE_S)
                         continue
                     collects = self._collecting = True

@@ -15,7 +15,8 @@ class LlmTest(PythonTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.llm = headrace.LLM(cls.make_text_engine(), gpu_weights_percent=0.5, **cls.options)
+        cls.text_engine = cls.make_text_engine()
+        cls.llm = headrace.LLM(cls.text_engine, gpu_weights_percent=0.5, **cls.options)
         cls.addClassCleanup(cls.llm.shutdown)
         cls.long = cls.llm.generate("Once upon a time", max_tokens=24, ignore_eos=True)
 
@@ -56,6 +57,21 @@ class LlmTest(PythonTest):
             "Once upon a time", max_tokens=24, ignore_eos=True, stop=[stop]))
         self.assertEqual(streamed, output.text)
 
+    def test_one_stop_text_needs_no_list(self):
+        ask = dict(max_tokens=24, ignore_eos=True)
+        stop = self.llm.tokenizer.decode(self.long.token_ids[8:10])
+        self.assertGreater(len(stop), 1)
+        self.assertEqual(self.llm.generate("Once upon a time", stop=stop, **ask),
+                         self.llm.generate("Once upon a time", stop=[stop], **ask))
+        absent = "@@" + stop[::-1]  # whose letters occur
+        self.assertEqual(self.llm.generate("Once upon a time", stop=absent, **ask).text,
+                         self.long.text)
+        for name, values in (("stop", (5, [5], b"ab")),
+                             ("stop_token_ids", (5, "12", [1.5], ["1"]))):
+            for value in values:
+                with self.assertRaisesRegex(TypeError, rf"\[llm\] {name} cannot be"):
+                    self.llm.generate("A", **{name: value})
+
     def test_a_stop_token_is_not_shown(self):
         token = self.long.token_ids[5]
         first = self.long.token_ids.index(token)
@@ -95,6 +111,20 @@ class LlmTest(PythonTest):
         self.llm.generate("A", max_tokens=2, ignore_eos=True)
         self.assertEqual(self.llm.executor.latest_iteration_stats()[-1].active_requests, 0)
 
+    def test_beams_that_a_stop_text_cuts_have_numbers_of_what_is_left(self):
+        wanted = dict(max_tokens=8, beam_width=2, ignore_eos=True, log_probs=True,
+                      generation_logits=True)
+        with headrace.LLM(self.text_engine, max_beam_width=2, **self.options) as llm:
+            whole = llm.generate("A", **wanted).completions[0]
+            stop = llm.tokenizer.decode(whole.token_ids[2:4])
+            cut = llm.generate("A", stop=stop, **wanted).completions[0]
+        count = len(cut.token_ids)
+        self.assertLess(count, 8)
+        self.assertEqual(cut.token_ids, whole.token_ids[:count])
+        self.assertEqual(cut.log_probs, whole.log_probs[:count])
+        self.assertAlmostEqual(cut.cum_log_prob, sum(cut.log_probs), places=5)
+        np.testing.assert_array_equal(cut.generation_logits, whole.generation_logits[:count])
+
     def test_threads_share_one_engine(self):
         texts = [None] * 6
 
@@ -116,6 +146,17 @@ class LlmTest(PythonTest):
             for _ in range(1000):
                 self.llm.generate(["A"] * 8, max_tokens=200, ignore_eos=True)
         self.test_threads_share_one_engine()
+
+    def test_a_processor_that_generates_fails(self):
+        def generate(_):
+            llm.generate([1], max_tokens=1)
+
+        with headrace.LLM(self.engine, logits_processors={"generate": generate},
+                          **self.options) as llm:
+            with self.assertRaisesRegex(ValueError, "in a logits processor"):
+                llm.generate(self.prompt, max_tokens=3, logits_processor="generate")
+            output = llm.generate(self.prompt, max_tokens=4)
+            self.assertEqual(output.token_ids, self.tokens[:4])
 
     def test_refusals(self):
         with self.assertRaisesRegex(ValueError, "asks for 1000 new tokens|1000 more"):

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pickle
+import time
 import unittest
 from unittest import mock
 
@@ -164,6 +165,27 @@ class TensorRtLlmTest(PythonTest):
         self.assertGreater(first.kv_cache_stats.used_num_blocks, 0)
         (first, *_) = executor.get_latest_request_stats()
         self.assertEqual(first.request_stats[0].stage, trtllm.RequestStage.GENERATION_IN_PROGRESS)
+
+    def test_both_names_of_a_sampling_value_change_together(self):
+        for made in (trtllm.SamplingConfig(seed=1, min_tokens=2),
+                     trtllm.SamplingConfig(random_seed=1, min_length=2)):
+            self.assertEqual((made.seed, made.random_seed), (1, 1))
+            self.assertEqual((made.min_tokens, made.min_length), (2, 2))
+            made.random_seed = 5
+            made.min_tokens = 3
+            self.assertEqual((made.seed, made.min_length), (5, 3))
+            self.assertEqual(made.to_headrace(1).random_seed, 5)
+            self.assertEqual(pickle.loads(pickle.dumps(made)), made)
+
+    def test_timestamps_are_utc(self):
+        self.addCleanup(time.tzset)  # after the environment is as it was
+        with mock.patch.dict(os.environ, TZ="Asia/Tokyo"):
+            time.tzset()
+            executor = self.open()
+            executor.await_responses(executor.enqueue_request(self.request()), timeout=SECONDS)
+            told = executor.get_latest_iteration_stats()[-1].timestamp
+        when = datetime.datetime.strptime(told + "+0000", "%m-%d-%Y %H:%M:%S.%f%z")
+        self.assertLess(abs(datetime.datetime.now(datetime.timezone.utc) - when), 10 * SECONDS)
 
     def test_configs(self):
         self.assertEqual(trtllm.ExecutorConfig(0.5).gpu_weights_percent, 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any, Optional, Sequence
+from typing import Any, ClassVar, Optional, Sequence
 
 import headrace
 
@@ -41,6 +41,22 @@ class SamplingConfig:
     num_return_sequences: Optional[int] = None
     min_p: Optional[float] = None
 
+    _OTHER_NAMES: ClassVar[dict[str, str]] = {
+        "seed": "random_seed", "random_seed": "seed",
+        "min_tokens": "min_length", "min_length": "min_tokens"}
+
+    def __post_init__(self) -> None:
+        given = self.__dict__
+        self.seed = given["random_seed"] if given["seed"] is None else given["seed"]
+        self.min_tokens = given["min_length"] if given["min_tokens"] is None else given["min_tokens"]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Both names of a value change together, once there are both."""
+        complete = "min_p" in self.__dict__  # the last field
+        self.__dict__[name] = value
+        if complete and name in self._OTHER_NAMES:
+            self.__dict__[self._OTHER_NAMES[name]] = value
+
     def to_headrace(self, num_return_sequences: int) -> headrace.SamplingOptions:
         """The same for headrace. `num_return_sequences` is the request's."""
         sequences = self.num_return_sequences or num_return_sequences
@@ -56,9 +72,9 @@ class SamplingConfig:
         given: dict[str, Any] = {
             "top_k": self.top_k, "top_p": self.top_p, "top_p_min": self.top_p_min,
             "top_p_reset_id": self.top_p_reset_ids, "top_p_decay": self.top_p_decay,
-            "random_seed": self.random_seed if self.seed is None else self.seed,
+            "random_seed": self.seed,
             "temperature": self.temperature,
-            "min_length": self.min_length if self.min_tokens is None else self.min_tokens,
+            "min_length": self.min_tokens,
             "beam_search_diversity_rate": self.beam_search_diversity_rate,
             "repetition_penalty": self.repetition_penalty,
             "presence_penalty": self.presence_penalty,

@@ -96,7 +96,7 @@ class RequestStatsPerIteration(_Stats):
 def from_headrace(stats: headrace.IterationStats) -> IterationStats:
     """headrace's stats under these names."""
     cache = stats.kv_cache
-    when = datetime.datetime.fromtimestamp(stats.timestamp_us / 1e6)
+    when = datetime.datetime.fromtimestamp(stats.timestamp_us / 1e6, datetime.timezone.utc)
     return IterationStats(
         timestamp=when.strftime("%m-%d-%Y %H:%M:%S.%f"), iter=stats.iteration,
         iter_latency_ms=stats.latency_ms, num_active_requests=stats.active_requests,

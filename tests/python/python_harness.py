@@ -42,5 +42,5 @@ class PythonTest(EndToEndTest):
             "{% if add_generation_prompt %}assistant:{% endif %}", encoding="utf-8")
         engine = cls.folder / "text-engine"
         cls.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", engine,
-                     "--weight_streaming", "--max_batch_size", 8)
+                     "--weight_streaming", "--max_batch_size", 8, "--max_beam_width", 2)
         return engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, Union, overload
@@ -121,7 +122,9 @@ class LLM:
             raise ValueError(f"[llm] stream needs beam_width 1, not {params.beam_width}: the beams of "
                              "a search are known at its end")
         several: Any = [prompts] if _is_one(prompts) else prompts
-        return self._run(self._start(several, params, True))
+        pieces = self._run(self._start(several, params, True))
+        next(pieces)  # has begun: dropped unread, it cancels too
+        return pieces
 
     def chat(self, messages: Sequence[Mapping[str, str]], params: Optional[SamplingParams] = None,
              **fields: Any) -> Union[Output, Iterator[Chunk]]:
@@ -150,10 +153,11 @@ class LLM:
         ids = self._mailbox.enqueue([generation.request() for generation in generations])
         return dict(zip(ids, generations))
 
-    def _run(self, work: dict[int, Generation]) -> Iterator[Chunk]:
-        """Feeds responses to the generations until all have ended."""
+    def _run(self, work: dict[int, Generation]) -> Iterator[Any]:
+        """Feeds responses to the generations until all have ended. Yields None, then chunks."""
         left = dict(work)
         try:
+            yield None
             while left:
                 for response in self._mailbox.wait(list(left)):
                     generation = left[response.request_id]
@@ -162,8 +166,9 @@ class LLM:
                         del left[response.request_id]
                         self._mailbox.close([response.request_id])
         finally:
-            for request_id in left:
-                self._executor.cancel(request_id)
+            with contextlib.suppress(ValueError):  # shut down: they have ended
+                for request_id in left:
+                    self._executor.cancel(request_id)
             self._mailbox.close(list(left))
 
     def _take(self, generation: Generation, response: Response) -> Iterator[Chunk]:

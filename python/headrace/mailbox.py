@@ -53,10 +53,18 @@ class Mailbox:
                         self._changed.wait(_SLICE_S)
                         continue
                     collects = self._collecting = True
-                self._executor._await_into(self._arrived, timeout=_SLICE_S)
+                self._collect()
             finally:
                 if collects:
                     self._collecting = False
+
+    def _collect(self) -> None:
+        try:
+            self._executor._await_into(self._arrived, timeout=_SLICE_S)
+        except ValueError:
+            if self._executor.can_enqueue():
+                raise
+            raise ValueError("[executor] Shutdown called: the request was not finished") from None
 
     def _sort(self) -> None:
         """Puts what has arrived into the boxes. Where it is interrupted, the next call goes on."""

@@ -125,6 +125,51 @@ class LlmTest(PythonTest):
         self.assertAlmostEqual(cut.cum_log_prob, sum(cut.log_probs), places=5)
         np.testing.assert_array_equal(cut.generation_logits, whole.generation_logits[:count])
 
+    def test_a_stream_that_is_dropped_unread_is_cancelled(self):
+        self.llm.stream("A", max_tokens=200, ignore_eos=True)
+        self.llm.generate(["A"] * 3, max_tokens=2, ignore_eos=True)
+        self.assertEqual(self.llm._mailbox._boxes, {})
+        self.llm.generate("A", max_tokens=2, ignore_eos=True)
+        self.assertEqual(self.llm.executor.latest_iteration_stats()[-1].active_requests, 0)
+
+    def test_shutdown_ends_what_runs(self):
+        running = threading.Event()
+        go = threading.Event()
+        self.addCleanup(go.set)
+
+        def hold(_):
+            running.set()
+            go.wait()
+
+        llm = headrace.LLM(self.engine, logits_processors={"hold": hold}, **self.options)
+        stream = llm.stream(self.prompt, max_tokens=100)
+        next(stream)
+        errors = []
+
+        def generate():
+            try:
+                llm.generate(self.prompt, max_tokens=100, logits_processor="hold")
+            except ValueError as error:
+                errors.append(str(error))
+
+        threads = [threading.Thread(target=generate) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        running.wait()
+        ending = threading.Thread(target=llm.shutdown)
+        ending.start()
+        while llm.executor.can_enqueue():
+            pass
+        go.set()
+        for thread in (*threads, ending):
+            thread.join()
+        self.assertEqual(len(errors), 3)
+        for error in errors:
+            self.assertRegex(error, "Shutdown called: the request was not finished|make another")
+        stream.close()
+        with self.assertRaisesRegex(ValueError, "Shutdown called"):
+            llm.generate(self.prompt)
+
     def test_threads_share_one_engine(self):
         texts = [None] * 6
 

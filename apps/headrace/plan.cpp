@@ -51,20 +51,18 @@ void add_plan_command(App& app) {
   command->add_option("--device", session.device, "auto, cpu or cuda (default auto)");
   command->add_option("--gpu_weights_budget", session.gpu_weights_budget,
                       "Bytes of weights kept in fast memory, as in 6G, instead of a percentage");
-  add_percent_flag(
-      *command, session,
-      "Share of the weights kept in fast memory, 0.0 to 1.0, or auto (default: a table "
-      "over percentages)");
+  add_percent_flag(*command, session,
+                   "Share of the weights kept in fast memory, 0.0 to 1.0, or auto (default: a "
+                   "table over percentages)");
   command->add_option("--gpu_memory_limit", session.gpu_memory_limit,
                       "Bytes of fast memory for everything together, as in 24G (default: what is "
                       "free)");
-  constexpr int64_t kMost = int64_t{1} << 30;
   command->add_option("--batch_size", flags->batch_size, "Sequences at a time (default 1)")
-      ->check(CLI::Range(int64_t{1}, kMost));
+      ->check(CLI::Range(int64_t{1}, kMostOfEngines));
   command
       ->add_option("--max_seq_len", flags->sequence_tokens,
                    "Tokens of prompt and output of a sequence (default: the engine's)")
-      ->check(CLI::Range(int64_t{1}, kMost));
+      ->check(CLI::Range(int64_t{1}, kMostOfEngines));
   command->add_option("--prefill_chunk", session.prefill_chunk,
                       "Token rows of a prefill pass (default: up to 512, scratch under 256 MB)");
   command->add_option("--ring_requests", session.ring_requests,

@@ -114,6 +114,10 @@ std::vector<Prompt> prompts_from_texts(const std::vector<std::string>& texts,
   return prompts;
 }
 
+bool holds_token_ids(const std::string& path) {
+  return path.ends_with(".csv") || path.ends_with(".npy");
+}
+
 std::vector<Prompt> prompts_from_file(const std::string& path, const PromptOptions& options,
                                       Context& context) {
   std::vector<Prompt> prompts;

@@ -27,6 +27,9 @@ struct PromptOptions {
 std::vector<Prompt> prompts_from_texts(const std::vector<std::string>& texts,
                                        const PromptOptions& options, Context& context);
 
+/// Whether a file of prompts is of a kind that holds token ids, by its name.
+bool holds_token_ids(const std::string& path);
+
 /// Prompts from a file: .txt (a line each), .csv (a row of token ids each) or .npy (a row of token
 /// ids each, the pad id removed from its end).
 std::vector<Prompt> prompts_from_file(const std::string& path, const PromptOptions& options,

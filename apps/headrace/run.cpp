@@ -22,11 +22,6 @@ namespace headrace::app {
 namespace {
 
 constexpr const char* kDefaultPrompt = "A headrace is the channel that";
-constexpr int64_t kMostOutput = int64_t{1} << 30;  // no engine is built for more
-
-bool has_token_ids(const std::string& input_file) {
-  return input_file.ends_with(".csv") || input_file.ends_with(".npy");
-}
 
 /// The engine's own tokenizer may be of a kind that is not known here: prompts of ids need none.
 std::unique_ptr<Tokenizer> load_tokenizer(const RunFlags& flags, Context& context) {
@@ -36,7 +31,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const RunFlags& flags, Context& contex
   try {
     return Tokenizer::load(context.fs, dir);
   } catch (const Error& error) {
-    if (given || flags.interactive || !has_token_ids(flags.input_file)) throw;
+    if (given || flags.interactive || !holds_token_ids(flags.input_file)) throw;
     context.log.warning("{}; going on with token ids alone", error.what());
     return nullptr;
   }
@@ -59,11 +54,12 @@ std::vector<int32_t> end_ids(const RunFlags& flags, const Tokenizer* tokenizer,
 std::vector<GenerationRequest> make_requests(const RunFlags& flags,
                                              const std::vector<Prompt>& prompts,
                                              const Tokenizer* tokenizer, int64_t vocab_size) {
+  const std::vector<int32_t> ends = end_ids(flags, tokenizer, vocab_size);
   std::vector<GenerationRequest> requests;
   for (const Prompt& prompt : prompts) {
     requests.push_back({.prompt = prompt.ids,
                         .max_new_tokens = flags.max_output_len,
-                        .end_ids = end_ids(flags, tokenizer, vocab_size),
+                        .end_ids = ends,
                         .sampling = flags.sampling,
                         .beams = flags.beams.options()});
   }
@@ -239,9 +235,9 @@ int run(RunFlags& flags, Context& context) {
   validate_beam_search_options(flags.beams.options());
   start_trace(flags.session, context);
   const auto tokenizer = load_tokenizer(flags, context);
-  if (flags.max_output_len < 1 || flags.max_output_len > kMostOutput) {
+  if (flags.max_output_len < 1 || flags.max_output_len > kMostOfEngines) {
     fail(ErrorCode::kInvalidArgument, "[run] --max_output_len {}: use 1 to {}",
-         flags.max_output_len, kMostOutput);
+         flags.max_output_len, kMostOfEngines);
   }
   if (flags.interactive) return run_interactive(flags, tokenizer.get(), context);
   const PromptOptions prompt_options{
@@ -289,7 +285,7 @@ void add_output_flags(CLI::App& command, RunFlags& flags) {
   command
       .add_option("--streaming_interval", flags.streaming_interval,
                   "Tokens between two prints (default 5)")
-      ->check(CLI::Range(int64_t{1}, kMostOutput));
+      ->check(CLI::Range(int64_t{1}, kMostOfEngines));
   command.add_flag("--json", flags.json, "Print results as JSON");
 }
 

@@ -32,6 +32,9 @@ struct SessionFlags {
 /// being the same for every command.
 void add_session_flags(CLI::App& command, SessionFlags& flags);
 
+/// Tokens, and sequences, beyond which no engine is built.
+inline constexpr int64_t kMostOfEngines = int64_t{1} << 30;
+
 /// Adds --gpu_weights_percent, after --gpu_weights_budget is there: only one of both can be given.
 void add_percent_flag(CLI::App& command, SessionFlags& flags, const std::string& description);
 

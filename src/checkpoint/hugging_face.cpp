@@ -173,8 +173,7 @@ class HuggingFaceSource : public ModelSource {
         if (listed != shard_of_.end() && listed->second == shard) continue;
         fail(ErrorCode::kCorrupt,
              "[convert] {} does not list the tensor {} in the shard that holds it: download the "
-             "model "
-             "again",
+             "model again",
              index_path, printable(entry.name));
       }
     }

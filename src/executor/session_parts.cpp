@@ -176,8 +176,7 @@ std::string percent_that_fits(const Engine& engine, const MachineProfile& profil
   }
   return fmt::format(
       "no --gpu_weights_percent fits, {} are needed at least: allow more memory, a smaller batch "
-      "or "
-      "shorter sequences",
+      "or shorter sequences",
       format_bytes(least));
 }
 

@@ -1,7 +1,10 @@
 #include "base/output_directory.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 
+#include <signal.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -10,11 +13,38 @@ namespace headrace {
 namespace {
 
 constexpr std::string_view kLastFile = "config.json";
+constexpr std::string_view kStagingPrefix = ".headrace-tmp-";  // and the process that writes
 
 std::string parent_path(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return "";
   return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// Whether a folder of this name is the staging folder of a process that has ended.
+bool is_left_behind(std::string_view name) {
+  if (!name.starts_with(kStagingPrefix)) return false;
+  name.remove_prefix(kStagingPrefix.size());
+  pid_t process = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), process);
+  if (error != std::errc{} || end != name.data() + name.size() || process < 1) return false;
+  return ::kill(process, 0) != 0 && errno == ESRCH;
+}
+
+/// What an interrupted process left in a folder is as large as what it was to make. Links are not
+/// followed: what they lead to is not ours.
+void remove_left_behind(FileSystem& fs, const std::string& folder) {
+  for (const std::string& name : fs.list(folder)) {
+    const std::string staging = join_path(folder, name);
+    if (!is_left_behind(name) || fs.resolved(staging) != join_path(fs.resolved(folder), name)) {
+      continue;
+    }
+    try {
+      for (const std::string& file : fs.list(staging)) fs.remove(join_path(staging, file));
+      fs.remove(staging);
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): nothing depends on it
+    }
+  }
 }
 
 }  // namespace
@@ -26,8 +56,9 @@ OutputDirectory::OutputDirectory(FileSystem& fs, std::string path)
   for (std::string p = path_; !p.empty() && !fs_.exists(p); p = parent_path(p)) {
     created_folders_.insert(created_folders_.begin(), p);
   }
-  staging_ = join_path(path_, fmt::format(".headrace-tmp-{}", ::getpid()));
+  staging_ = join_path(path_, fmt::format("{}{}", kStagingPrefix, ::getpid()));
   try {
+    if (created_folders_.empty()) remove_left_behind(fs_, path_);
     fs_.create_directories(staging_);
   } catch (...) {
     discard();

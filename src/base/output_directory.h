@@ -12,7 +12,8 @@ namespace headrace {
 /// none does. Files are staged in a hidden folder inside `path`; commit() syncs them and renames
 /// them, `config.json` last and after the old one is gone, so that a crash in between leaves a
 /// folder without config.json, which no reader accepts. Other files in the folder are left alone.
-/// An object destroyed without commit() removes what it staged, and the folder too if it made it.
+/// An object destroyed without commit() removes what it staged, and the folder too if it made it;
+/// what a killed process left staged is removed when the folder is next written into.
 /// Confined to one thread.
 class OutputDirectory {
  public:

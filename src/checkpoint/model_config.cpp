@@ -74,10 +74,11 @@ json scaling_json(const RopeScaling& scaling) {
   HR_CHECK(false);
 }
 
-void check_size(int64_t value, const char* key, std::string_view where) {
-  if (value < 1 || value > kLargestSize) {
+void check_size(int64_t value, const char* key, std::string_view where,
+                int64_t largest = kLargestSize) {
+  if (value < 1 || value > largest) {
     fail(ErrorCode::kCorrupt, "[config] {}: '{}' is {}; it should be 1 to {}", where, key, value,
-         kLargestSize);
+         largest);
   }
 }
 
@@ -165,11 +166,7 @@ void validate_model_config(const ModelConfig& config, std::string_view where) {
   check_size(config.vocab_size, "vocab_size", where);
   check_size(config.max_position_embeddings, "max_position_embeddings", where);
   check_size(config.hidden_size, "hidden_size", where);
-  check_size(config.num_hidden_layers, "num_hidden_layers", where);
-  if (config.num_hidden_layers > kMostLayers) {
-    fail(ErrorCode::kCorrupt, "[config] {}: 'num_hidden_layers' is {}; it should be 1 to {}", where,
-         config.num_hidden_layers, kMostLayers);
-  }
+  check_size(config.num_hidden_layers, "num_hidden_layers", where, kMostLayers);
   check_size(config.num_attention_heads, "num_attention_heads", where);
   check_size(config.num_key_value_heads, "num_key_value_heads", where);
   check_size(config.head_size, "head_size", where);

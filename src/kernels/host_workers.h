@@ -62,8 +62,8 @@ class HostWorkers {
   virtual ~HostWorkers() = default;
 
   virtual int threads() const = 0;
-  /// Begins product number n, counted from 1, as soon as there are words of that number in x, and
-  /// returns n. What it names must stay until done has come to n. Waits while very many are
+  /// Begins product number n, one more than the last, as soon as there are words of that number in
+  /// x, and returns n. What it names must stay until done has come to n. Waits while very many are
   /// enqueued.
   virtual uint32_t enqueue(const HostProduct& product) = 0;
   /// Gives up all products that are enqueued, whose x may never come; done counts them, too.
@@ -77,8 +77,9 @@ using HostWorkersFactory = std::function<std::unique_ptr<HostWorkers>(HostMeetin
 /// Writes rows of x, packed in memory, for product `number`, as a device does.
 void give_x(const HostProduct& product, uint32_t number, const std::byte* x);
 
-/// `threads` workers on the best kernels that the processor has, for k up to max_k. `meetings`,
-/// both 0, must outlive them.
+/// `threads` workers on the best kernels that the processor has, for k up to max_k. Their first
+/// product has the number meetings.done + 1; `meetings` must outlive them. Error{kOutOfMemory} if
+/// the system refuses threads.
 std::unique_ptr<HostWorkers> make_host_workers(int threads, int64_t max_k, HostMeetings& meetings);
 
 }  // namespace headrace

@@ -12,6 +12,13 @@ from harness import BINARY, GOLDEN, EndToEndTest
 MODEL = GOLDEN / "odd_heads/hf"
 
 
+def ended_process():
+    """The number of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
 class SurroundingsTest(EndToEndTest):
     @classmethod
     def setUpClass(cls):
@@ -74,6 +81,23 @@ class SurroundingsTest(EndToEndTest):
                                 expect=1)
         self.assertIn("config.json", process.stderr)
         self.assertEqual((model / "config.json").read_bytes(), before)
+
+    def test_a_build_removes_what_a_killed_one_left(self):
+        output = self.folder / "output"
+        killed = output / f".headrace-tmp-{ended_process()}"
+        running = output / f".headrace-tmp-{os.getpid()}"
+        others = output / ".headrace-tmp-notes"
+        elsewhere = self.folder / "elsewhere"
+        for folder in (killed, running, others, elsewhere):
+            folder.mkdir(parents=True)
+            (folder / "rank0.engine").write_bytes(b"part")
+        (output / f".headrace-tmp-{ended_process()}").symlink_to(elsewhere)
+        self.headrace("build", "--checkpoint_dir", self.checkpoint, "--output_dir", output)
+        self.assertFalse(killed.exists())
+        self.assertTrue((running / "rank0.engine").exists())
+        self.assertTrue((others / "rank0.engine").exists())
+        self.assertTrue((elsewhere / "rank0.engine").exists())
+        self.assertTrue((output / "config.json").exists())
 
     def test_ids_need_no_tokenizer(self):
         (self.engine / "tokenizer.json").write_text("{}", encoding="utf-8")

@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kMaxK = 1600;
 
 void wait_done(HostMeetings& meetings, uint32_t number) {
-  while (std::atomic_ref(meetings.done).load() < number) std::this_thread::yield();
+  while (std::atomic_ref(meetings.done).load() != number) std::this_thread::yield();
 }
 
 /// A problem, and the product that a host computes of it.
@@ -164,6 +164,30 @@ TEST(HostWorkers, AbandonedProductsEnd) {
   shared.give(number);
   wait_done(meetings, number);
   EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
+}
+
+// A long-lived process comes there: a pass of 32 layers takes 128 numbers.
+TEST(HostWorkers, NumbersMayPassTheirSignAndWrap) {
+  struct Case {
+    uint32_t last;  // product before
+    int products;   // more than the queue holds where they wrap: no slot is new then
+  };
+  Shared shared({.dtype = DType::kFloat16, .rows = 50, .k = 99, .tokens = 1}, 1, 20);
+  for (const auto& [last, products] : {Case{0x7fff'fffc, 8}, Case{0xffff'ffff - 1100, 1110}}) {
+    HostMeetings meetings = {.progress = {.bits = 50, .number = last}, .done = last};
+    const auto workers = make_host_workers(2, kMaxK, meetings);
+    uint32_t number = last;
+    for (int i = 0; i < products; ++i) {
+      EXPECT_EQ(workers->enqueue(shared.product), ++number);
+      shared.give(number);
+      wait_done(meetings, number);
+      ASSERT_TRUE(equal_bits(shared.expected, shared.values(number))) << number;
+      ASSERT_EQ(meetings.progress.number, number);
+    }
+    for (int i = 0; i < 3; ++i) workers->enqueue(shared.product);
+    workers->abandon();
+    EXPECT_EQ(meetings.done, number + 3);
+  }
 }
 
 TEST(HostWorkers, EndWhileProductsWait) {

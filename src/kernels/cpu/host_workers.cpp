@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -100,19 +101,12 @@ class PinnedWorkers : public HostWorkers {
       : few_{.kernels = kernels, .coded = *cpu::coded_kernels_for(detect_cpu_isa()).front()},
         max_k_(max_k),
         meetings_(meetings),
-        jobs_(kQueue) {
+        first_(meetings.done + 1),
+        jobs_(kQueue),
+        enqueued_(meetings.done),
+        abandoned_(meetings.done) {
     for (int i = 0; i < threads; ++i) owns_.push_back(make_own());
-    const std::vector<int> cores = usable_processors();
-    try {
-      for (size_t i = 0; i < owns_.size(); ++i) {
-        // The first core is left to the thread that enqueues.
-        const int core = cores.empty() ? -1 : cores[(i + 1) % cores.size()];
-        threads_.emplace_back([this, core, i] { run(core, owns_[i]); });
-      }
-    } catch (...) {
-      end_threads();
-      throw;
-    }
+    start_threads();
   }
   ~PinnedWorkers() override {
     abandon();
@@ -141,6 +135,7 @@ class PinnedWorkers : public HostWorkers {
   };
 
   Own make_own() const;
+  void start_threads();
   void run(int core, Own& own);
   void end_threads();
   bool wait_for_job(uint32_t number);
@@ -165,9 +160,10 @@ class PinnedWorkers : public HostWorkers {
   const cpu::FewTokens few_;
   const int64_t max_k_;
   HostMeetings& meetings_;
+  const uint32_t first_;  // product
   std::vector<Job> jobs_;
-  std::atomic<uint32_t> enqueued_{0};
-  std::atomic<uint32_t> abandoned_{0};  // products up to this one need no x
+  std::atomic<uint32_t> enqueued_;
+  std::atomic<uint32_t> abandoned_;  // products up to this one need no x
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> products_{0};
   std::atomic<uint64_t> weight_bytes_{0};
@@ -244,6 +240,23 @@ PinnedWorkers::Own PinnedWorkers::make_own() const {
           .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose)};
 }
 
+void PinnedWorkers::start_threads() {
+  const std::vector<int> cores = usable_processors();
+  try {
+    for (size_t i = 0; i < owns_.size(); ++i) {
+      // The first core is left to the thread that enqueues.
+      const int core = cores.empty() ? -1 : cores[(i + 1) % cores.size()];
+      threads_.emplace_back([this, core, i] { run(core, owns_[i]); });
+    }
+  } catch (const std::system_error& error) {
+    end_threads();
+    fail(ErrorCode::kOutOfMemory,
+         "[threads] the system refuses host thread {} of {} ({}): use --host_threads {} or raise "
+         "its limits",
+         threads_.size() + 1, owns_.size(), error.what(), threads_.size());
+  }
+}
+
 void PinnedWorkers::end_threads() {
   stop_.store(true);
   wake();
@@ -252,7 +265,7 @@ void PinnedWorkers::end_threads() {
 
 void PinnedWorkers::run(int core, Own& own) {
   if (core >= 0) bind_this_thread(core);
-  for (uint32_t number = 1; wait_for_job(number); ++number) run_product(number, own);
+  for (uint32_t number = first_; wait_for_job(number); ++number) run_product(number, own);
 }
 
 /// False when there is nothing to do any more.

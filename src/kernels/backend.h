@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -127,6 +128,12 @@ class Backend {
   /// Zeroed memory that ops can use. Error{kOutOfMemory} naming `purpose`.
   virtual Buffer allocate(size_t size_bytes, const char* purpose) = 0;
   virtual void upload(std::byte* to, std::span<const std::byte> from) = 0;
+  /// upload() of `rows` rows of row_bytes each that write(first, to) makes on the way, some whole
+  /// rows at a time, from `first` on.
+  using RowWriter = std::function<void(int64_t first, std::span<std::byte> to)>;
+  virtual void upload_rows(std::byte* to, size_t row_bytes, int64_t rows, const RowWriter& write) {
+    write(0, {to, row_bytes * static_cast<size_t>(rows)});
+  }
   virtual void download(std::span<std::byte> to, const std::byte* from) = 0;
   /// Within the backend's memory, in the order of ops. The two do not overlap.
   virtual void copy(std::byte* to, const std::byte* from, size_t size_bytes) {

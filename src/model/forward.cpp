@@ -4,12 +4,14 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "base/trace.h"
 
 namespace headrace {
 namespace {
 
 constexpr size_t kMaxGroupMatrices = 4;
+constexpr int64_t kRowsAtATime = 64;  // of cosines and sines, that a thread takes
 constexpr int32_t kNoLayer = -1;
 
 Role bias_role(Role role) {
@@ -64,11 +66,12 @@ const float* Forward::bias(int32_t layer, Role role) const {
 }
 
 void Forward::embed() {
-  const size_t bytes =
-      static_cast<size_t>(tokens() * config().hidden_size) * dtype_size(config().dtype);
-  const std::span<std::byte> rows(model_.host_rows_.data(), bytes);
-  embedding_.gather(input_.ids, rows.data());
-  model_.backend_.upload(space().embedded, rows);
+  const size_t row_bytes = static_cast<size_t>(config().hidden_size) * dtype_size(config().dtype);
+  model_.backend_.upload_rows(
+      space().embedded, row_bytes, tokens(), [&](int64_t first, std::span<std::byte> to) {
+        embedding_.gather(input_.ids.subspan(static_cast<size_t>(first), to.size() / row_bytes),
+                          to.data());
+      });
   model_.backend_.widen(config().dtype, space().embedded, tokens(), config().hidden_size,
                         space().residual);
 }
@@ -76,11 +79,13 @@ void Forward::embed() {
 void Forward::prepare_rope() {
   const auto pairs = static_cast<size_t>(config().head_size / 2);
   for (const SequenceRows& sequence : input_.sequences) {
-    for (int64_t i = 0; i < sequence.rows; ++i) {
-      const size_t at = static_cast<size_t>(sequence.row_begin + i) * pairs;
-      model_.rope_.fill(sequence.position + i, std::span(model_.host_cos_).subspan(at, pairs),
-                        std::span(model_.host_sin_).subspan(at, pairs));
-    }
+    model_.context_.pool.parallel_for(sequence.rows, kRowsAtATime, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const size_t at = static_cast<size_t>(sequence.row_begin + i) * pairs;
+        model_.rope_.fill(sequence.position + i, std::span(model_.host_cos_).subspan(at, pairs),
+                          std::span(model_.host_sin_).subspan(at, pairs));
+      }
+    });
   }
   const size_t count = static_cast<size_t>(tokens()) * pairs;
   const auto upload = [&](float* to, const std::vector<float>& from) {

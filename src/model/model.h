@@ -66,7 +66,6 @@ class Model {
   Buffer workspace_memory_;
   Workspace space_;
   size_t kernel_scratch_bytes_ = 0;
-  std::vector<std::byte> host_rows_;  // embedding rows on their way to fast memory
   std::vector<float> host_cos_;
   std::vector<float> host_sin_;
 };

@@ -113,6 +113,12 @@ void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {
   staging_->upload(to, from);
 }
 
+void CudaBackend::upload_rows(std::byte* to, size_t row_bytes, int64_t rows,
+                              const RowWriter& write) {
+  ops();
+  staging_->upload_rows(to, row_bytes, rows, write);
+}
+
 void CudaBackend::download(std::span<std::byte> to, const std::byte* from) {
   check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, ops().interrupted()),
         "downloading");

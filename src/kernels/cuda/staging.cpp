@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "kernels/cuda/cuda_check.h"
 
@@ -43,12 +44,35 @@ void Staging::upload(std::byte* to, std::span<const std::byte> from) {
   while (!from.empty()) {
     const std::span<std::byte> part = take(std::min(from.size(), kHalfBytes));
     std::memcpy(part.data(), from.data(), part.size());
-    check(
-        cudaMemcpyAsync(to, part.data(), part.size(), cudaMemcpyHostToDevice, queue_.interrupted()),
-        "uploading");
+    send(to, part);
     to += part.size();
     from = from.subspan(part.size());
   }
+}
+
+void Staging::upload_rows(std::byte* to, size_t row_bytes, int64_t rows,
+                          const Backend::RowWriter& write) {
+  const auto most = static_cast<int64_t>(kHalfBytes / row_bytes);
+  if (most == 0) {  // a row does not fit
+    std::vector<std::byte> row(row_bytes);
+    for (int64_t i = 0; i < rows; ++i, to += row_bytes) {
+      write(i, row);
+      upload(to, row);
+    }
+    return;
+  }
+  for (int64_t first = 0; first < rows; first += most) {
+    const auto count = static_cast<size_t>(std::min(most, rows - first));
+    const std::span<std::byte> part = take(count * row_bytes);
+    write(first, part);
+    send(to + static_cast<size_t>(first) * row_bytes, part);
+  }
+}
+
+void Staging::send(std::byte* to, std::span<const std::byte> staged) {
+  check(cudaMemcpyAsync(to, staged.data(), staged.size(), cudaMemcpyHostToDevice,
+                        queue_.interrupted()),
+        "uploading");
 }
 
 }  // namespace headrace::cuda

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/backend.h"
 #include "kernels/cuda/launchers.h"
 
 namespace headrace::cuda {
@@ -20,11 +21,15 @@ class Staging {
   Staging& operator=(const Staging&) = delete;
 
   void upload(std::byte* to, std::span<const std::byte> from);
+  /// Backend::upload_rows(), whose rows are written right here: while some are copied, the next
+  /// ones.
+  void upload_rows(std::byte* to, size_t row_bytes, int64_t rows, const Backend::RowWriter& write);
 
  private:
   static constexpr size_t kHalfBytes = size_t{2} << 20;
 
   std::span<std::byte> take(size_t size_bytes);
+  void send(std::byte* to, std::span<const std::byte> staged);
 
   Queue& queue_;
   std::byte* memory_ = nullptr;  // two halves

@@ -11,7 +11,7 @@ namespace headrace {
 namespace {
 
 constexpr size_t kMaxGroupMatrices = 4;
-constexpr int64_t kRowsAtATime = 64;  // of cosines and sines, that a thread takes
+constexpr int64_t kRowsAtATime = 16;  // of cosines and sines, that a thread takes
 constexpr int32_t kNoLayer = -1;
 
 Role bias_role(Role role) {

@@ -14,7 +14,8 @@
 namespace headrace {
 namespace {
 
-constexpr int64_t kRowsAtATime = 64;  // that a thread takes
+constexpr int64_t kRowsAtATime = 64;           // that a thread reads
+constexpr int64_t kCopiedAtATime = 64 * 1024;  // bytes that a thread copies
 
 /// Most bytes of a row in the file that is not just its elements.
 uint64_t longest_stored_row(const Manifest& manifest) {
@@ -67,8 +68,10 @@ void EmbeddingReader::load_table() {
 }
 
 void EmbeddingReader::gather_from_table(std::span<const int32_t> ids, std::byte* out) {
+  const auto rows_at_a_time =
+      std::max<int64_t>(1, kCopiedAtATime / static_cast<int64_t>(row_bytes_));
   stream_.context().pool.parallel_for(
-      static_cast<int64_t>(ids.size()), kRowsAtATime, [&](int64_t begin, int64_t end) {
+      static_cast<int64_t>(ids.size()), rows_at_a_time, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const auto id = static_cast<size_t>(ids[static_cast<size_t>(i)]);
           std::memcpy(out + static_cast<size_t>(i) * row_bytes_, table_.data() + id * row_bytes_,

@@ -44,76 +44,143 @@ struct Tile {
     constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
     constexpr int kKVectors = kStep / kVector;
     constexpr int kVVectors = kHeadDim / kVector;
+    constexpr int kKLines = kThreads / kKVectors;  // at once
+    constexpr int kVLines = kThreads / kVVectors;
+    static_assert(kKLines % 8 == 0 && kVLines % 8 == 0);  // so that they are swizzled alike
     const int thread = static_cast<int>(threadIdx.x);
-    const int column = thread % kKVectors * kVector;
-    const int position = begin + column;
-    const bool seen = position < context;
-    const T* const k_from = seen ? cache.k_at(position) : cache.k;
-#pragma unroll
-    for (int i = 0; i < kHeadDim * kKVectors / kThreads; ++i) {
-      const int d = i * (kThreads / kKVectors) + thread / kKVectors;
-      copy_vector(stage.k + d * kStep + swizzled(d, column), k_from + cache.k_dim(d), seen);
-    }
+    const int k_line = thread / kKVectors;
+    const int k_column = thread % kKVectors * kVector;
+    const int v_line = thread / kVVectors;
     const int v_column = thread % kVVectors * kVector;
+    T* const k_to = stage.k + k_line * kStep + swizzled(k_line, k_column);
+    T* const v_to = stage.v + v_line * kHeadDim + swizzled(v_line, v_column);
+    const int seen = context - begin;
+    const bool one_block = (1 << cache.block_shift) >= kStep;
+    const T* k_from = cache.k_at(one_block || k_column < seen ? begin + k_column : begin) +
+                      cache.k_dim(k_line);
 #pragma unroll
-    for (int i = 0; i < kStep * kVVectors / kThreads; ++i) {
-      const int t = i * (kThreads / kVVectors) + thread / kVVectors;
-      const int at = begin + t;
-      copy_vector(stage.v + t * kHeadDim + swizzled(t, v_column),
-                  at < context ? cache.v_at(at) + v_column : cache.v, at < context);
+    for (int i = 0; i < kHeadDim / kKLines; ++i) {
+      copy_vector(k_to + i * kKLines * kStep, k_from, k_column < seen);
+      k_from += cache.k_dim(kKLines);
+    }
+    const T* const v_from = cache.v_at(begin) + v_column;
+#pragma unroll
+    for (int i = 0; i < kStep / kVLines; ++i) {
+      const int line = i * kVLines + v_line;
+      const T* from = v_from + line * kHeadDim;
+      if (!one_block) from = cache.v_at(line < seen ? begin + line : begin) + v_column;
+      copy_vector(v_to + i * kVLines * kHeadDim, from, line < seen);
     }
     end_copies_of_stage();
   }
 };
 
-/// Q of the warp's rows, rotated here unless that was done before; rows past the tile are zero.
+/// Begins to copy Q of the warp's rows as it is; zeros past the tile.
 template <typename T, int kHeadDim>
-__device__ __forceinline__ void load_q(const AttentionParams& params,
-                                       const Tile<T, kHeadDim>& tile, int first_row,
-                                       Shared<T, kHeadDim>& shared) {
-  constexpr int kHalf = kHeadDim / 2;
+__device__ __forceinline__ void copy_q(const AttentionParams& params, const Tile<T, kHeadDim>& tile,
+                                       int first_row, float* to) {
+  constexpr int kVectors = kHeadDim / 4;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const auto store = [&](int line, int d, float2 pair) {
-    const int at = line * kHeadDim + swizzled(line, d);
-    split_pair<T>(pair.x, pair.y, *reinterpret_cast<unsigned*>(shared.q_high + at),
-                  *reinterpret_cast<unsigned*>(shared.q_low + at));
-  };
-#pragma unroll 4
-  for (int i = lane; i < kWarpRows * kHalf / 2; i += 32) {
-    const int line = first_row + i / (kHalf / 2);
-    const int d = i % (kHalf / 2) * 2;
+#pragma unroll
+  for (int i = 0; i < kWarpRows * kVectors / 32; ++i) {
+    const int line = first_row + (i * 32 + lane) / kVectors;
+    const int d = (i * 32 + lane) % kVectors * 4;
     const bool present = line < tile.rows.rows;
     const int64_t row = tile.rows.row_begin + (present ? line : 0);
-    const float* const from =
-        params.qkv + row * params.qkv_stride + static_cast<int64_t>(tile.head) * kHeadDim + d;
-    float2 a = *reinterpret_cast<const float2*>(from);
-    float2 b = *reinterpret_cast<const float2*>(from + kHalf);
-    if (params.rope.cos != nullptr) {
-      const float2 cos = *reinterpret_cast<const float2*>(params.rope.cos + row * kHalf + d);
-      const float2 sin = *reinterpret_cast<const float2*>(params.rope.sin + row * kHalf + d);
-      const float2 first = RowRotation{cos.x, sin.x}.of(make_float2(a.x, b.x));
-      const float2 second = RowRotation{cos.y, sin.y}.of(make_float2(a.y, b.y));
-      a = make_float2(first.x, second.x);
-      b = make_float2(first.y, second.y);
+    copy_vector(to + line * kHeadDim + d,
+                params.qkv + row * params.qkv_stride + static_cast<int64_t>(tile.head) * kHeadDim + d,
+                present);
+  }
+}
+
+/// Q of the warp's rows from where copy_q() brings it, rotated here unless that was done before.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void take_q(const AttentionParams& params, const Tile<T, kHeadDim>& tile,
+                                       int first_row, const float* copied,
+                                       Shared<T, kHeadDim>& shared) {
+  constexpr int kHalf = kHeadDim / 2;
+  constexpr int kVectors = kHalf / 4;
+  constexpr int kCount = kWarpRows * kVectors / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto line_of = [&](int i) { return first_row + (i * 32 + lane) / kVectors; };
+  const int d = lane % kVectors * 4;
+  float4 cos[kCount];
+  float4 sin[kCount];
+  if (params.rope.cos != nullptr) {  // all of them on their way at once
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int line = min(line_of(i), tile.rows.rows - 1);
+      const int64_t at = (tile.rows.row_begin + static_cast<int64_t>(line)) * kHalf + d;
+      cos[i] = *reinterpret_cast<const float4*>(params.rope.cos + at);
+      sin[i] = *reinterpret_cast<const float4*>(params.rope.sin + at);
     }
-    if (!present) a = b = make_float2(0.0f, 0.0f);
+  }
+  wait_for_copies<0>();
+  __syncwarp();
+  const auto store = [&](int line, int column, float4 values) {
+    const int at = line * kHeadDim + swizzled(line, column);
+    uint2 high;
+    uint2 low;
+    split_pair<T>(values.x, values.y, high.x, low.x);
+    split_pair<T>(values.z, values.w, high.y, low.y);
+    *reinterpret_cast<uint2*>(shared.q_high + at) = high;
+    *reinterpret_cast<uint2*>(shared.q_low + at) = low;
+  };
+  const auto rotate = [](float& x, float& y, float cos, float sin) {
+    const float2 rotated = RowRotation{cos, sin}.of(make_float2(x, y));
+    x = rotated.x;
+    y = rotated.y;
+  };
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const int line = line_of(i);
+    float4 a = *reinterpret_cast<const float4*>(copied + line * kHeadDim + d);
+    float4 b = *reinterpret_cast<const float4*>(copied + line * kHeadDim + d + kHalf);
+    if (params.rope.cos != nullptr) {
+      rotate(a.x, b.x, cos[i].x, sin[i].x);
+      rotate(a.y, b.y, cos[i].y, sin[i].y);
+      rotate(a.z, b.z, cos[i].z, sin[i].z);
+      rotate(a.w, b.w, cos[i].w, sin[i].w);
+    }
     store(line, d, a);
     store(line, d + kHalf, b);
   }
   __syncwarp();
 }
 
-/// Scores of the warp's rows at the step's positions; of row g + 8 * upper the first visible[upper].
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void score(const Shared<T, kHeadDim>& shared, const T* k, int first_row,
-                                      float scale, const int (&visible)[2],
-                                      float (&scores)[kStepTiles][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+/// Of row g + 8 * upper of the warp, the first visible[upper] positions of a step count.
+struct Mask {
+  int visible[2];
+  bool all;  // of all rows
+
+  __device__ Mask(int first_visible)
+      : visible{first_visible + static_cast<int>(threadIdx.x) % 32 / 4,
+                first_visible + static_cast<int>(threadIdx.x) % 32 / 4 + 8},
+        all(first_visible >= kStep) {}
+
+  /// Whether number i of tile n of the lane does not count.
+  __device__ __forceinline__ bool hides(int n, int i) const {
+    return 8 * n + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2 >= visible[i / 2];
+  }
+};
+
+/// Calls body(n, i) for all scores of a lane.
+template <typename Body>
+__device__ __forceinline__ void for_scores(Body body) {
 #pragma unroll
   for (int n = 0; n < kStepTiles; ++n) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) scores[n][i] = 0.0f;
+    for (int i = 0; i < 4; ++i) body(n, i);
   }
+}
+
+/// Scores of the warp's rows at the step's positions.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void score(const Shared<T, kHeadDim>& shared, const T* k, int first_row,
+                                      float scale, const Mask& mask,
+                                      float (&scores)[kStepTiles][4]) {
+  for_scores([&](int n, int i) { scores[n][i] = 0.0f; });
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int line = first_row + lane % 16;
 #pragma unroll
   for (int d = 0; d < kHeadDim; d += 16) {
@@ -123,37 +190,46 @@ __device__ __forceinline__ void score(const Shared<T, kHeadDim>& shared, const T
     load_left(shared.q_low + at, q.low);
     multiply_add_many<T, kStep, kStepTiles>(scores, q, k, d, 0);
   }
-#pragma unroll
-  for (int n = 0; n < kStepTiles; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int position = 8 * n + 2 * (lane % 4) + i % 2;
-      scores[n][i] = position < visible[i / 2] ? __fmul_rn(scores[n][i], scale) : -INFINITY;
-    }
-  }
+  for_scores([&](int n, int i) { scores[n][i] = __fmul_rn(scores[n][i], scale); });
+  if (mask.all) return;
+  for_scores([&](int n, int i) {
+    if (mask.hides(n, i)) scores[n][i] = -INFINITY;
+  });
 }
 
 /// Turns scores into weights, against the largest score so far, after what that changes in the sums.
 template <int kTiles>
-__device__ __forceinline__ void softmax(float (&scores)[kStepTiles][4], RunningSums<kTiles>& sums) {
+__device__ __forceinline__ void softmax(const Mask& mask, float (&scores)[kStepTiles][4],
+                                        RunningSums<kTiles>& sums) {
+  // fmaxf() passes over NaN as larger() does; which of two zeros is the larger changes no weight.
+  float most[2] = {-INFINITY, -INFINITY};
+  for_scores([&](int n, int i) { most[i / 2] = fmaxf(most[i / 2], scores[n][i]); });
 #pragma unroll
   for (int upper = 0; upper < 2; ++upper) {
-    float most = -INFINITY;
 #pragma unroll
-    for (int n = 0; n < kStepTiles; ++n) {
-      most = larger(larger(most, scores[n][2 * upper]), scores[n][2 * upper + 1]);
+    for (int s = 2; s > 0; s /= 2) {
+      most[upper] = fmaxf(most[upper], __shfl_xor_sync(0xffffffffu, most[upper], s));
     }
-#pragma unroll
-    for (int s = 2; s > 0; s /= 2) most = larger(most, __shfl_xor_sync(0xffffffffu, most, s));
-    sums.raise_max(upper, most);
+    sums.raise_max(upper, most[upper]);
   }
-#pragma unroll
-  for (int n = 0; n < kStepTiles; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      scores[n][i] = canonical_exp(__fsub_rn(scores[n][i], sums.max[i / 2]));
-    }
+  for_scores([&](int n, int i) { scores[n][i] = __fsub_rn(scores[n][i], sums.max[i / 2]); });
+  bool normal = true;  // no NaN either
+  if (mask.all) {
+    for_scores([&](int n, int i) { normal &= scores[n][i] >= kExpNormalLowest; });
+  } else {
+    for_scores([&](int n, int i) {
+      normal &= (scores[n][i] >= kExpNormalLowest) | mask.hides(n, i);
+    });
   }
+  if (!__all_sync(0xffffffffu, normal)) {
+    for_scores([&](int n, int i) { scores[n][i] = canonical_exp(scores[n][i]); });
+    return;
+  }
+  for_scores([&](int n, int i) { scores[n][i] = exp_of_normal(scores[n][i]); });
+  if (mask.all) return;
+  for_scores([&](int n, int i) {
+    if (mask.hides(n, i)) scores[n][i] = 0.0f;
+  });
 }
 
 /// Adds the step's weighted V and its weights.
@@ -209,9 +285,11 @@ __global__ void __launch_bounds__(kThreads, 2)
   wait_for_previous();
   const Tile<T, kHeadDim> tile(params, params.tiles[blockIdx.x], static_cast<int>(blockIdx.y));
   const int first_row = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  auto* const copied_q = reinterpret_cast<float*>(&shared.stages[1]);  // not needed yet
+  static_assert(sizeof(shared.stages[1]) >= kRows * kHeadDim * sizeof(float));
+  copy_q(params, tile, first_row, copied_q);
   tile.copy(0, shared.stages[0]);
-  load_q(params, tile, first_row, shared);
+  take_q(params, tile, first_row, copied_q, shared);
   RunningSums<kHeadDim / 8> sums;
   sums.clear();
   for (int begin = 0, n = 0; begin < tile.context; begin += kStep, ++n) {
@@ -221,10 +299,10 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int first_visible = tile.rows.position + first_row + 1 - begin;
     if (first_visible + kWarpRows - 1 <= 0) continue;  // of all the warp's rows
     const auto& stage = shared.stages[n % kStages];
-    const int visible[2] = {first_visible + lane / 4, first_visible + lane / 4 + 8};
+    const Mask mask(first_visible);
     float scores[kStepTiles][4];
-    score(shared, stage.k, first_row, params.scale, visible, scores);
-    softmax(scores, sums);
+    score(shared, stage.k, first_row, params.scale, mask, scores);
+    softmax(mask, scores, sums);
     weigh<T, kHeadDim>(scores, stage.v, sums);
   }
   write_rows(params, tile, first_row, sums);

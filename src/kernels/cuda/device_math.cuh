@@ -60,6 +60,25 @@ __device__ __forceinline__ float canonical_exp(float x) {
   return isnan(x) ? x : result;
 }
 
+/// Where exp_of_normal() ends; up to 0 no result is subnormal.
+inline constexpr float kExpNormalLowest = -86.0f;
+
+/// canonical_exp(x) for x in [kExpNormalLowest, 0], in half of the instructions: the power of two is
+/// added to the exponent.
+__device__ __forceinline__ float exp_of_normal(float x) {
+  namespace n = numerics;
+  const float q = __fmaf_rn(x, n::kLog2E, n::kRoundMagic);
+  const float whole = __fsub_rn(q, n::kRoundMagic);
+  const float r = __fmaf_rn(whole, -n::kLn2Low, __fmaf_rn(whole, -n::kLn2High, x));
+  float p = __fmaf_rn(n::kExpC6, r, n::kExpC5);
+  p = __fmaf_rn(p, r, n::kExpC4);
+  p = __fmaf_rn(p, r, n::kExpC3);
+  p = __fmaf_rn(p, r, n::kExpC2);
+  p = __fmaf_rn(p, r, 1.0f);
+  p = __fmaf_rn(p, r, 1.0f);
+  return __int_as_float(__float_as_int(p) + (__float_as_int(q) << 23));  // kRoundMagic's bits go
+}
+
 __device__ __forceinline__ float silu(float z) {
   return __fdiv_rn(z, __fadd_rn(1.0f, canonical_exp(-z)));
 }

@@ -85,8 +85,11 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims)
       const RowRotation rotation = {.cos = params.cos[at * half + d],
                                     .sin = params.sin[at * half + d]};
       const float2 rotated = rotation.of(make_float2(pair[0], pair[half]));
-      pair[0] = rotated.x;
-      pair[half] = rotated.y;
+      if (head < heads) {
+        pair[0] = rotated.x;
+        pair[half] = rotated.y;
+        continue;
+      }
       turned[0][column][row - begin] = round_to<T>(rotated.x);
       turned[1][column][row - begin] = round_to<T>(rotated.y);
     }

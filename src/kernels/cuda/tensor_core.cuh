@@ -16,22 +16,34 @@ __device__ __forceinline__ unsigned packed(T first, T second) {
   return *reinterpret_cast<const unsigned*>(&pair);
 }
 
-/// Two numbers of 16 bits whose sum is nearly `value`: it rounded, and the rest rounded.
+/// Two numbers rounded to T, as neighbours in a word, the first one low.
 template <typename T>
-__device__ __forceinline__ void split_value(float value, T& high, T& low) {
-  high = round_to<T>(value);
-  low = round_to<T>(__fsub_rn(value, to_float(high)));
+__device__ __forceinline__ unsigned rounded_pair(float first, float second) {
+  if constexpr (std::is_same_v<T, __half>) {
+    const __half2 pair = __floats2half2_rn(first, second);
+    return *reinterpret_cast<const unsigned*>(&pair);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+    return *reinterpret_cast<const unsigned*>(&pair);
+  }
 }
-/// Neighbours, as a word of both.
+template <typename T>
+__device__ __forceinline__ float2 widened_pair(unsigned pair) {
+  if constexpr (std::is_same_v<T, __half>) {
+    return __half22float2(*reinterpret_cast<const __half2*>(&pair));
+  } else {
+    return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&pair));
+  }
+}
+
+/// Two numbers, each as the sum of nearly all of it in two of 16 bits: it rounded, and the rest
+/// rounded.
 template <typename T>
 __device__ __forceinline__ void split_pair(float first, float second, unsigned& high,
                                            unsigned& low) {
-  Packed<T, 2> highs;
-  Packed<T, 2> lows;
-  split_value(first, highs.values[0], lows.values[0]);
-  split_value(second, highs.values[1], lows.values[1]);
-  high = packed(highs.values[0], highs.values[1]);
-  low = packed(lows.values[0], lows.values[1]);
+  high = rounded_pair<T>(first, second);
+  const float2 back = widened_pair<T>(high);
+  low = rounded_pair<T>(__fsub_rn(first, back.x), __fsub_rn(second, back.y));
 }
 
 /// 16 x 16 numbers on the left of a product: columns 2q and 2q + 1 of row g, of row g + 8, then

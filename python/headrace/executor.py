@@ -52,8 +52,8 @@ class Executor:
     """Serves many requests at once: every pass over the weights moves each of them on.
 
     Thread-safe. Calls that wait let other threads run, and Ctrl-C ends them. What is wrong with a
-    request is told by its response. After shutdown() every call but can_enqueue() and shutdown()
-    raises ValueError. As a context manager it shuts down at the end.
+    request is told by its response. After shutdown(), and in a forked child, every call but
+    can_enqueue() and shutdown() raises ValueError. As a context manager it shuts down at the end.
     """
 
     def __init__(self, engine_dir: Union[str, os.PathLike],
@@ -113,6 +113,10 @@ class Executor:
     def _await_into(self, arrived: "collections.deque[tuple]", timeout: Timeout) -> None:
         """Adds the fields of what comes of all requests to `arrived`, where Ctrl-C leaves them."""
         self._core.await_any(_milliseconds(timeout), arrived)
+
+    def _check_process(self) -> None:
+        """ValueError in a forked child."""
+        self._core.check_process()
 
     def _check_may_wait(self) -> None:
         """ValueError in a logits processor of this executor."""

@@ -169,7 +169,8 @@ class LLM:
             with contextlib.suppress(ValueError):  # shut down: they have ended
                 for request_id in left:
                     self._executor.cancel(request_id)
-            self._mailbox.close(list(left))
+            with contextlib.suppress(ValueError):  # in a forked child: nobody waits
+                self._mailbox.close(list(left))
 
     def _take(self, generation: Generation, response: Response) -> Iterator[Chunk]:
         if response.error is not None:

@@ -104,7 +104,8 @@ class Executor:
     @property
     def gpu_weights_percent(self) -> float:
         """The share of the weights in fast memory; it can be set while requests are served."""
-        return self._executor.gpu_weights_percent
+        with _runtime_errors():
+            return self._executor.gpu_weights_percent
 
     @gpu_weights_percent.setter
     def gpu_weights_percent(self, percent: float) -> None:

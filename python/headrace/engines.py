@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 from typing import Any, Callable, Mapping, Optional, Union
 
@@ -153,6 +154,20 @@ class Builder:
         return build(checkpoint_dir, output_dir, config.build_config)
 
 
+_MOST = 1 << 30  # as the command line's
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"[plan] {name} cannot be {value!r}: use a whole number") from None
+    if not least <= count <= _MOST:
+        engines = ", or 0 for the engine's" if least == 0 else ""
+        raise ValueError(f"[plan] {name} {count}: use 1 to {_MOST}{engines}")
+    return count
+
+
 def plan(engine_dir: Path, *, batch_size: int = 1, max_seq_len: int = 0, table: bool = False,
          **config: Any) -> dict[str, Any]:
     """How an engine would run on this machine: what `headrace plan --json` prints.
@@ -162,4 +177,6 @@ def plan(engine_dir: Path, *, batch_size: int = 1, max_seq_len: int = 0, table: 
     each tenth of the weights.
     """
     options = resolve(ExecutorConfig(**config))
-    return json.loads(_core.plan(os.fspath(engine_dir), options, table, batch_size, max_seq_len))
+    return json.loads(_core.plan(os.fspath(engine_dir), options, table,
+                                 _count("batch_size", batch_size, 1),
+                                 _count("max_seq_len", max_seq_len, 0)))

@@ -10,6 +10,7 @@ from typing import Any, Callable, Mapping, Optional, Union
 
 from . import _core
 from .executor import resolve
+from .fields import CheckedFields
 from .logs import log_to_logging
 from .options import ExecutorConfig
 
@@ -17,7 +18,7 @@ Path = Union[str, os.PathLike]
 
 
 @dataclasses.dataclass
-class PluginConfig:
+class PluginConfig(CheckedFields):
     """Switches of TensorRT-LLM's plugins. They choose nothing here, but engines carry them."""
 
     gemm_plugin: str = "disable"
@@ -29,7 +30,7 @@ class PluginConfig:
 
 
 @dataclasses.dataclass
-class BuildConfig:
+class BuildConfig(CheckedFields):
     """Limits and choices that an engine is built with."""
 
     max_batch_size: int = 256
@@ -84,9 +85,6 @@ class BuildConfig:
     def update(self, **values: Any) -> None:
         """Sets fields by name; AttributeError for one that there is not."""
         for name, value in values.items():
-            if name not in self.__dataclass_fields__:
-                raise AttributeError(f"BuildConfig has no field '{name}': there are "
-                                     f"{', '.join(self.__dataclass_fields__)}")
             setattr(self, name, value)
 
     def _json(self) -> str:

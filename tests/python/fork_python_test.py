@@ -8,10 +8,11 @@ import unittest
 from python_harness import PythonTest
 
 COMMON = """
-    import multiprocessing, os, sys, threading, time
+    import glob, multiprocessing, os, pathlib, sys, tempfile, threading, time
     import headrace
     import tensorrt_llm.bindings.executor as trtllm
 
+    os.environ["HEADRACE_DEVICE"] = "cpu"
     engine, profile, *prompt = sys.argv[1:]
     prompt = [int(token) for token in prompt]
     parent = os.getpid()
@@ -85,7 +86,6 @@ class ForkTest(PythonTest):
                 assert not executor.can_enqueue_requests()
                 executor.shutdown()
 
-            os.environ["HEADRACE_DEVICE"] = "cpu"
             executor = trtllm.Executor(engine, trtllm.ModelType.DECODER_ONLY,
                                        trtllm.ExecutorConfig(1))
             request = trtllm.Request(input_token_ids=prompt, max_tokens=4)
@@ -123,6 +123,23 @@ class ForkTest(PythonTest):
             for thread in threads:
                 thread.join()
             print(llm.generate(prompt, max_tokens=4).token_ids)
+        """)
+
+    def test_an_engine_in_memory_stays_with_the_parent(self):
+        self.run_program("""
+            tempfile.tempdir = tempfile.mkdtemp(dir=os.path.dirname(profile))
+            executor = trtllm.Executor(
+                (pathlib.Path(engine) / "rank0.engine").read_bytes(),
+                (pathlib.Path(engine) / "config.json").read_text(encoding="utf-8"),
+                trtllm.ModelType.DECODER_ONLY, trtllm.ExecutorConfig(0.5))
+            child = os.fork()
+            if child == 0:
+                sys.exit()
+            assert wait_for(child) == 0
+            assert len(glob.glob(tempfile.tempdir + "/*/rank0.engine")) == 1
+            request = trtllm.Request(input_token_ids=prompt, max_tokens=4)
+            (response,) = executor.await_responses(executor.enqueue_request(request))
+            print(response.result.output_token_ids[0][-4:])
         """)
 
     def test_locks_that_are_held_by_another_thread(self):

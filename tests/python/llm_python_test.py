@@ -234,6 +234,8 @@ class LlmTest(PythonTest):
         self.assertIsNone(tokenizer.find("no such piece"))
         with self.assertRaises(ValueError):
             tokenizer.decode([1 << 30])
+        with self.assertRaisesRegex(UnicodeEncodeError, "surrogates not allowed"):
+            self.llm.generate("a\ud800b")
 
     def test_a_conversation_goes_through_the_models_template(self):
         tokenizer = self.llm.tokenizer

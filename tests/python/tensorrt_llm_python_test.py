@@ -303,7 +303,8 @@ class TensorRtLlmTest(PythonTest):
                            ((b"", "", decoder, config, {"weight": None}), "managed weights")):
             with self.assertRaisesRegex(NotImplementedError, part):
                 trtllm.Executor(*args)
-        for args, part in (((self.engine, decoder, {}), "use an ExecutorConfig"),
+        for args, part in (((self.engine, decoder), r"Executor\(\) missing .*'executor_config'"),
+                           ((self.engine, decoder, {}), "use an ExecutorConfig"),
                            ((self.engine, 0, config), "use DECODER_ONLY")):
             with self.assertRaisesRegex(TypeError, part):
                 trtllm.Executor(*args)

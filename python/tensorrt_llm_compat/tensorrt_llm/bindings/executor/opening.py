@@ -65,6 +65,9 @@ def _of_buffer(engine_buffer: Union[bytes, bytearray, memoryview], json_config_s
     return Opening(None, engine_buffer, json_config_str, _check(model_type, executor_config))
 
 
+_of_folder.__qualname__ = _of_buffer.__qualname__ = "Executor"  # as errors about arguments say
+
+
 def _check(model_type: ModelType, executor_config: ExecutorConfig) -> ExecutorConfig:
     if not isinstance(model_type, ModelType):
         raise TypeError(f"[executor] model_type cannot be {model_type!r}: use DECODER_ONLY")

@@ -54,8 +54,8 @@ def _request_id(value: Any) -> int:
     try:
         request_id = operator.index(value)
     except TypeError:
-        raise TypeError(f"[executor] a request id cannot be {value!r}: use what enqueue() returned, "
-                        "or a list of such") from None
+        raise TypeError(f"[executor] a request id cannot be {value!r}: use what enqueue() "
+                        "returned, or a list of such") from None
     if not 0 <= request_id <= _MOST_ID:
         raise ValueError(f"[executor] a request id cannot be {request_id}: use what enqueue() "
                          "returned")
@@ -119,7 +119,8 @@ class Executor:
         """Takes the responses that are ready, waiting until there is one; empty after `timeout`.
 
         Of all requests; of the one with the id `ids`; or, for a list or an array of ids, a list for
-        each of them, within `timeout` altogether. Ctrl-C loses none: what was taken by then comes again.
+        each of them, within `timeout` altogether. Ctrl-C loses none: what was taken by then comes
+        again.
         """
         return self._await(ids, timeout, make_response)
 
@@ -159,7 +160,8 @@ class Executor:
 
     def responses_ready(self, request_id: Optional[int] = None) -> int:
         """Responses that can be taken without waiting: of one request, or of all."""
-        return self._core.responses_ready(None if request_id is None else _request_id(request_id))
+        wanted = None if request_id is None else _request_id(request_id)
+        return self._core.responses_ready(wanted)
 
     def cancel(self, request_id: int) -> None:
         """Ends a request before its next token. Nothing happens if it has ended already."""

@@ -21,8 +21,8 @@ namespace headrace {
 ///
 /// Thread-safe. One thread of its own runs the passes; it sleeps when there is nothing to do.
 /// Whatever is wrong with a request ends that request with an error response; the executor goes on.
-/// After shutdown() every call but can_enqueue() and shutdown() throws Error{kInvalidArgument}
-/// ("Shutdown called").
+/// After shutdown() every call but can_enqueue(), shutdown() and what tells of the engine throws
+/// Error{kInvalidArgument} ("Shutdown called").
 class Executor {
  public:
   using Milliseconds = std::chrono::milliseconds;

@@ -13,7 +13,14 @@ class Attributes {
   /// `name` is the object's type, for messages. Borrows the object.
   Attributes(const pybind11::object& object, const char* name) : object_(object), name_(name) {}
 
-  pybind11::object get(const char* key) const { return object_.attr(key); }
+  /// TypeError if the object has no such attribute.
+  pybind11::object get(const char* key) const {
+    if (!pybind11::hasattr(object_, key)) {
+      throw pybind11::type_error(pybind11::repr(object_).cast<std::string>() + " is no headrace." +
+                                 name_);
+    }
+    return object_.attr(key);
+  }
 
   /// TypeError naming the field if its value cannot become a `Value`.
   template <typename Value>

@@ -8,8 +8,10 @@
 #include <utility>
 
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include "core/convert.h"
+#include "headrace/error.h"
 
 namespace headrace::python {
 namespace {
@@ -81,15 +83,35 @@ py::list stats_list(const std::vector<Stats>& history) {
 
 }  // namespace
 
-PythonExecutor::PythonExecutor(const std::string& engine_dir, const py::object& config) {
+PythonExecutor::PythonExecutor(const std::string& engine_dir, const py::object& config)
+    : process_(getpid()) {
   const ExecutorOptions options = to_options(engine_dir, config);
   const py::gil_scoped_release release;
   executor_ = std::make_unique<Executor>(options);
 }
 
 PythonExecutor::~PythonExecutor() {
+  if (in_forked_child()) {
+    executor_.release();  // NOLINT(bugprone-unused-return-value): its threads cannot be joined here
+    return;
+  }
   const py::gil_scoped_release release;
   executor_.reset();
+}
+
+bool PythonExecutor::in_forked_child() const { return getpid() != process_; }
+
+void PythonExecutor::check_process() const {
+  if (!in_forked_child()) return;
+  throw Error(ErrorCode::kInvalidArgument, "[executor] made in process " +
+                                               std::to_string(process_) +
+                                               ", and this is a forked child, which has none of "
+                                               "its threads: make one in this process");
+}
+
+Executor& PythonExecutor::native() const {
+  check_process();
+  return *executor_;
 }
 
 std::vector<uint64_t> PythonExecutor::enqueue(const py::iterable& requests) {
@@ -98,13 +120,13 @@ std::vector<uint64_t> PythonExecutor::enqueue(const py::iterable& requests) {
     converted.push_back(to_request(py::reinterpret_borrow<py::object>(request)));
   }
   const py::gil_scoped_release release;
-  return executor_->enqueue(std::move(converted));
+  return native().enqueue(std::move(converted));
 }
 
 void PythonExecutor::await_any(std::optional<int64_t> timeout_ms, const py::object& taken) {
   await(
       Deadline(timeout_ms), taken, [&] { return take_kept({}, taken); },
-      [&](Milliseconds slice) { return executor_->await_responses(slice); });
+      [&](Milliseconds slice) { return native().await_responses(slice); });
 }
 
 void PythonExecutor::await_each(const std::vector<uint64_t>& ids, std::optional<int64_t> timeout_ms,
@@ -115,7 +137,7 @@ void PythonExecutor::await_each(const std::vector<uint64_t>& ids, std::optional<
     taken.append(own);
     await(
         deadline, own, [&] { return take_kept(id, own); },
-        [&](Milliseconds slice) { return executor_->await_responses(id, slice); });
+        [&](Milliseconds slice) { return native().await_responses(id, slice); });
   }
 }
 
@@ -150,39 +172,41 @@ int64_t PythonExecutor::responses_ready(std::optional<uint64_t> id) const {
     if (!id || *id == request) kept += static_cast<int64_t>(own.size());
   }
   const py::gil_scoped_release release;
-  return kept + executor_->responses_ready(id);
+  return kept + native().responses_ready(id);
 }
 
 void PythonExecutor::cancel(uint64_t id) {
   const py::gil_scoped_release release;
-  executor_->cancel(id);
+  native().cancel(id);
 }
 
 bool PythonExecutor::can_enqueue() const {
+  if (in_forked_child()) return false;
   const py::gil_scoped_release release;
   return executor_->can_enqueue();
 }
 
 void PythonExecutor::shutdown() {
+  if (in_forked_child()) return;
   const py::gil_scoped_release release;
   executor_->shutdown();
 }
 
 void PythonExecutor::set_gpu_weights_percent(double percent) {
   const py::gil_scoped_release release;
-  executor_->set_gpu_weights_percent(percent);
+  native().set_gpu_weights_percent(percent);
 }
 
 double PythonExecutor::gpu_weights_percent() const {
   const py::gil_scoped_release release;
-  return executor_->gpu_weights_percent();
+  return native().gpu_weights_percent();
 }
 
 py::list PythonExecutor::latest_iteration_stats() {
   std::vector<IterationStats> stats;
   {
     const py::gil_scoped_release release;
-    stats = executor_->latest_iteration_stats();
+    stats = native().latest_iteration_stats();
   }
   return stats_list(stats);
 }
@@ -191,19 +215,19 @@ py::list PythonExecutor::latest_request_stats() {
   std::vector<RequestStatsOfIteration> stats;
   {
     const py::gil_scoped_release release;
-    stats = executor_->latest_request_stats();
+    stats = native().latest_request_stats();
   }
   return stats_list(stats);
 }
 
 int64_t PythonExecutor::vocab_size() const {
   const py::gil_scoped_release release;
-  return executor_->vocab_size();
+  return native().vocab_size();
 }
 
 int64_t PythonExecutor::max_sequence_tokens() const {
   const py::gil_scoped_release release;
-  return executor_->max_sequence_tokens();
+  return native().max_sequence_tokens();
 }
 
 void bind_executor(py::module_& module) {
@@ -224,7 +248,8 @@ void bind_executor(py::module_& module) {
       .def("latest_iteration_stats", &PythonExecutor::latest_iteration_stats)
       .def("latest_request_stats", &PythonExecutor::latest_request_stats)
       .def("vocab_size", &PythonExecutor::vocab_size)
-      .def("max_sequence_tokens", &PythonExecutor::max_sequence_tokens);
+      .def("max_sequence_tokens", &PythonExecutor::max_sequence_tokens)
+      .def("check_process", &PythonExecutor::check_process);
 }
 
 }  // namespace headrace::python

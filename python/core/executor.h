@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <pybind11/pybind11.h>
+#include <sys/types.h>
 
 #include "headrace/executor.h"
 
@@ -16,6 +17,10 @@ namespace headrace::python {
 /// headrace::Executor for Python: objects become requests, responses become tuples. Every call lets
 /// go of the GIL, because the executor's thread may need it for a logits processor or the log, and
 /// calls that wait look for signals, so that Ctrl-C ends them. Thread-safe, with the GIL held.
+///
+/// A forked child has the object, but not its threads: there every call but can_enqueue() and
+/// shutdown(), which do nothing, throws Error{kInvalidArgument}, and what it owns is left to the
+/// system.
 class PythonExecutor {
  public:
   PythonExecutor(const std::string& engine_dir, const pybind11::object& config);
@@ -42,10 +47,15 @@ class PythonExecutor {
   pybind11::list latest_request_stats();
   int64_t vocab_size() const;
   int64_t max_sequence_tokens() const;
+  /// Throws in a forked child.
+  void check_process() const;
 
  private:
+  bool in_forked_child() const;
+  Executor& native() const;
   bool take_kept(std::optional<uint64_t> id, const pybind11::object& taken);
 
+  pid_t process_;
   std::unique_ptr<Executor> executor_;
   std::map<uint64_t, std::vector<pybind11::tuple>> kept_;  // put back, by request
 };

@@ -74,7 +74,8 @@ py::tuple from_response(Response&& response) {
   return py::make_tuple(response.request_id, response.error, result.is_final, result.sequence_index,
                         result.is_sequence_final, result.tokens, result.cum_log_probs,
                         result.log_probs, from_logits(std::move(result.context_logits)),
-                        from_logits(std::move(result.generation_logits)), reasons);
+                        from_logits(std::move(result.generation_logits)),
+                        result.decoding_iterations, reasons);
 }
 
 py::dict from_stats(const IterationStats& stats) {

@@ -16,10 +16,12 @@
 namespace headrace::python {
 namespace {
 
-std::vector<int32_t> encode(const Tokenizer& tokenizer, const std::string& text,
+std::vector<int32_t> encode(const Tokenizer& tokenizer, const py::str& text,
                             bool add_special_tokens, bool parse_special) {
+  const std::string utf8 = text;  // UnicodeEncodeError, if it is none
+  const py::gil_scoped_release release;
   return tokenizer.encode(
-      text, {.add_special_tokens = add_special_tokens, .parse_special = parse_special});
+      utf8, {.add_special_tokens = add_special_tokens, .parse_special = parse_special});
 }
 
 std::string decode(const Tokenizer& tokenizer, const py::object& ids, bool skip_special) {
@@ -48,7 +50,7 @@ void bind_tokenizer(py::module_& module) {
           [](const std::string& dir) { return Tokenizer::exists(posix_file_system(), dir); },
           py::arg("engine_dir"))
       .def("encode", &encode, py::arg("text"), py::arg("add_special_tokens") = true,
-           py::arg("parse_special") = true, ReleaseGil())
+           py::arg("parse_special") = true)
       .def("decode", &decode, py::arg("ids"), py::arg("skip_special") = true)
       .def("apply_chat_template", &apply_chat_template, py::arg("turns"),
            py::arg("add_generation_prompt") = true,

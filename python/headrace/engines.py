@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 from typing import Any, Callable, Mapping, Optional, Union
 
 from . import _core
 from .executor import resolve
+from .fields import CheckedFields
 from .logs import log_to_logging
 from .options import ExecutorConfig
 
@@ -16,7 +18,7 @@ Path = Union[str, os.PathLike]
 
 
 @dataclasses.dataclass
-class PluginConfig:
+class PluginConfig(CheckedFields):
     """Switches of TensorRT-LLM's plugins. They choose nothing here, but engines carry them."""
 
     gemm_plugin: str = "disable"
@@ -28,7 +30,7 @@ class PluginConfig:
 
 
 @dataclasses.dataclass
-class BuildConfig:
+class BuildConfig(CheckedFields):
     """Limits and choices that an engine is built with."""
 
     max_batch_size: int = 256
@@ -83,9 +85,6 @@ class BuildConfig:
     def update(self, **values: Any) -> None:
         """Sets fields by name; AttributeError for one that there is not."""
         for name, value in values.items():
-            if name not in self.__dataclass_fields__:
-                raise AttributeError(f"BuildConfig has no field '{name}': there are "
-                                     f"{', '.join(self.__dataclass_fields__)}")
             setattr(self, name, value)
 
     def _json(self) -> str:
@@ -153,6 +152,20 @@ class Builder:
         return build(checkpoint_dir, output_dir, config.build_config)
 
 
+_MOST = 1 << 30  # as the command line's
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"[plan] {name} cannot be {value!r}: use a whole number") from None
+    if not least <= count <= _MOST:
+        engines = ", or 0 for the engine's" if least == 0 else ""
+        raise ValueError(f"[plan] {name} {count}: use 1 to {_MOST}{engines}")
+    return count
+
+
 def plan(engine_dir: Path, *, batch_size: int = 1, max_seq_len: int = 0, table: bool = False,
          **config: Any) -> dict[str, Any]:
     """How an engine would run on this machine: what `headrace plan --json` prints.
@@ -162,4 +175,6 @@ def plan(engine_dir: Path, *, batch_size: int = 1, max_seq_len: int = 0, table: 
     each tenth of the weights.
     """
     options = resolve(ExecutorConfig(**config))
-    return json.loads(_core.plan(os.fspath(engine_dir), options, table, batch_size, max_seq_len))
+    return json.loads(_core.plan(os.fspath(engine_dir), options, table,
+                                 _count("batch_size", batch_size, 1),
+                                 _count("max_seq_len", max_seq_len, 0)))

@@ -27,7 +27,30 @@ def _is_one(prompts: Any) -> bool:
         return True
     if isinstance(prompts, np.ndarray):
         return prompts.ndim == 1 and prompts.dtype != object
+    if not hasattr(prompts, "__getitem__") or isinstance(prompts, (bytes, Mapping)):
+        raise TypeError(f"[llm] prompts cannot be {prompts!r}: use a text, a row of token ids, or a "
+                        "list of them")
     return len(prompts) > 0 and isinstance(prompts[0], (int, np.integer))
+
+
+def _turns(messages: Any) -> list[tuple[str, str]]:
+    """(role, content) of each."""
+    if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
+        raise TypeError(f"[llm] messages cannot be {messages!r}: use a list of "
+                        '{"role": ..., "content": ...}')
+    for index, turn in enumerate(messages):
+        for key in ("role", "content"):
+            value = turn.get(key) if isinstance(turn, Mapping) else None
+            if not isinstance(value, str):
+                raise TypeError(f"[llm] {key} of message {index} cannot be {value!r}: use a text")
+    return [(turn["role"], turn["content"]) for turn in messages]
+
+
+def _with_fields(params: Optional[SamplingParams], fields: dict[str, Any]) -> SamplingParams:
+    if not isinstance(params, (SamplingParams, type(None))):
+        raise TypeError(f"[llm] params cannot be {params!r}: use SamplingParams, or its fields by "
+                        "name")
+    return dataclasses.replace(params or SamplingParams(), **fields)
 
 
 class LLM:
@@ -103,7 +126,7 @@ class LLM:
         """
         if gpu_weights_percent is not None:
             self.gpu_weights_percent = gpu_weights_percent
-        params = dataclasses.replace(params or SamplingParams(), **fields)
+        params = _with_fields(params, fields)
         if stream:
             return self.stream(prompts, params)
         one = _is_one(prompts)
@@ -117,7 +140,7 @@ class LLM:
                params: Optional[SamplingParams] = None, **fields: Any) -> Iterator[Chunk]:
         """Pieces of the texts as they come. The requests begin at once; ending the iteration early
         cancels them."""
-        params = dataclasses.replace(params or SamplingParams(), **fields)
+        params = _with_fields(params, fields)
         if params.beam_width > 1:
             raise ValueError(f"[llm] stream needs beam_width 1, not {params.beam_width}: the beams of "
                              "a search are known at its end")
@@ -131,7 +154,7 @@ class LLM:
         """The assistant's next turn after `messages`, which are {"role": ..., "content": ...}, by the
         model's chat template. The rest as generate()."""
         tokenizer = self._need_tokenizer("a conversation")
-        text = tokenizer.apply_chat_template([(turn["role"], turn["content"]) for turn in messages])
+        text = tokenizer.apply_chat_template(_turns(messages))
         ids = tokenizer.encode(text, add_special_tokens=False)
         return self.generate(ids, params, **fields)
 
@@ -169,7 +192,8 @@ class LLM:
             with contextlib.suppress(ValueError):  # shut down: they have ended
                 for request_id in left:
                     self._executor.cancel(request_id)
-            self._mailbox.close(list(left))
+            with contextlib.suppress(ValueError):  # in a forked child: nobody waits
+                self._mailbox.close(list(left))
 
     def _take(self, generation: Generation, response: Response) -> Iterator[Chunk]:
         if response.error is not None:

@@ -15,7 +15,8 @@ _SLICE_S = 0.05
 
 class Mailbox:
     """Whoever waits takes what comes for everybody; the others sleep meanwhile. Thread-safe, and
-    Ctrl-C in one thread loses nothing of the others."""
+    Ctrl-C in one thread loses nothing of the others. In a forked child, which may have inherited it
+    locked, every call raises ValueError."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -26,6 +27,7 @@ class Mailbox:
 
     def enqueue(self, requests: Sequence[Request]) -> list[int]:
         """Queues requests and keeps their responses from now on; those of others are dropped."""
+        self._executor._check_process()
         with self._changed:  # nobody sorts a response before its box is there
             ids = self._executor.enqueue_all(requests)
             for request_id in ids:
@@ -34,12 +36,14 @@ class Mailbox:
 
     def close(self, ids: Sequence[int]) -> None:
         """Nobody waits for these any more."""
+        self._executor._check_process()
         with self._changed:
             for request_id in ids:
                 self._boxes.pop(request_id, None)
 
     def wait(self, ids: Sequence[int]) -> Iterator[Response]:
         """Responses of these requests, at least one."""
+        self._executor._check_process()
         while True:
             collects = False
             try:  # wherever Ctrl-C comes, another thread can collect afterwards

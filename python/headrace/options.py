@@ -12,12 +12,14 @@ from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .fields import CheckedFields
+
 BATCHED_LOGITS_PROCESSOR = "batched"
 """The `Request.logits_processor` that means `ExecutorConfig.batched_logits_processor`."""
 
 
 @dataclasses.dataclass
-class KvCacheConfig:
+class KvCacheConfig(CheckedFields):
     """The memory in which an executor keeps keys and values."""
 
     max_tokens: Optional[int] = None
@@ -51,7 +53,7 @@ BatchedLogitsProcessor = Callable[[list[LogitsStep]], Any]
 
 
 @dataclasses.dataclass
-class ExecutorConfig:
+class ExecutorConfig(CheckedFields):
     """How an engine is opened and run."""
 
     device: str = "auto"
@@ -99,7 +101,7 @@ class ExecutorConfig:
 
 
 @dataclasses.dataclass
-class SamplingOptions:
+class SamplingOptions(CheckedFields):
     """How the tokens of a request are chosen. Greedy by default: top_k is 1, as in TensorRT-LLM."""
 
     beam_width: int = 1
@@ -139,7 +141,7 @@ class SamplingOptions:
 
 
 @dataclasses.dataclass
-class OutputOptions:
+class OutputOptions(CheckedFields):
     """What a response holds beside tokens."""
 
     log_probs: bool = False
@@ -155,7 +157,7 @@ class OutputOptions:
 
 
 @dataclasses.dataclass
-class Request:
+class Request(CheckedFields):
     """One prompt and what to make of it. Checked when it is enqueued."""
 
     prompt: ArrayLike

@@ -41,6 +41,8 @@ class Result:
     """float32 [rows, vocab_size]."""
     generation_logits: Optional[np.ndarray]
     """float32 [rows, vocab_size], or [beams, rows, vocab_size]."""
+    decoding_iterations: int
+    """Steps so far that this sequence took, each of which chose a token for every beam."""
     finish_reasons: list[FinishReason]
     """By beam."""
 

@@ -168,6 +168,11 @@ void ExecutorCore::set_gpu_weights_percent(double percent) {
   inbox_->change(percent);
 }
 
+double ExecutorCore::gpu_weights_percent() const {
+  inbox_->check_open();
+  return percent_;
+}
+
 std::vector<uint64_t> ExecutorCore::enqueue(std::vector<Request> requests) {
   return inbox_->add(std::move(requests), context_.clock.now_ns());
 }

@@ -42,7 +42,7 @@ class ExecutorCore {
   bool can_enqueue() const { return inbox_->is_open(); }
   void shutdown();
   void set_gpu_weights_percent(double percent);
-  double gpu_weights_percent() const { return percent_; }
+  double gpu_weights_percent() const;
   std::vector<IterationStats> latest_iteration_stats();
   std::vector<RequestStatsOfIteration> latest_request_stats();
   const PromptLimits& limits() const { return inbox_->limits().prompt; }

@@ -124,6 +124,7 @@ TEST_F(ExecutorTest, AfterShutdownEveryCallThrows) {
     expect_error(ErrorCode::kInvalidArgument, "Shutdown called", call);
   };
   throws([&] { executor.enqueue(request(kPrompt, 1)); });
+  throws([&] { executor.gpu_weights_percent(); });
   throws([&] { executor.await_responses(); });
   throws([&] { executor.await_responses(id); });
   throws([&] { executor.responses_ready(); });

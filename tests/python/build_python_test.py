@@ -78,6 +78,12 @@ class BuildTest(PythonTest):
             headrace.plan(self.folder / "nowhere")
         with self.assertRaisesRegex(ValueError, "host_threads -1"):
             headrace.plan(self.engine, host_threads=-1, **options)
+        for name, wrong in (("batch_size", -1), ("batch_size", 0), ("batch_size", 1 << 70),
+                            ("max_seq_len", -5), ("max_seq_len", 1 << 31)):
+            with self.assertRaisesRegex(ValueError, rf"\[plan\] {name} {wrong}: use 1 to 1073741824"):
+                headrace.plan(self.engine, **{name: wrong}, **options)
+        with self.assertRaisesRegex(TypeError, r"\[plan\] batch_size cannot be '8'"):
+            headrace.plan(self.engine, batch_size="8", **options)
 
 
 if __name__ == "__main__":

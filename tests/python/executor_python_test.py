@@ -83,6 +83,8 @@ class ExecutorTest(PythonTest):
         tokens = [token for response in responses for token in response.result.tokens[0]]
         self.assertEqual(tokens, self.tokens[:6])
         self.assertEqual(len(responses), 6)
+        self.assertEqual([response.result.decoding_iterations for response in responses],
+                         [1, 2, 3, 4, 5, 6])
 
     def test_several_requests_and_percentages_that_change_meanwhile(self):
         executor = self.open(gpu_weights_percent=0.0, request_stats_max=100)
@@ -209,6 +211,9 @@ class ExecutorTest(PythonTest):
 
     def test_a_mailbox_keeps_what_others_wait_for(self):
         class Interrupted:
+            def _check_process(self):
+                pass
+
             def enqueue_all(self, requests):
                 return list(range(len(requests)))
 
@@ -216,7 +221,7 @@ class ExecutorTest(PythonTest):
                 arrived.extend(fields)
                 raise KeyboardInterrupt
 
-        fields = [(request_id, None, True, 0, True, [[request_id]], [], [], None, None, ["length"])
+        fields = [(request_id, None, True, 0, True, [[request_id]], [], [], None, None, 1, ["length"])
                   for request_id in (0, 1)]
         mailbox = Mailbox(Interrupted())
         mailbox.enqueue([None, None])
@@ -250,6 +255,15 @@ class ExecutorTest(PythonTest):
             self.assertEqual(pickle.loads(pickle.dumps(value)), value)
         self.assertIn("gpu_weights_percent=0.25", repr(config))
         self.assertIn("top_k=4", repr(request))
+        for value, wrong, near in ((config, "gpu_weight_percent", "gpu_weights_percent"),
+                                   (config.kv_cache, "max_token", "max_tokens"),
+                                   (request, "max_tokens", "max_new_tokens"),
+                                   (request.sampling, "topk", "top_k"),
+                                   (headrace.SamplingParams(), "max_token", "max_tokens"),
+                                   (headrace.OutputOptions(), "logprobs", "log_probs"),
+                                   (headrace.BuildConfig(), "max_seqlen", "max_seq_len")):
+            with self.assertRaisesRegex(AttributeError, f"has no field '{wrong}': use '{near}'"):
+                setattr(value, wrong, 1)
 
     def test_a_program_that_forgets_to_shut_down_ends(self):
         program = (

@@ -105,12 +105,62 @@ class HostileTest(PythonTest):
         for timeout in (0, -1, -math.inf, 1e-9):
             self.assertEqual(executor.await_responses(timeout=timeout), [])
         for timeout in (NAN, "soon"):
-            with self.assertRaises((ValueError, TypeError)):
+            with self.assertRaisesRegex((ValueError, TypeError), r"\[executor\] a timeout"):
                 executor.await_responses(timeout=timeout)
         executor.enqueue(headrace.Request(self.prompt, 1))
         self.assertEqual(len(executor.await_responses(timeout=math.inf)), 1)
-        with self.assertRaises(TypeError):
-            executor.await_responses(-1)
+
+    def test_ids_of_any_integer_type_and_others(self):
+        executor = self.open()
+        ids = executor.enqueue_all([headrace.Request(self.prompt, 1)] * 2)
+        lists = executor.await_responses(np.array(ids))
+        self.assertEqual([[one.request_id for one in own] for own in lists], [[ids[0]], [ids[1]]])
+        (gone,) = executor.await_responses(np.int64(ids[0]))
+        self.assertIn("already been processed", gone.error)
+        calls = (executor.await_responses, executor.cancel, executor.responses_ready)
+        for call in calls:
+            for wrong in (-1, 1 << 64):
+                with self.assertRaisesRegex(ValueError, f"a request id cannot be {wrong}: use"):
+                    call(wrong)
+            for wrong in ("x", 1.5, b"1"):
+                with self.assertRaisesRegex(TypeError, f"a request id cannot be {wrong!r}: use"):
+                    call(wrong)
+        for wrong in ([[1]], ["x"], np.array([[1]]), np.array([1.0])):
+            with self.assertRaisesRegex(TypeError, "a request id cannot be"):
+                executor.await_responses(wrong)
+        upstream = self.upstream()
+        self.assertEqual([len(own) for own in upstream.await_responses(np.array([1, 2]))], [1, 1])
+        with self.assertRaisesRegex(RuntimeError, "a request id cannot be -1"):
+            upstream.cancel_request(-1)
+
+    def test_objects_of_other_types(self):
+        for config, part in (({}, "use an ExecutorConfig"), (0.5, "use an ExecutorConfig")):
+            with self.assertRaisesRegex(TypeError, part):
+                headrace.Executor(self.engine, config)
+        with self.assertRaisesRegex(TypeError, r"\{'max_tokens': 64\} is no headrace.KvCacheConfig"):
+            self.open(kv_cache={"max_tokens": 64})
+        executor = self.open()
+        with self.assertRaisesRegex(TypeError, "'x' is no headrace.Request"):
+            executor.enqueue("x")
+        with self.assertRaisesRegex(TypeError, "is no headrace.SamplingOptions"):
+            executor.enqueue(headrace.Request(self.prompt, 1, sampling={"top_k": 2}))
+
+    def test_percentages_that_cannot_be_set(self):
+        executor = self.open()
+        numbers = ": use a number from 0.0 to 1.0"
+        with self.assertRaisesRegex(
+                TypeError, f"cannot be set to 'auto'{numbers} " r'\("auto" is for opening\)'):
+            executor.gpu_weights_percent = "auto"
+        for wrong in ("0.5", None, [0.5]):
+            with self.assertRaisesRegex(TypeError, f"cannot be set to .*{numbers}"):
+                executor.gpu_weights_percent = wrong
+        executor.gpu_weights_percent = np.float32(0.5)
+        self.assertEqual(executor.gpu_weights_percent, 0.5)
+        upstream = self.upstream()
+        for one, error in ((executor, ValueError), (upstream, RuntimeError)):
+            one.shutdown()
+            with self.assertRaisesRegex(error, "Shutdown called"):
+                one.gpu_weights_percent
 
     def test_a_processor_that_waits_for_its_executor_fails(self):
         box = []

@@ -210,6 +210,13 @@ class LlmTest(PythonTest):
             self.llm.stream("A", beam_width=2)
         with self.assertRaises(TypeError):
             self.llm.generate("A", max_token=3)
+        for prompts in ({1, 2}, (ids for ids in [[1]]), b"A", {"A": 1}, 5):
+            with self.assertRaisesRegex(TypeError, r"\[llm\] prompts cannot be .*: use a text"):
+                self.llm.generate(prompts)
+        with self.assertRaisesRegex(TypeError, r"\[llm\] params cannot be .*: use SamplingParams"):
+            self.llm.generate("A", {"max_tokens": 2})
+        with self.assertRaisesRegex(TypeError, "gpu_weights_percent cannot be set to 'auto'"):
+            self.llm.generate("A", gpu_weights_percent="auto")
         with headrace.LLM(self.engine, **self.options) as llm:
             with self.assertRaisesRegex(ValueError, "needs a tokenizer"):
                 llm.generate("A")
@@ -227,6 +234,8 @@ class LlmTest(PythonTest):
         self.assertIsNone(tokenizer.find("no such piece"))
         with self.assertRaises(ValueError):
             tokenizer.decode([1 << 30])
+        with self.assertRaisesRegex(UnicodeEncodeError, "surrogates not allowed"):
+            self.llm.generate("a\ud800b")
 
     def test_a_conversation_goes_through_the_models_template(self):
         tokenizer = self.llm.tokenizer
@@ -236,6 +245,14 @@ class LlmTest(PythonTest):
                                ignore_eos=True)
         self.assertEqual(output.prompt_token_ids, tokenizer.encode(text, add_special_tokens=False))
         self.assertEqual(len(output.token_ids), 3)
+        for messages, part in (([{"role": "user", "content": None}], "content of message 0 .* None"),
+                               ([{"role": "user", "content": "A"}, {"content": "B"}],
+                                "role of message 1 .* None"),
+                               ([{"role": "user", "content": [{"type": "text"}]}], "use a text"),
+                               ([("user", "Hello")], "role of message 0"),
+                               ("Hello", "messages cannot be 'Hello': use a list")):
+            with self.assertRaisesRegex(TypeError, r"\[llm\] .*" + part):
+                self.llm.chat(messages)
 
 
 if __name__ == "__main__":

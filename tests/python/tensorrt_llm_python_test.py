@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pickle
+import tempfile
 import time
 import unittest
 from unittest import mock
@@ -39,6 +40,9 @@ class TensorRtLlmTest(PythonTest):
         self.assertEqual(response.result.output_token_ids,
                          [self.prompt.tolist() + self.tokens[:5]])
         self.assertEqual(response.result.finish_reasons, [trtllm.FinishReason.LENGTH])
+        self.assertEqual((response.result.decoding_iter, response.result.sequence_index,
+                          response.result.is_sequence_final), (5, 0, True))
+        self.assertIsNone(response.result.context_phase_params)
 
     def test_waiting_for_all_for_one_and_for_several(self):
         output = trtllm.OutputConfig()
@@ -84,12 +88,14 @@ class TensorRtLlmTest(PythonTest):
         config = trtllm.ExecutorConfig(1)
         worker = pathlib.Path(tensorrt_llm.__file__).parent / "bin" / "executorWorker"
         config.parallel_config = trtllm.ParallelConfig(
-            trtllm.CommunicationType.MPI, trtllm.CommunicationMode.ORCHESTRATOR, None, None,
-            trtllm.OrchestratorConfig(True, str(worker)))
+            trtllm.CommunicationType.MPI, trtllm.CommunicationMode.ORCHESTRATOR, [1], None,
+            trtllm.OrchestratorConfig(True, str(worker), spawn_processes=False))
+        config.extended_runtime_perf_knob_config.multi_block_mode = False
         config.debug_config = trtllm.DebugConfig(debug_tensor_names=["sequence_length"])
         with self.assertLogs("headrace", "WARNING") as logs:
             executor = self.open(config)
         self.assertIn("debug_config", "\n".join(logs.output))
+        self.assertIn("Device 1: the first visible one is used", "\n".join(logs.output))
         self.assertEqual(executor.get_latest_debug_tensors(), [])
 
     def test_logits_and_log_probs(self):
@@ -155,16 +161,38 @@ class TensorRtLlmTest(PythonTest):
             trtllm.Request(input_token_ids=[1])
         with self.assertRaisesRegex(NotImplementedError, "lora_config"):
             executor.enqueue_request(self.request(lora_config=trtllm.LoraConfig(1)))
+        with self.assertRaisesRegex(NotImplementedError, "context_phase_params"):
+            executor.enqueue_request(
+                self.request(context_phase_params=trtllm.ContextPhaseParams([1])))
+        encoder = trtllm.OutputConfig(return_encoder_output=True)
+        with self.assertRaisesRegex(NotImplementedError, "return_encoder_output"):
+            executor.enqueue_request(self.request(output_config=encoder))
 
     def test_stats(self):
         executor = self.open(trtllm.ExecutorConfig(request_stats_max_iterations=100))
         executor.await_responses(executor.enqueue_request(self.request()))
         (first, *_) = executor.get_latest_iteration_stats()
         self.assertEqual(first.inflight_batching_stats.num_ctx_tokens, len(self.prompt))
-        self.assertEqual(json.loads(first.to_json_str())["iterLatencyMS"], first.iter_latency_ms)
+        told = json.loads(first.to_json_str())
+        self.assertEqual(told["iterLatencyMS"], first.iter_latency_ms)
+        self.assertEqual(list(told), [  # as C++ writes them
+            "timestamp", "iter", "iterLatencyMS", "newActiveRequestsQueueLatencyMS",
+            "numActiveRequests", "numQueuedRequests", "numCompletedRequests",
+            "maxNumActiveRequests", "gpuMemUsage", "cpuMemUsage", "pinnedMemUsage",
+            "kvCacheStats", "crossKvCacheStats", "staticBatchingStats", "inflightBatchingStats"])
+        self.assertEqual(list(told["kvCacheStats"]), [
+            "maxNumBlocks", "freeNumBlocks", "usedNumBlocks", "tokensPerBlock",
+            "allocTotalBlocks", "allocNewBlocks", "reusedBlocks"])
+        self.assertIsNone(first.static_batching_stats)
+        self.assertEqual(first.inflight_batching_stats.avg_num_decoded_tokens_per_iter, 1)
+        self.assertEqual(trtllm.StaticBatchingStats().empty_gen_slots, 0)
         self.assertGreater(first.kv_cache_stats.used_num_blocks, 0)
         (first, *_) = executor.get_latest_request_stats()
-        self.assertEqual(first.request_stats[0].stage, trtllm.RequestStage.GENERATION_IN_PROGRESS)
+        (told,) = first.request_stats
+        self.assertEqual(told.stage, trtllm.RequestStage.GENERATION_IN_PROGRESS)
+        self.assertEqual(list(json.loads(told.to_json_str())), [
+            "id", "stage", "contextPrefillPosition", "numGeneratedTokens",
+            "avgNumDecodedTokensPerIter", "scheduled", "paused"])
 
     def test_both_names_of_a_sampling_value_change_together(self):
         for made in (trtllm.SamplingConfig(seed=1, min_tokens=2),
@@ -175,6 +203,7 @@ class TensorRtLlmTest(PythonTest):
             made.min_tokens = 3
             self.assertEqual((made.seed, made.min_length), (5, 3))
             self.assertEqual(made.to_headrace(1).random_seed, 5)
+            self.assertEqual(trtllm.SamplingConfig(seed=7, random_seed=1).seed, 7)
             self.assertEqual(pickle.loads(pickle.dumps(made)), made)
 
     def test_timestamps_are_utc(self):
@@ -202,6 +231,85 @@ class TensorRtLlmTest(PythonTest):
         native = sampling.to_headrace(2)
         self.assertEqual((native.top_k, native.random_seed, native.min_length,
                           native.num_return_sequences), (0, 3, 2, 2))
+
+    def test_older_names(self):
+        for made in (trtllm.DebugConfig(True, False, ["x"]),
+                     trtllm.DebugConfig(dump_input_tensors=True, debug_tensor_names=["x"]),
+                     trtllm.DebugConfig(debug_input_tensors=True, debug_tensor_names=["x"],
+                                        debug_tensors_max_iterations=0)):
+            self.assertEqual((made.dump_input_tensors, made.debug_input_tensors,
+                              made.dump_output_tensors), (True, True, False))
+            made.dump_output_tensors = True
+            self.assertTrue(made.debug_output_tensors)
+            self.assertEqual(pickle.loads(pickle.dumps(made)), made)
+        request = self.request()
+        request.max_new_tokens = 3
+        self.assertEqual((request.max_tokens, request.to_headrace().max_new_tokens), (3, 3))
+        request.request_type = trtllm.RequestType.REQUEST_TYPE_CONTEXT_ONLY
+        self.assertIs(request.type, request.request_type)
+
+    def test_mistyped_names(self):
+        for value, wrong, near in (
+                (trtllm.ExecutorConfig(), "gpu_weight_percent", "gpu_weights_percent"),
+                (trtllm.KvCacheConfig(), "free_gpu_mem_fraction", "free_gpu_memory_fraction"),
+                (trtllm.SamplingConfig(), "topk", "top_k"),
+                (trtllm.SamplingConfig(), "randomseed", "random_seed"),
+                (trtllm.DebugConfig(), "dump_input_tensor", "dump_input_tensors"),
+                (trtllm.OutputConfig(), "return_logprobs", "return_log_probs"),
+                (self.request(), "stop_word", "stop_words")):
+            with self.subTest(wrong):
+                error = f"{type(value).__name__} has no field '{wrong}': use '{near}'"
+                with self.assertRaisesRegex(AttributeError, error):
+                    setattr(value, wrong, 1)
+                with self.assertRaisesRegex(AttributeError, error):
+                    getattr(value, wrong)
+
+    def test_decoding_modes(self):
+        modes = ("Auto", "TopK", "TopP", "TopKTopP", "BeamSearch", "Medusa", "Lookahead",
+                 "ExplicitDraftTokens")
+        for mode, expected in zip(modes, ("Auto", "TopK TopKorTopP", "TopP TopKorTopP",
+                                          "TopK TopP TopKorTopP TopKandTopP", *modes[4:])):
+            made = getattr(trtllm.DecodingMode, mode)()
+            found = {name for name in (*modes, "TopKorTopP", "TopKandTopP")
+                     if name != "TopKTopP" and getattr(made, f"is{name}")()}
+            self.assertEqual(found, set(expected.split()))
+            self.assertEqual(pickle.loads(pickle.dumps(made)), made)
+
+    def test_an_engine_in_memory(self):
+        buffer = (self.engine / "rank0.engine").read_bytes()
+        config = (self.engine / "config.json").read_text(encoding="utf-8")
+        decoder = trtllm.ModelType.DECODER_ONLY
+        temporary = self.folder / "temporary"
+        temporary.mkdir()
+        with mock.patch.object(tempfile, "tempdir", str(temporary)):
+            for make in (
+                    lambda: trtllm.Executor(buffer, config, decoder, trtllm.ExecutorConfig(0.3)),
+                    lambda: trtllm.Executor(engine_buffer=memoryview(buffer), model_type=decoder,
+                                            json_config_str=config,
+                                            executor_config=trtllm.ExecutorConfig(1))):
+                with make() as executor:
+                    (response,) = executor.await_responses(
+                        executor.enqueue_request(self.request(3)))
+                    self.assertEqual(response.result.output_token_ids[0][-3:], self.tokens[:3])
+                    self.assertEqual(len(list(temporary.iterdir())), 1)
+                del executor
+                self.assertEqual(list(temporary.iterdir()), [])
+            with self.assertRaisesRegex(RuntimeError, "config.json"):
+                trtllm.Executor(buffer, "{", decoder, trtllm.ExecutorConfig(1))
+            self.assertEqual(list(temporary.iterdir()), [])
+        config = trtllm.ExecutorConfig(1)
+        for args, part in (((self.engine, str(self.engine), decoder, config), "encoders"),
+                           ((b"", "", b"", "", decoder, config), "encoders"),
+                           ((b"", "", decoder, config, {"weight": None}), "managed weights")):
+            with self.assertRaisesRegex(NotImplementedError, part):
+                trtllm.Executor(*args)
+        for args, part in (((self.engine, decoder), r"Executor\(\) missing .*'executor_config'"),
+                           ((self.engine, decoder, {}), "use an ExecutorConfig"),
+                           ((self.engine, 0, config), "use DECODER_ONLY")):
+            with self.assertRaisesRegex(TypeError, part):
+                trtllm.Executor(*args)
+        with self.assertRaisesRegex(TypeError, "a request cannot be 'x': use a Request"):
+            self.open().enqueue_request("x")
 
     def test_builder(self):
         config = tensorrt_llm.Builder().create_builder_config(

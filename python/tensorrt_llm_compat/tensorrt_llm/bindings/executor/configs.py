@@ -10,8 +10,10 @@ from typing import Any, Callable, Mapping, Optional, Sequence
 
 import headrace
 
+from .decoding import DecodingConfig
 from .enums import (BatchingType, CapacitySchedulerPolicy, CommunicationMode, CommunicationType,
                     ContextChunkingPolicy)
+from .fields import Config
 from .tensors import to_tensor
 
 _LOGGER = logging.getLogger("headrace")
@@ -28,7 +30,7 @@ def _warn_unused(config: Any, names: Sequence[str]) -> None:
 
 
 @dataclasses.dataclass
-class SchedulerConfig:
+class SchedulerConfig(Config):
     """Which requests run."""
 
     capacity_scheduler_policy: CapacitySchedulerPolicy = CapacitySchedulerPolicy.GUARANTEED_NO_EVICT
@@ -36,7 +38,7 @@ class SchedulerConfig:
 
 
 @dataclasses.dataclass
-class KvCacheConfig:
+class KvCacheConfig(Config):
     """The memory of keys and values. Attention windows, sinks and host caches are not there: windows
     that no request reaches are accepted."""
 
@@ -62,15 +64,17 @@ class KvCacheConfig:
 
 
 @dataclasses.dataclass
-class OrchestratorConfig:
+class OrchestratorConfig(Config):
     """Accepted: one process serves."""
 
     is_orchestrator: bool = True
     worker_executable_path: str = ""
+    orch_leader_comm: Any = None
+    spawn_processes: bool = True
 
 
 @dataclasses.dataclass
-class ParallelConfig:
+class ParallelConfig(Config):
     """Accepted: one process serves."""
 
     communication_type: CommunicationType = CommunicationType.MPI
@@ -85,10 +89,13 @@ class ParallelConfig:
             if ids is not None and len(ids) > 1:
                 raise NotImplementedError(f"[executor] {len(ids)} devices or participants: one is "
                                           "supported, in this process")
+        if self.device_ids and self.device_ids[0] != 0:
+            _LOGGER.warning("Device %d: the first visible one is used; CUDA_VISIBLE_DEVICES "
+                            "chooses it", self.device_ids[0])
 
 
 @dataclasses.dataclass
-class PeftCacheConfig:
+class PeftCacheConfig(Config):
     """Accepted: there are no adapters."""
 
     num_host_module_layer: int = 0
@@ -105,77 +112,11 @@ class PeftCacheConfig:
 
 
 @dataclasses.dataclass
-class LookaheadDecodingConfig:
-    """Lookahead decoding: an executor that has it is refused."""
-
-    max_window_size: int
-    max_ngram_size: int
-    max_verification_set_size: int
-
-
-@dataclasses.dataclass
-class DecodingMode:
-    """Made by DecodingMode.TopK() and the like. A request's SamplingConfig says how tokens are
-    chosen; an executor with a mode that speculates is refused."""
-
-    name: str
-
-    @classmethod
-    def Auto(cls) -> "DecodingMode":
-        return cls("Auto")
-
-    @classmethod
-    def TopK(cls) -> "DecodingMode":
-        return cls("TopK")
-
-    @classmethod
-    def TopP(cls) -> "DecodingMode":
-        return cls("TopP")
-
-    @classmethod
-    def TopKTopP(cls) -> "DecodingMode":
-        return cls("TopKTopP")
-
-    @classmethod
-    def BeamSearch(cls) -> "DecodingMode":
-        return cls("BeamSearch")
-
-    @classmethod
-    def Medusa(cls) -> "DecodingMode":
-        return cls("Medusa")
-
-    @classmethod
-    def Lookahead(cls) -> "DecodingMode":
-        return cls("Lookahead")
-
-    @classmethod
-    def ExplicitDraftTokens(cls) -> "DecodingMode":
-        return cls("ExplicitDraftTokens")
-
-    def speculates(self) -> bool:
-        """Whether it needs draft tokens."""
-        return self.name in ("Medusa", "Lookahead", "ExplicitDraftTokens")
-
-
-@dataclasses.dataclass
-class DecodingConfig:
-    """A request's SamplingConfig says how tokens are chosen; what speculates is refused."""
-
-    decoding_mode: Optional[DecodingMode] = None
-    lookahead_decoding_config: Optional[LookaheadDecodingConfig] = None
-    medusa_choices: Optional[list[list[int]]] = None
-
-    def check(self) -> None:
-        """NotImplementedError for what speculates."""
-        mode = self.decoding_mode
-        if self.lookahead_decoding_config or self.medusa_choices or (mode and mode.speculates()):
-            raise NotImplementedError("[executor] speculative decoding is not supported: use "
-                                      "DecodingMode.Auto()")
-
-
-@dataclasses.dataclass
-class DebugConfig:
+class DebugConfig(Config):
     """Accepted: there are no tensors to be had."""
+
+    _OLD_NAMES = {"dump_input_tensors": "debug_input_tensors",  # of 0.13
+                  "dump_output_tensors": "debug_output_tensors"}
 
     debug_input_tensors: bool = False
     debug_output_tensors: bool = False
@@ -184,7 +125,7 @@ class DebugConfig:
 
 
 @dataclasses.dataclass
-class ExtendedRuntimePerfKnobConfig:
+class ExtendedRuntimePerfKnobConfig(Config):
     """Accepted."""
 
     multi_block_mode: bool = True
@@ -246,7 +187,7 @@ def _batched(processor: Callable) -> headrace.BatchedLogitsProcessor:
 
 
 @dataclasses.dataclass
-class LogitsPostProcessorConfig:
+class LogitsPostProcessorConfig(Config):
     """Functions that change logits before a token is chosen from them."""
 
     processor_map: Optional[Mapping[str, Callable]] = None
@@ -255,7 +196,7 @@ class LogitsPostProcessorConfig:
 
 
 @dataclasses.dataclass
-class ExecutorConfig:
+class ExecutorConfig(Config):
     """How an Executor runs. ExecutorConfig(0.5), with a float, means gpu_weights_percent."""
 
     max_beam_width: int = 1
@@ -274,7 +215,8 @@ class ExecutorConfig:
     decoding_config: Optional[DecodingConfig] = None
     gpu_weights_percent: float = 1.0
     max_queue_size: Optional[int] = None
-    extended_runtime_perf_knob_config: Optional[ExtendedRuntimePerfKnobConfig] = None
+    extended_runtime_perf_knob_config: Optional[ExtendedRuntimePerfKnobConfig] = dataclasses.field(
+        default_factory=ExtendedRuntimePerfKnobConfig)
     debug_config: Optional[DebugConfig] = None
     recv_poll_period_ms: int = 0
     max_seq_idle_microseconds: int = 180000000

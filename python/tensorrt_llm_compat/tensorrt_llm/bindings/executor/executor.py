@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from typing import Any, Iterator, Optional, Sequence, Union
+from typing import Any, Iterator, Mapping, Optional, Sequence, Union, overload
 
 import headrace
 from headrace.responses import make_response
@@ -13,6 +13,7 @@ from headrace.responses import make_response
 from . import stats
 from .configs import ExecutorConfig
 from .enums import ModelType
+from .opening import to_opening
 from .requests import Request
 from .responses import Response, from_headrace
 
@@ -29,13 +30,23 @@ def _runtime_errors() -> Iterator[None]:
 class Executor:
     """Serves requests of an engine. As a context manager it shuts down at the end."""
 
+    @overload
     def __init__(self, model_path: Union[str, os.PathLike], model_type: ModelType,
-                 executor_config: ExecutorConfig) -> None:
-        if model_type is not ModelType.DECODER_ONLY:
-            raise NotImplementedError(f"[executor] {model_type.name}: only DECODER_ONLY is there")
+                 executor_config: ExecutorConfig) -> None: ...
+
+    @overload
+    def __init__(self, engine_buffer: Union[bytes, bytearray, memoryview], json_config_str: str,
+                 model_type: ModelType, executor_config: ExecutorConfig,
+                 managed_weights: Optional[Mapping[str, Any]] = None) -> None: ...
+
+    def __init__(self, *args, **named):
+        """Of an engine's folder; or of its files: what rank0.engine and config.json hold, which are
+        written to a temporary folder that lives as long as the executor."""
         with _runtime_errors():
-            self._executor = headrace.Executor(model_path, executor_config.to_headrace())
-        self._check_windows(executor_config.kv_cache_config.max_attention_window)
+            opening = to_opening(args, named)
+            config = opening.executor_config
+            self._executor = headrace.Executor(opening.folder(self), config.to_headrace())
+        self._check_windows(config.kv_cache_config.max_attention_window)
 
     def _check_windows(self, windows: Optional[Sequence[int]]) -> None:
         most = self._executor.max_sequence_tokens
@@ -61,12 +72,12 @@ class Executor:
     def enqueue_request(self, request: Request) -> int:
         """Queues a request and returns its id."""
         with _runtime_errors():
-            return self._executor.enqueue(request.to_headrace())
+            return self._executor.enqueue(_to_headrace(request))
 
     def enqueue_requests(self, requests: Sequence[Request]) -> list[int]:
         """The same for several."""
         with _runtime_errors():
-            return self._executor.enqueue_all([request.to_headrace() for request in requests])
+            return self._executor.enqueue_all([_to_headrace(request) for request in requests])
 
     def await_responses(self, *args: Any, **kwargs: Any) -> Any:
         """await_responses([timeout]), (id[, timeout]) or (ids[, timeout]), which gives a list of
@@ -104,12 +115,19 @@ class Executor:
     @property
     def gpu_weights_percent(self) -> float:
         """The share of the weights in fast memory; it can be set while requests are served."""
-        return self._executor.gpu_weights_percent
+        with _runtime_errors():
+            return self._executor.gpu_weights_percent
 
     @gpu_weights_percent.setter
     def gpu_weights_percent(self, percent: float) -> None:
         with _runtime_errors():
             self._executor.gpu_weights_percent = percent
+
+
+def _to_headrace(request: Request) -> headrace.Request:
+    if not isinstance(request, Request):
+        raise TypeError(f"[executor] a request cannot be {request!r}: use a Request")
+    return request.to_headrace()
 
 
 def _ids_and_timeout(*args: Any, id: Optional[int] = None, ids: Optional[Sequence[int]] = None,

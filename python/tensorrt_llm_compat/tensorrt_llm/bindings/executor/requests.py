@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any, ClassVar, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import headrace
 
 from .enums import RequestType
+from .fields import Config
 
 _LOGGER = logging.getLogger("headrace")
 
 
 @dataclasses.dataclass
-class SamplingConfig:
+class SamplingConfig(Config):
     """How tokens are chosen. None: as if it were not there."""
+
+    _OLD_NAMES = {"random_seed": "seed", "min_length": "min_tokens"}
 
     beam_width: int = 1
     _: dataclasses.KW_ONLY
@@ -25,12 +28,8 @@ class SamplingConfig:
     top_p_reset_ids: Optional[int] = None
     top_p_decay: Optional[float] = None
     seed: Optional[int] = None
-    random_seed: Optional[int] = None
-    """The old name of seed."""
     temperature: Optional[float] = None
     min_tokens: Optional[int] = None
-    min_length: Optional[int] = None
-    """The old name of min_tokens."""
     beam_search_diversity_rate: Optional[float] = None
     repetition_penalty: Optional[float] = None
     presence_penalty: Optional[float] = None
@@ -40,22 +39,6 @@ class SamplingConfig:
     no_repeat_ngram_size: Optional[int] = None
     num_return_sequences: Optional[int] = None
     min_p: Optional[float] = None
-
-    _OTHER_NAMES: ClassVar[dict[str, str]] = {
-        "seed": "random_seed", "random_seed": "seed",
-        "min_tokens": "min_length", "min_length": "min_tokens"}
-
-    def __post_init__(self) -> None:
-        given = self.__dict__
-        self.seed = given["random_seed"] if given["seed"] is None else given["seed"]
-        self.min_tokens = given["min_length"] if given["min_tokens"] is None else given["min_tokens"]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Both names of a value change together, once there are both."""
-        complete = "min_p" in self.__dict__  # the last field
-        self.__dict__[name] = value
-        if complete and name in self._OTHER_NAMES:
-            self.__dict__[self._OTHER_NAMES[name]] = value
 
     def to_headrace(self, num_return_sequences: int) -> headrace.SamplingOptions:
         """The same for headrace. `num_return_sequences` is the request's."""
@@ -72,8 +55,7 @@ class SamplingConfig:
         given: dict[str, Any] = {
             "top_k": self.top_k, "top_p": self.top_p, "top_p_min": self.top_p_min,
             "top_p_reset_id": self.top_p_reset_ids, "top_p_decay": self.top_p_decay,
-            "random_seed": self.seed,
-            "temperature": self.temperature,
+            "random_seed": self.seed, "temperature": self.temperature,
             "min_length": self.min_tokens,
             "beam_search_diversity_rate": self.beam_search_diversity_rate,
             "repetition_penalty": self.repetition_penalty,
@@ -87,7 +69,7 @@ class SamplingConfig:
 
 
 @dataclasses.dataclass
-class OutputConfig:
+class OutputConfig(Config):
     """What responses hold beside tokens."""
 
     return_log_probs: bool = False
@@ -106,7 +88,7 @@ class OutputConfig:
 
 
 @dataclasses.dataclass
-class ExternalDraftTokensConfig:
+class ExternalDraftTokensConfig(Config):
     """Draft tokens: a request that has them is refused."""
 
     tokens: list[int]
@@ -115,7 +97,7 @@ class ExternalDraftTokensConfig:
 
 
 @dataclasses.dataclass
-class PromptTuningConfig:
+class PromptTuningConfig(Config):
     """Prompt tuning: a request that has it is refused."""
 
     embedding_table: Any
@@ -123,12 +105,19 @@ class PromptTuningConfig:
 
 
 @dataclasses.dataclass
-class LoraConfig:
+class LoraConfig(Config):
     """An adapter: a request that has it is refused."""
 
     task_id: int
     weights: Any = None
     config: Any = None
+
+
+@dataclasses.dataclass
+class ContextPhaseParams(Config):
+    """What a context-only executor hands to one that generates: a request that has it is refused."""
+
+    first_gen_tokens: list[int]
 
 
 _REFUSED = ("external_draft_tokens_config", "prompt_tuning_config", "lora_config",
@@ -137,14 +126,14 @@ _REFUSED = ("external_draft_tokens_config", "prompt_tuning_config", "lora_config
 
 
 @dataclasses.dataclass
-class Request:
+class Request(Config):
     """One prompt and what to make of it."""
+
+    _OLD_NAMES = {"max_new_tokens": "max_tokens", "request_type": "type"}
 
     input_token_ids: Sequence[int]
     _: dataclasses.KW_ONLY
     max_tokens: Optional[int] = None
-    max_new_tokens: Optional[int] = None
-    """The old name of max_tokens."""
     streaming: bool = False
     sampling_config: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     output_config: OutputConfig = dataclasses.field(default_factory=OutputConfig)
@@ -164,7 +153,7 @@ class Request:
     return_all_generated_tokens: bool = False
     priority: float = 0.5
     type: RequestType = RequestType.REQUEST_TYPE_CONTEXT_AND_GENERATION
-    context_phase_params: Any = None
+    context_phase_params: Optional[ContextPhaseParams] = None
     encoder_input_features: Any = None
     encoder_output_length: Optional[int] = None
     num_return_sequences: int = 1
@@ -173,21 +162,16 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.max_tokens is None:
-            self.max_tokens = self.max_new_tokens
-        if self.max_tokens is None:
             raise RuntimeError("missing required argument max_tokens")
-        self.max_new_tokens = self.max_tokens
-
-    @property
-    def request_type(self) -> RequestType:
-        """The type under its later name."""
-        return self.type
 
     def to_headrace(self) -> headrace.Request:
         """The same for headrace. NotImplementedError for what it cannot do."""
         for name in _REFUSED:
             if getattr(self, name) is not None:
                 raise NotImplementedError(f"[request] {name} is not supported: leave it out")
+        if self.output_config.return_encoder_output:
+            raise NotImplementedError("[request] return_encoder_output is not supported: leave it "
+                                      "out")
         if self.type is not RequestType.REQUEST_TYPE_CONTEXT_AND_GENERATION:
             raise NotImplementedError(f"[request] {self.type.name} is not supported")
         if (self.position_ids is not None

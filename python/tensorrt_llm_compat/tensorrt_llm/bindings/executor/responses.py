@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 import headrace
 
 from .enums import FinishReason
+from .requests import ContextPhaseParams
 from .tensors import to_tensor
 
 _FINISH_REASONS = {
@@ -34,8 +35,15 @@ class Result:
     generation_logits: Any = None
     """[beams, tokens, vocabulary]."""
     encoder_output: Any = None
+    """Always None."""
     finish_reasons: list[FinishReason] = dataclasses.field(default_factory=list)
+    """By beam."""
+    context_phase_params: Optional[ContextPhaseParams] = None
+    """Always None."""
+    decoding_iter: int = 0
+    """Steps so far, each of which chose a token for every beam."""
     sequence_index: int = 0
+    """Which of num_return_sequences."""
     is_sequence_final: bool = False
 
 
@@ -87,4 +95,5 @@ def from_headrace(response: headrace.Response) -> Response:
         context_logits=to_tensor(result.context_logits),
         generation_logits=to_tensor(generation_logits),
         finish_reasons=[_FINISH_REASONS[reason] for reason in result.finish_reasons],
-        sequence_index=result.sequence_index, is_sequence_final=result.is_sequence_final))
+        decoding_iter=result.decoding_iterations, sequence_index=result.sequence_index,
+        is_sequence_final=result.is_sequence_final))

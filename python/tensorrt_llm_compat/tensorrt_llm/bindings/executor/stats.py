@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import enum
 import json
-from typing import Any
+from typing import Any, Optional
 
 import headrace
 
@@ -41,7 +41,22 @@ class KvCacheStats(_Stats):
     free_num_blocks: int = 0
     used_num_blocks: int = 0
     tokens_per_block: int = 0
+    alloc_total_blocks: int = 0
+    """Always 0: blocks are not counted as they are taken."""
+    alloc_new_blocks: int = 0
+    """Always 0."""
     reused_blocks: int = 0
+
+
+@dataclasses.dataclass
+class StaticBatchingStats(_Stats):
+    """Never filled in: requests are batched in flight."""
+
+    num_scheduled_requests: int = 0
+    num_context_requests: int = 0
+    num_ctx_tokens: int = 0
+    num_gen_tokens: int = 0
+    empty_gen_slots: int = 0
 
 
 @dataclasses.dataclass
@@ -54,7 +69,8 @@ class InflightBatchingStats(_Stats):
     num_paused_requests: int = 0
     num_ctx_tokens: int = 0
     micro_batch_id: int = 0
-    avg_num_decoded_tokens_per_iter: float = 1.0
+    avg_num_decoded_tokens_per_iter: float = 0.0
+    """1 in a pass that generates, 0 in others."""
 
 
 @dataclasses.dataclass
@@ -62,15 +78,27 @@ class IterationStats(_Stats):
     """One pass."""
 
     timestamp: str = ""
+    """Its end, UTC: "11-27-2026 16:05:01.123456"."""
     iter: int = 0
     iter_latency_ms: float = 0.0
+    new_active_requests_queue_latency_ms: float = 0.0
+    """Always 0."""
     num_active_requests: int = 0
     num_queued_requests: int = 0
     num_completed_requests: int = 0
     max_num_active_requests: int = 0
-    kv_cache_stats: KvCacheStats = dataclasses.field(default_factory=KvCacheStats)
-    inflight_batching_stats: InflightBatchingStats = dataclasses.field(
-        default_factory=InflightBatchingStats)
+    gpu_mem_usage: int = 0
+    """Always 0."""
+    cpu_mem_usage: int = 0
+    """Always 0."""
+    pinned_mem_usage: int = 0
+    """Always 0."""
+    kv_cache_stats: Optional[KvCacheStats] = None
+    cross_kv_cache_stats: Optional[KvCacheStats] = None
+    """Always None."""
+    static_batching_stats: Optional[StaticBatchingStats] = None
+    """Always None."""
+    inflight_batching_stats: Optional[InflightBatchingStats] = None
 
 
 @dataclasses.dataclass
@@ -81,6 +109,8 @@ class RequestStats(_Stats):
     stage: RequestStage = RequestStage.QUEUED
     context_prefill_position: int = 0
     num_generated_tokens: int = 0
+    avg_num_decoded_tokens_per_iter: float = 0.0
+    """1 once there is a token, 0 before."""
     scheduled: bool = False
     paused: bool = False
 
@@ -102,19 +132,22 @@ def from_headrace(stats: headrace.IterationStats) -> IterationStats:
         iter_latency_ms=stats.latency_ms, num_active_requests=stats.active_requests,
         num_queued_requests=stats.queued_requests, num_completed_requests=stats.completed_requests,
         max_num_active_requests=stats.max_active_requests,
-        kv_cache_stats=KvCacheStats(cache.max_blocks, cache.free_blocks, cache.used_blocks,
-                                    cache.tokens_per_block, cache.reused_blocks),
+        kv_cache_stats=KvCacheStats(
+            max_num_blocks=cache.max_blocks, free_num_blocks=cache.free_blocks,
+            used_num_blocks=cache.used_blocks, tokens_per_block=cache.tokens_per_block,
+            reused_blocks=cache.reused_blocks),
         inflight_batching_stats=InflightBatchingStats(
             num_scheduled_requests=stats.scheduled_sequences,
             num_context_requests=stats.context_sequences,
             num_gen_requests=stats.generation_sequences,
-            num_paused_requests=stats.paused_sequences, num_ctx_tokens=stats.context_tokens))
+            num_paused_requests=stats.paused_sequences, num_ctx_tokens=stats.context_tokens,
+            avg_num_decoded_tokens_per_iter=1.0 if stats.generated_tokens else 0.0))
 
 
 def requests_from_headrace(stats: headrace.RequestStatsOfIteration) -> RequestStatsPerIteration:
     """headrace's stats under these names."""
     return RequestStatsPerIteration(stats.iteration, [
         RequestStats(request.request_id, RequestStage[request.stage.upper()],
-                     request.context_position, request.generated_tokens, request.scheduled,
-                     request.paused)
+                     request.context_position, request.generated_tokens,
+                     1.0 if request.generated_tokens else 0.0, request.scheduled, request.paused)
         for request in stats.requests])

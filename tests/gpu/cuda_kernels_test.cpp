@@ -396,6 +396,23 @@ TEST(CudaDecode, StrangeValuesGiveTheReferenceBits) {
   }
 }
 
+// Scores far below the largest take another way. (V that is no number is not among them: see
+// docs/numerics.md.)
+TEST(CudaAttention, MatrixClassOfWildValuesDoesNotDependOnCuts) {
+  const std::vector<int64_t> lengths(9, 150);
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const int64_t head_dim : {64, 128}) {
+      const AttentionProblem problem({.heads = 4, .kv_heads = 2, .head_dim = head_dim}, dtype,
+                                     lengths, Numbers(3, Data::kWild), dtype);
+      cuda().reserve({.max_tokens = 4096, .dtype = DType::kFloat32, .canonical_rows = 8});
+      const auto whole = problem.run(cuda(), 64, 150);
+      for (const int64_t chunk : {1, 7, 100}) {
+        EXPECT_TRUE(equal_elements(dtype, whole, problem.run(cuda(), 16, chunk))) << chunk;
+      }
+    }
+  }
+}
+
 // In passes of more than 8 rows: decode rows, chunks of prompts and whole ones give a token the
 // same bits, close to the reference's.
 TEST(CudaAttention, MatrixClassDoesNotDependOnCutsAndIsClose) {

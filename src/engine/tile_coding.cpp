@@ -86,8 +86,9 @@ uint64_t CodingChoice::size_with(size_t codec, uint64_t capacity, std::vector<bo
 CodingChoice::Sizes CodingChoice::best_capacity(size_t codec) const {
   std::vector<uint64_t> capacities = most_escapes_[codec];
   std::ranges::sort(capacities);
-  const auto [last, end] = std::ranges::unique(capacities);
-  capacities.erase(last, end);
+  const auto last =
+      std::unique(capacities.begin(), capacities.end());  // (Clang 14 has no ranges::unique)
+  capacities.erase(last, capacities.end());
   // Most matrices have rows of much the same kind; among very many sizes, a sample is good enough.
   const size_t step = std::max<size_t>(1, capacities.size() / 64);
   Sizes best{.bytes = size_with(codec, capacities.back(), nullptr), .capacity = capacities.back()};

@@ -13,6 +13,7 @@
 #include "base/trace.h"
 #include "core/callbacks.h"
 #include "core/convert.h"
+#include "core/released_gil.h"
 #include "engine/builder.h"
 #include "headrace/planner.h"
 
@@ -63,7 +64,7 @@ py::dict build(const std::string& checkpoint_dir, const std::string& output_dir,
   const LogFunction log_function = to_log_function(log);
   BuildReport report;
   {
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     Surroundings surroundings(/*threads=*/0, log_function);
     report = build_engine(checkpoint_dir, output_dir, config, surroundings.context());
   }
@@ -96,7 +97,7 @@ SessionOptions session_options(const ExecutorOptions& options, int64_t batch_siz
 std::string plan(const std::string& engine_dir, const py::object& config, bool table,
                  int64_t batch_size, int64_t max_seq_len) {
   const ExecutorOptions options = to_options(engine_dir, config);
-  const py::gil_scoped_release release;
+  const ReleasedGil released;
   Surroundings surroundings(options.threads, options.log);
   return app::plan_json(app::plan_sessions(session_options(options, batch_size, max_seq_len), table,
                                            surroundings.context()));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/convert.h"
+#include "core/released_gil.h"
 #include "headrace/error.h"
 
 namespace headrace::python {
@@ -63,7 +64,7 @@ void await(const Deadline& deadline, const py::object& taken, const TakeKept& ta
     const Milliseconds slice = deadline.slice();
     std::vector<Response> responses;
     {
-      const py::gil_scoped_release release;
+      const ReleasedGil released;
       responses = take(slice);
     }
     if (responses.empty() && slice.count() > 0) continue;
@@ -86,7 +87,7 @@ py::list stats_list(const std::vector<Stats>& history) {
 PythonExecutor::PythonExecutor(const std::string& engine_dir, const py::object& config)
     : process_(getpid()) {
   const ExecutorOptions options = to_options(engine_dir, config);
-  const py::gil_scoped_release release;
+  const ReleasedGil released;
   executor_ = std::make_unique<Executor>(options);
 }
 
@@ -95,7 +96,7 @@ PythonExecutor::~PythonExecutor() {
     executor_.release();  // NOLINT(bugprone-unused-return-value): its threads cannot be joined here
     return;
   }
-  const py::gil_scoped_release release;
+  const ReleasedGil released;
   executor_.reset();
 }
 
@@ -109,9 +110,53 @@ void PythonExecutor::check_process() const {
                                                "its threads: make one in this process");
 }
 
-Executor& PythonExecutor::native() const {
+/// Keeps shutdown() from returning while a thread of this call may ask for the GIL. Throws after
+/// shutdown(), before the GIL is let go.
+class PythonExecutor::Call {
+ public:
+  explicit Call(const PythonExecutor& executor) : executor_(executor), outer_(innermost_) {
+    ++executor.calls_;
+    if (executor.has_ended_) {
+      leave();
+      throw Error(ErrorCode::kInvalidArgument, "[executor] Shutdown called: make another executor");
+    }
+    innermost_ = this;
+  }
+  ~Call() {
+    innermost_ = outer_;
+    leave();
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  /// Calls of this thread: a signal handler or a destructor may come in their middle.
+  static int of_this_thread(const PythonExecutor& executor) {
+    int count = 0;
+    for (const Call* call = innermost_; call != nullptr; call = call->outer_) {
+      count += &call->executor_ == &executor ? 1 : 0;
+    }
+    return count;
+  }
+
+ private:
+  void leave() {
+    --executor_.calls_;
+    executor_.calls_.notify_all();
+  }
+
+  const PythonExecutor& executor_;
+  const Call* outer_;
+  static thread_local const Call* innermost_;
+};
+
+thread_local const PythonExecutor::Call* PythonExecutor::Call::innermost_ = nullptr;
+
+template <typename Function>
+auto PythonExecutor::without_gil(const Function& function) const {
   check_process();
-  return *executor_;
+  const Call call(*this);
+  const ReleasedGil released;
+  return function(*executor_);
 }
 
 std::vector<uint64_t> PythonExecutor::enqueue(const py::iterable& requests) {
@@ -119,25 +164,28 @@ std::vector<uint64_t> PythonExecutor::enqueue(const py::iterable& requests) {
   for (const py::handle request : requests) {
     converted.push_back(to_request(py::reinterpret_borrow<py::object>(request)));
   }
-  const py::gil_scoped_release release;
-  return native().enqueue(std::move(converted));
+  return without_gil([&](Executor& executor) { return executor.enqueue(std::move(converted)); });
 }
 
 void PythonExecutor::await_any(std::optional<int64_t> timeout_ms, const py::object& taken) {
+  check_process();
+  const Call call(*this);
   await(
       Deadline(timeout_ms), taken, [&] { return take_kept({}, taken); },
-      [&](Milliseconds slice) { return native().await_responses(slice); });
+      [&](Milliseconds slice) { return executor_->await_responses(slice); });
 }
 
 void PythonExecutor::await_each(const std::vector<uint64_t>& ids, std::optional<int64_t> timeout_ms,
                                 py::list taken) {
+  check_process();
+  const Call call(*this);
   const Deadline deadline(timeout_ms);
   for (const uint64_t id : ids) {
     py::list own;
     taken.append(own);
     await(
         deadline, own, [&] { return take_kept(id, own); },
-        [&](Milliseconds slice) { return native().await_responses(id, slice); });
+        [&](Milliseconds slice) { return executor_->await_responses(id, slice); });
   }
 }
 
@@ -171,63 +219,57 @@ int64_t PythonExecutor::responses_ready(std::optional<uint64_t> id) const {
   for (const auto& [request, own] : kept_) {
     if (!id || *id == request) kept += static_cast<int64_t>(own.size());
   }
-  const py::gil_scoped_release release;
-  return kept + native().responses_ready(id);
+  return kept + without_gil([&](Executor& executor) { return executor.responses_ready(id); });
 }
 
 void PythonExecutor::cancel(uint64_t id) {
-  const py::gil_scoped_release release;
-  native().cancel(id);
+  without_gil([&](Executor& executor) { executor.cancel(id); });
 }
 
 bool PythonExecutor::can_enqueue() const {
-  if (in_forked_child()) return false;
-  const py::gil_scoped_release release;
-  return executor_->can_enqueue();
+  if (in_forked_child() || has_ended_) return false;
+  return without_gil([](Executor& executor) { return executor.can_enqueue(); });
 }
 
 void PythonExecutor::shutdown() {
   if (in_forked_child()) return;
-  const py::gil_scoped_release release;
+  const ReleasedGil released;
   executor_->shutdown();
+  has_ended_ = true;
+  // Whoever waits hears of it now. After this call the interpreter may end.
+  const int own = Call::of_this_thread(*this);
+  calls_ -= own;
+  calls_.notify_all();
+  for (int calls = calls_; calls > 0; calls = calls_) calls_.wait(calls);
+  calls_ += own;
 }
 
 void PythonExecutor::set_gpu_weights_percent(double percent) {
-  const py::gil_scoped_release release;
-  native().set_gpu_weights_percent(percent);
+  without_gil([&](Executor& executor) { executor.set_gpu_weights_percent(percent); });
 }
 
 double PythonExecutor::gpu_weights_percent() const {
-  const py::gil_scoped_release release;
-  return native().gpu_weights_percent();
+  return without_gil([](Executor& executor) { return executor.gpu_weights_percent(); });
 }
 
 py::list PythonExecutor::latest_iteration_stats() {
-  std::vector<IterationStats> stats;
-  {
-    const py::gil_scoped_release release;
-    stats = native().latest_iteration_stats();
-  }
-  return stats_list(stats);
+  return stats_list(
+      without_gil([](Executor& executor) { return executor.latest_iteration_stats(); }));
 }
 
 py::list PythonExecutor::latest_request_stats() {
-  std::vector<RequestStatsOfIteration> stats;
-  {
-    const py::gil_scoped_release release;
-    stats = native().latest_request_stats();
-  }
-  return stats_list(stats);
+  return stats_list(
+      without_gil([](Executor& executor) { return executor.latest_request_stats(); }));
 }
 
 int64_t PythonExecutor::vocab_size() const {
-  const py::gil_scoped_release release;
-  return native().vocab_size();
+  check_process();
+  return executor_->vocab_size();
 }
 
 int64_t PythonExecutor::max_sequence_tokens() const {
-  const py::gil_scoped_release release;
-  return native().max_sequence_tokens();
+  check_process();
+  return executor_->max_sequence_tokens();
 }
 
 void bind_executor(py::module_& module) {

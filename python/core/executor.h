@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -16,7 +17,8 @@ namespace headrace::python {
 
 /// headrace::Executor for Python: objects become requests, responses become tuples. Every call lets
 /// go of the GIL, because the executor's thread may need it for a logits processor or the log, and
-/// calls that wait look for signals, so that Ctrl-C ends them. Thread-safe, with the GIL held.
+/// calls that wait look for signals, so that Ctrl-C ends them. Thread-safe, with the GIL held. When
+/// shutdown() returns, all other calls have.
 ///
 /// A forked child has the object, but not its threads: there every call but can_enqueue() and
 /// shutdown(), which do nothing, throws Error{kInvalidArgument}, and what it owns is left to the
@@ -51,12 +53,18 @@ class PythonExecutor {
   void check_process() const;
 
  private:
+  class Call;
+
   bool in_forked_child() const;
-  Executor& native() const;
+  /// What function(executor) returns.
+  template <typename Function>
+  auto without_gil(const Function& function) const;
   bool take_kept(std::optional<uint64_t> id, const pybind11::object& taken);
 
   pid_t process_;
   std::unique_ptr<Executor> executor_;
+  mutable std::atomic<int> calls_{0};
+  std::atomic<bool> has_ended_{false};
   std::map<uint64_t, std::vector<pybind11::tuple>> kept_;  // put back, by request
 };
 

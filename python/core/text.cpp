@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "core/convert.h"
+#include "core/released_gil.h"
 #include "text/detokenizer.h"
 #include "text/stop_words.h"
 #include "text/tokenizer.h"
@@ -19,7 +20,7 @@ namespace {
 std::vector<int32_t> encode(const Tokenizer& tokenizer, const py::str& text,
                             bool add_special_tokens, bool parse_special) {
   const std::string utf8 = text;  // UnicodeEncodeError, if it is none
-  const py::gil_scoped_release release;
+  const ReleasedGil released;
   return tokenizer.encode(
       utf8, {.add_special_tokens = add_special_tokens, .parse_special = parse_special});
 }
@@ -38,7 +39,7 @@ std::string apply_chat_template(const Tokenizer& tokenizer,
 }
 
 void bind_tokenizer(py::module_& module) {
-  using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+  using ReleaseGil = py::call_guard<ReleasedGil>;
   py::class_<Tokenizer>(
       module, "Tokenizer",
       "Turns text into token ids and back, with the ids of the model's own tokenizer.")

@@ -5,8 +5,6 @@ import logging
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 import time
 import unittest
@@ -264,17 +262,6 @@ class ExecutorTest(PythonTest):
                                    (headrace.BuildConfig(), "max_seqlen", "max_seq_len")):
             with self.assertRaisesRegex(AttributeError, f"has no field '{wrong}': use '{near}'"):
                 setattr(value, wrong, 1)
-
-    def test_a_program_that_forgets_to_shut_down_ends(self):
-        program = (
-            "import headrace, sys\n"
-            "def slow(step): step.logits[:, 5] = 1e9\n"
-            "config = headrace.ExecutorConfig(device='cpu', profile_path=sys.argv[2],\n"
-            "                                 logits_processors={'slow': slow})\n"
-            "executor = headrace.Executor(sys.argv[1], config)\n"
-            "executor.enqueue(headrace.Request([1], 200, logits_processor='slow'))\n")
-        subprocess.run([sys.executable, "-c", program, self.engine, self.profile], check=True,
-                       timeout=60)
 
 
 if __name__ == "__main__":

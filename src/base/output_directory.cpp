@@ -1,10 +1,9 @@
 #include "base/output_directory.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <charconv>
 
-#include <signal.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -21,29 +20,34 @@ std::string parent_path(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// Whether a folder of this name is the staging folder of a process that has ended.
-bool is_left_behind(std::string_view name) {
+bool names_staging(std::string_view name) {
   if (!name.starts_with(kStagingPrefix)) return false;
   name.remove_prefix(kStagingPrefix.size());
-  pid_t process = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), process);
-  if (error != std::errc{} || end != name.data() + name.size() || process < 1) return false;
-  return ::kill(process, 0) != 0 && errno == ESRCH;
+  return !name.empty() && name.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-/// What an interrupted process left in a folder is as large as what it was to make. Links are not
-/// followed: what they lead to is not ours.
+/// A descriptor that locks the folder until it is closed; -1 if another holds the lock, or there
+/// can be none. A lock ends with its process, unlike the folder, and knows no containers.
+int lock_folder(const std::string& path) {
+  const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (folder < 0 || ::flock(folder, LOCK_EX | LOCK_NB) == 0) return folder;
+  ::close(folder);
+  return -1;
+}
+
+/// What a killed process left in a folder is as large as what it was to make.
 void remove_left_behind(FileSystem& fs, const std::string& folder) {
   for (const std::string& name : fs.list(folder)) {
+    if (!names_staging(name)) continue;
     const std::string staging = join_path(folder, name);
-    if (!is_left_behind(name) || fs.resolved(staging) != join_path(fs.resolved(folder), name)) {
-      continue;
-    }
+    const int lock = lock_folder(staging);
+    if (lock < 0) continue;
     try {
       for (const std::string& file : fs.list(staging)) fs.remove(join_path(staging, file));
       fs.remove(staging);
     } catch (const Error&) {  // NOLINT(bugprone-empty-catch): nothing depends on it
     }
+    ::close(lock);
   }
 }
 
@@ -60,6 +64,7 @@ OutputDirectory::OutputDirectory(FileSystem& fs, std::string path)
   try {
     if (created_folders_.empty()) remove_left_behind(fs_, path_);
     fs_.create_directories(staging_);
+    lock_ = lock_folder(staging_);
   } catch (...) {
     discard();
     throw;
@@ -68,6 +73,7 @@ OutputDirectory::OutputDirectory(FileSystem& fs, std::string path)
 
 OutputDirectory::~OutputDirectory() {
   if (!committed_) discard();
+  if (lock_ >= 0) ::close(lock_);
 }
 
 std::unique_ptr<WritableFile> OutputDirectory::create(const std::string& name) {

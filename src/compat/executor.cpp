@@ -135,7 +135,15 @@ Executor::Executor(std::shared_ptr<Model> /*encoderModel*/, std::shared_ptr<Mode
 }
 
 // Those who wait get their responses from the native executor, and convert them afterwards.
-Executor::~Executor() { impl_->native().shutdown(); }
+Executor::~Executor() {
+  if (impl_) impl_->native().shutdown();
+}
+
+Executor& Executor::operator=(Executor&& other) noexcept {
+  Executor moved(std::move(other));
+  std::swap(impl_, moved.impl_);
+  return *this;
+}
 
 IdType Executor::enqueueRequest(Request const& request) {
   return impl_->enqueue({request}).front();

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "tests/compat/compat_fixture.h"
 #include "tests/support/error_matchers.h"
@@ -48,6 +50,19 @@ class Contract : public testing::CompatTest {
     return serve(executor, request).at(0).getResult().outputTokenIds.at(0);
   }
 };
+
+TEST_F(Contract, ExecutorsMove) {
+  tle::Executor first = open();
+  const tle::VecTokens output = output_of(first, request(3));
+  std::vector<tle::Executor> executors;
+  executors.push_back(std::move(first));
+  const tle::IdType waiting = executors[0].enqueueRequest(request(3));
+  tle::Executor other = open();
+  other = std::move(executors[0]);
+  EXPECT_EQ(other.awaitResponses(waiting).at(0).getResult().outputTokenIds.at(0), output);
+  executors[0] = open();
+  EXPECT_EQ(output_of(executors[0], request(3)), output);
+}
 
 TEST_F(Contract, WithoutStreamingOneResponseHoldsPromptAndOutput) {
   tle::Executor executor = open();

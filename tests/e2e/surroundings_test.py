@@ -1,5 +1,6 @@
 """What stands around the program: closed streams, devices, links, limits of the system."""
 
+import fcntl
 import json
 import os
 import resource
@@ -10,13 +11,6 @@ import unittest
 from harness import BINARY, GOLDEN, EndToEndTest
 
 MODEL = GOLDEN / "odd_heads/hf"
-
-
-def ended_process():
-    """The number of a process that has ended."""
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-    return process.pid
 
 
 class SurroundingsTest(EndToEndTest):
@@ -84,20 +78,30 @@ class SurroundingsTest(EndToEndTest):
 
     def test_a_build_removes_what_a_killed_one_left(self):
         output = self.folder / "output"
-        killed = output / f".headrace-tmp-{ended_process()}"
-        running = output / f".headrace-tmp-{os.getpid()}"
-        others = output / ".headrace-tmp-notes"
+        killed, running, others = (output / f".headrace-tmp-{who}" for who in (1, 2, "notes"))
         elsewhere = self.folder / "elsewhere"
         for folder in (killed, running, others, elsewhere):
             folder.mkdir(parents=True)
             (folder / "rank0.engine").write_bytes(b"part")
-        (output / f".headrace-tmp-{ended_process()}").symlink_to(elsewhere)
+        (output / ".headrace-tmp-3").symlink_to(elsewhere)
+        lock = os.open(running, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         self.headrace("build", "--checkpoint_dir", self.checkpoint, "--output_dir", output)
+        os.close(lock)
         self.assertFalse(killed.exists())
-        self.assertTrue((running / "rank0.engine").exists())
-        self.assertTrue((others / "rank0.engine").exists())
-        self.assertTrue((elsewhere / "rank0.engine").exists())
+        for folder in (running, others, elsewhere):
+            self.assertTrue((folder / "rank0.engine").exists())
         self.assertTrue((output / "config.json").exists())
+
+    def test_a_build_clears_a_staging_folder_of_its_own_number(self):
+        output = self.folder / "own"  # as in containers, where numbers repeat
+        output.mkdir()
+        command = [str(part) for part in (BINARY, "build", "--checkpoint_dir", self.checkpoint,
+                                          "--output_dir", output)]
+        script = 'mkdir "$0/.headrace-tmp-$$" && touch "$0/.headrace-tmp-$$/old" && exec "$@"'
+        subprocess.run(["sh", "-c", script, str(output), *command], check=True,
+                       capture_output=True)
+        self.assertEqual([path.name for path in output.iterdir() if path.name.startswith(".")], [])
 
     def test_ids_need_no_tokenizer(self):
         (self.engine / "tokenizer.json").write_text("{}", encoding="utf-8")

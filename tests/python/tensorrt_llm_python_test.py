@@ -321,6 +321,8 @@ class TensorRtLlmTest(PythonTest):
         self.assertTrue(tensorrt_llm.BuildConfig(weight_streaming=True).weight_streaming)
         with self.assertRaisesRegex(NotImplementedError, "tensor_parallel"):
             tensorrt_llm.Builder().create_builder_config("float16", tensor_parallel=2)
+        with self.assertWarnsRegex(UserWarning, "is 'weight_streaming' meant"):
+            tensorrt_llm.Builder().create_builder_config("float16", weight_stream=True)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ class Executor {
   ~Executor();
   Executor(Executor const&) = delete;
   Executor& operator=(Executor const&) = delete;
+  /// Leaves `other` good for nothing but destruction and assignment.
+  Executor(Executor&& other) noexcept = default;
+  Executor& operator=(Executor&& other) noexcept;
 
   /// Queues a request. What is wrong with it is told by its response, but for what Headrace cannot
   /// do at all (LoRA and the like): that throws, and nothing is queued.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import warnings
 from typing import Any, Optional
 
 import headrace
@@ -46,4 +48,9 @@ class Builder(headrace.Builder):
             precision, strongly_typed=strongly_typed, weight_streaming=weight_streaming,
             **{name: value for name, value in kwargs.items() if name in known})
         extra = {name: value for name, value in kwargs.items() if name not in known}
+        for name in extra:
+            near = difflib.get_close_matches(name, known, 1, 0.85)
+            if near:
+                warnings.warn(f"[build] '{name}' is no field of BuildConfig and changes nothing: is "
+                              f"'{near[0]}' meant?", stacklevel=2)
         return BuilderConfig(config.precision, config.build_config, extra)

@@ -21,9 +21,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 MODELS = ("odd_heads", "bias_llama3", "linear_k75", "shards_bf16")
 NEW_TOKENS = 24
 NOISE, TRIALS = 1e-4, 3
+SOME = [(1.0, True), (0.8, False), (1.2, "never")]
+ALL = itertools.product([0.8, 1.0, 1.2], [True, False, "never"])
 SEARCHES = [dict(num_beams=n, length_penalty=penalty, early_stopping=stop)
-            for n, (penalty, stop) in itertools.product(
-                [2, 4], [(1.0, True), (0.8, False), (1.2, "never")])]
+            for n, pairs in ((2, SOME), (4, ALL)) for penalty, stop in pairs]
 
 
 class Noise:

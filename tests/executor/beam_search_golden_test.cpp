@@ -87,7 +87,7 @@ void expect_beams(const std::vector<BeamHypothesis>& beams, const Json& wanted) 
 
 TEST(BeamSearchModels, FindWhatTransformersFinds) {
   const Json golden = Json::parse(testing::read_file(golden_path("beam_search/models.json")));
-  ASSERT_EQ(golden.size(), 48U);
+  ASSERT_EQ(golden.size(), 96U);
   std::map<std::string, std::vector<Json>> by_model;
   for (const Json& wanted : golden) by_model[wanted["model"].get<std::string>()].push_back(wanted);
   EXPECT_EQ(by_model.size(), 4U);

@@ -23,7 +23,7 @@ namespace {
 using Json = nlohmann::json;
 using testing::golden_path;
 
-constexpr int64_t kSearches = 12;  // of each model
+constexpr int64_t kSearches = 24;  // of each model
 constexpr int64_t kBeams = 4;
 
 constexpr const char* kProfile =

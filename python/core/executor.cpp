@@ -110,15 +110,16 @@ void PythonExecutor::check_process() const {
                                                "its threads: make one in this process");
 }
 
-/// Keeps shutdown() from returning while a thread of this call may ask for the GIL. Throws after
-/// shutdown(), before the GIL is let go.
+/// Keeps shutdown() from returning while a thread of this call may ask for the GIL. Throws in a
+/// forked child, and after shutdown(), before the GIL is let go.
 class PythonExecutor::Call {
  public:
   explicit Call(const PythonExecutor& executor) : executor_(executor), outer_(innermost_) {
+    executor.check_process();
     ++executor.calls_;
     if (executor.has_ended_) {
       leave();
-      throw Error(ErrorCode::kInvalidArgument, "[executor] Shutdown called: make another executor");
+      executor.executor_->gpu_weights_percent();  // throws what every call throws now
     }
     innermost_ = this;
   }
@@ -153,7 +154,6 @@ thread_local const PythonExecutor::Call* PythonExecutor::Call::innermost_ = null
 
 template <typename Function>
 auto PythonExecutor::without_gil(const Function& function) const {
-  check_process();
   const Call call(*this);
   const ReleasedGil released;
   return function(*executor_);
@@ -168,7 +168,6 @@ std::vector<uint64_t> PythonExecutor::enqueue(const py::iterable& requests) {
 }
 
 void PythonExecutor::await_any(std::optional<int64_t> timeout_ms, const py::object& taken) {
-  check_process();
   const Call call(*this);
   await(
       Deadline(timeout_ms), taken, [&] { return take_kept({}, taken); },
@@ -177,7 +176,6 @@ void PythonExecutor::await_any(std::optional<int64_t> timeout_ms, const py::obje
 
 void PythonExecutor::await_each(const std::vector<uint64_t>& ids, std::optional<int64_t> timeout_ms,
                                 py::list taken) {
-  check_process();
   const Call call(*this);
   const Deadline deadline(timeout_ms);
   for (const uint64_t id : ids) {
@@ -226,10 +224,7 @@ void PythonExecutor::cancel(uint64_t id) {
   without_gil([&](Executor& executor) { executor.cancel(id); });
 }
 
-bool PythonExecutor::can_enqueue() const {
-  if (in_forked_child() || has_ended_) return false;
-  return without_gil([](Executor& executor) { return executor.can_enqueue(); });
-}
+bool PythonExecutor::can_enqueue() const { return !in_forked_child() && executor_->can_enqueue(); }
 
 void PythonExecutor::shutdown() {
   if (in_forked_child()) return;

@@ -15,8 +15,8 @@
 
 namespace headrace::python {
 
-/// headrace::Executor for Python: objects become requests, responses become tuples. Every call lets
-/// go of the GIL, because the executor's thread may need it for a logits processor or the log, and
+/// headrace::Executor for Python: objects become requests, responses become tuples. Calls let go
+/// of the GIL, because the executor's thread may need it for a logits processor or the log, and
 /// calls that wait look for signals, so that Ctrl-C ends them. Thread-safe, with the GIL held. When
 /// shutdown() returns, all other calls have.
 ///

@@ -40,6 +40,12 @@ class WritableFile {
   virtual void sync() = 0;
 };
 
+/// Held while it lives. It ends with its process, and knows no containers.
+class FolderLock {
+ public:
+  virtual ~FolderLock() = default;
+};
+
 /// The outside world of files: an interface so that tests can break it. Thread-safe.
 class FileSystem {
  public:
@@ -59,6 +65,8 @@ class FileSystem {
   virtual std::string resolved(const std::string& path) { return path; }
   /// Whether a device, a pipe or a socket is there: it is written to, and never replaced.
   virtual bool is_special(const std::string& /*path*/) { return false; }
+  /// Null if somebody holds it, or there can be none: of a file, a link, where locks are unknown.
+  virtual std::unique_ptr<FolderLock> lock_folder(const std::string& /*path*/) { return nullptr; }
   /// Makes renames inside this folder durable.
   virtual void sync_directory(const std::string& path) = 0;
 };

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,6 +103,15 @@ class PosixWritableFile : public WritableFile {
   uint64_t size_ = 0;
 };
 
+class PosixFolderLock : public FolderLock {
+ public:
+  explicit PosixFolderLock(int fd) : fd_(fd) {}
+  bool take() const { return ::flock(fd_.get(), LOCK_EX | LOCK_NB) == 0; }
+
+ private:
+  Descriptor fd_;
+};
+
 class PosixFileSystem : public FileSystem {
  public:
   std::unique_ptr<RandomAccessFile> open(const std::string& path) override {
@@ -165,6 +175,14 @@ class PosixFileSystem : public FileSystem {
   bool is_special(const std::string& path) override {
     struct stat info{};
     return ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+  }
+
+  std::unique_ptr<FolderLock> lock_folder(const std::string& path) override {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return nullptr;
+    auto lock = std::make_unique<PosixFolderLock>(fd);
+    if (!lock->take()) return nullptr;
+    return lock;
   }
 
   void sync_directory(const std::string& path) override {

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -26,28 +24,18 @@ bool names_staging(std::string_view name) {
   return !name.empty() && name.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-/// A descriptor that locks the folder until it is closed; -1 if another holds the lock, or there
-/// can be none. A lock ends with its process, unlike the folder, and knows no containers.
-int lock_folder(const std::string& path) {
-  const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (folder < 0 || ::flock(folder, LOCK_EX | LOCK_NB) == 0) return folder;
-  ::close(folder);
-  return -1;
-}
-
 /// What a killed process left in a folder is as large as what it was to make.
 void remove_left_behind(FileSystem& fs, const std::string& folder) {
   for (const std::string& name : fs.list(folder)) {
     if (!names_staging(name)) continue;
     const std::string staging = join_path(folder, name);
-    const int lock = lock_folder(staging);
-    if (lock < 0) continue;
+    const auto lock = fs.lock_folder(staging);
+    if (!lock) continue;
     try {
       for (const std::string& file : fs.list(staging)) fs.remove(join_path(staging, file));
       fs.remove(staging);
     } catch (const Error&) {  // NOLINT(bugprone-empty-catch): nothing depends on it
     }
-    ::close(lock);
   }
 }
 
@@ -64,7 +52,7 @@ OutputDirectory::OutputDirectory(FileSystem& fs, std::string path)
   try {
     if (created_folders_.empty()) remove_left_behind(fs_, path_);
     fs_.create_directories(staging_);
-    lock_ = lock_folder(staging_);
+    lock_ = fs_.lock_folder(staging_);
   } catch (...) {
     discard();
     throw;
@@ -73,7 +61,6 @@ OutputDirectory::OutputDirectory(FileSystem& fs, std::string path)
 
 OutputDirectory::~OutputDirectory() {
   if (!committed_) discard();
-  if (lock_ >= 0) ::close(lock_);
 }
 
 std::unique_ptr<WritableFile> OutputDirectory::create(const std::string& name) {

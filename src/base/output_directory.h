@@ -38,7 +38,7 @@ class OutputDirectory {
   std::string staging_;
   std::vector<std::string> created_folders_;  // outermost first; removed by discard()
   std::vector<std::string> names_;
-  int lock_ = -1;  // of the staging folder: says that somebody writes there
+  std::unique_ptr<FolderLock> lock_;  // of the staging folder: says that somebody writes there
   bool committed_ = false;
 };
 

@@ -114,17 +114,17 @@ void PythonExecutor::check_process() const {
 /// forked child, and after shutdown(), before the GIL is let go.
 class PythonExecutor::Call {
  public:
-  explicit Call(const PythonExecutor& executor) : executor_(executor), outer_(innermost_) {
+  explicit Call(const PythonExecutor& executor) : executor_(executor), outer_(innermost) {
     executor.check_process();
     ++executor.calls_;
     if (executor.has_ended_) {
       leave();
       executor.executor_->gpu_weights_percent();  // throws what every call throws now
     }
-    innermost_ = this;
+    innermost = this;
   }
   ~Call() {
-    innermost_ = outer_;
+    innermost = outer_;
     leave();
   }
   Call(const Call&) = delete;
@@ -133,7 +133,7 @@ class PythonExecutor::Call {
   /// Calls of this thread: a signal handler or a destructor may come in their middle.
   static int of_this_thread(const PythonExecutor& executor) {
     int count = 0;
-    for (const Call* call = innermost_; call != nullptr; call = call->outer_) {
+    for (const Call* call = innermost; call != nullptr; call = call->outer_) {
       count += &call->executor_ == &executor ? 1 : 0;
     }
     return count;
@@ -147,10 +147,10 @@ class PythonExecutor::Call {
 
   const PythonExecutor& executor_;
   const Call* outer_;
-  static thread_local const Call* innermost_;
+  static thread_local const Call* innermost;
 };
 
-thread_local const PythonExecutor::Call* PythonExecutor::Call::innermost_ = nullptr;
+thread_local const PythonExecutor::Call* PythonExecutor::Call::innermost = nullptr;
 
 template <typename Function>
 auto PythonExecutor::without_gil(const Function& function) const {

@@ -184,7 +184,7 @@ void run_attention(benchmark::State& state, Machine& machine, int64_t position, 
          .qkv = qkv.data(),
          .qkv_stride = width,
          .sequences = sequences,
-         .kv = {.k = kv.data(), .v = kv.data() + kv.size_bytes() / 2, .shape = shape},
+         .kv = {.k = kv.data(), .v = kv.data() + 2 * shape.block_elements(), .shape = shape},
          .out_dtype = DType::kFloat16,
          .out = out.data()});
   }

@@ -22,8 +22,9 @@ enum class CapacityPolicy {
 
 struct KvCacheOptions {
   std::optional<int64_t> max_tokens = {};  // positions; nothing: by free_memory_fraction
-  double free_memory_fraction = 0.9;  // of the memory that is free beside the weights; no more than
-                                      // max_batch_size sequences can use is taken
+  double free_memory_fraction = 0.9;  // of the memory that is free beside the weights, whatever
+                                      // share of them is there; no more than max_batch_size
+                                      // sequences can use is taken
   bool enable_block_reuse = false;    // prompts that begin alike share what was computed
 };
 

@@ -28,7 +28,7 @@ struct IterationStats {
   int64_t scheduled_sequences = 0;   // in the pass
   int64_t context_sequences = 0;     // of these, with prompt rows
   int64_t generation_sequences = 0;  // of these, with one row that decodes
-  int64_t paused_sequences = 0;      // preempted by this pass: they will be computed again
+  int64_t paused_sequences = 0;      // preempted since the pass before: they will be computed again
   int64_t context_tokens = 0;        // prompt rows
   int64_t generated_tokens = 0;
   uint64_t streamed_bytes = 0;  // weights that came over the link

@@ -25,7 +25,7 @@ class KvCacheConfig(CheckedFields):
     max_tokens: Optional[int] = None
     """Positions; None: by `free_memory_fraction`."""
     free_memory_fraction: float = 0.9
-    """Of the memory that is free beside the weights."""
+    """Of the memory that is free beside the weights, which changes with their share."""
     enable_block_reuse: bool = False
     """Prompts that begin alike share what was computed."""
 

@@ -63,6 +63,10 @@ class Batch {
   /// After a pass that threw: what it left in the cache is not to be reused.
   void forget_prefixes() { scheduler_.forget_prefixes(); }
 
+  /// Scheduler::vacate() and resize_cache(). Not in a pass.
+  std::vector<KvBlockCopy> vacate_cache(int64_t blocks) { return scheduler_.vacate(blocks); }
+  bool resize_cache(int64_t blocks) { return scheduler_.resize_cache(blocks); }
+
   /// Runs one pass; false if no sequence is there. Sequences that end are out of the batch before
   /// on_token(). What the model, the stream or the backend throws comes through, and then all
   /// sequences of pass() are to be removed.

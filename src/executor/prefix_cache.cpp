@@ -20,9 +20,19 @@ uint64_t mix(uint64_t x) {
 }  // namespace
 
 PrefixCache::PrefixCache(KvCache& kv)
-    : kv_(kv),
-      block_tokens_(static_cast<size_t>(kv.shape().block_tokens)),
-      key_of_block_(static_cast<size_t>(kv.blocks()), kNoKey) {}
+    : kv_(kv), block_tokens_(static_cast<size_t>(kv.shape().block_tokens)) {
+  resize();
+}
+
+void PrefixCache::resize() { key_of_block_.resize(static_cast<size_t>(kv_.blocks()), kNoKey); }
+
+void PrefixCache::rename(std::span<const KvBlockCopy> moves) {
+  for (const KvBlockCopy& move : moves) {
+    uint64_t& key = key_of_block_[static_cast<size_t>(move.from)];
+    if (key != kNoKey) entries_.at(key).block = move.to;
+    key_of_block_[static_cast<size_t>(move.to)] = std::exchange(key, kNoKey);
+  }
+}
 
 std::span<const int32_t> PrefixCache::tokens_of(std::span<const int32_t> ids, int64_t block) const {
   return ids.subspan(static_cast<size_t>(block) * block_tokens_, block_tokens_);

@@ -40,6 +40,10 @@ class PrefixCache {
   /// Forgets idle blocks until so many are free; false, and nothing forgotten, if there are not
   /// enough.
   bool make_room(int64_t blocks);
+  /// After KvCache::vacate(): blocks have other numbers.
+  void rename(std::span<const KvBlockCopy> moves);
+  /// After KvCache::resize().
+  void resize();
   /// Forgets everything. Tables keep their blocks.
   void forget();
 

@@ -34,8 +34,12 @@ struct RequestLimits {
   bool batched_logits_processor = false;
 };
 
-/// Error{kInvalidArgument} that begins with `place` ("[session] prompt 3") for an empty prompt, a
-/// token that the vocabulary does not have, and more tokens than fit.
+/// Error{kInvalidArgument} that begins with `place` ("[session] prompt 3") for an empty prompt and
+/// more tokens than fit.
+void check_length(std::string_view place, int64_t prompt_tokens, int64_t max_new_tokens,
+                  const PromptLimits& limits);
+
+/// The same, and for a token that the vocabulary does not have.
 void check_prompt(std::string_view place, std::span<const int32_t> prompt, int64_t max_new_tokens,
                   const PromptLimits& limits);
 

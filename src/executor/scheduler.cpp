@@ -1,6 +1,7 @@
 #include "executor/scheduler.h"
 
 #include <algorithm>
+#include <numeric>
 #include <tuple>
 
 #include "base/error.h"
@@ -69,7 +70,7 @@ std::span<const PassRows> Scheduler::next_pass() {
   prompts_.clear();
   copies_.clear();
   admitted_.clear();
-  preempted_ = 0;
+  const int64_t preempted_before = preempted_;
   Room room{.rows = limits_.max_rows, .logit_rows = limits_.max_logit_rows};
   for (const Sequence* sequence : running_) {
     if (!sequence->decoding()) continue;
@@ -78,7 +79,7 @@ std::span<const PassRows> Scheduler::next_pass() {
   }
   plan_running(room);
   // What a preempted sequence gave back is for those that run, not for the next to come.
-  if (preempted_ == 0) admit(room);
+  if (preempted_ == preempted_before) admit(room);
   pass_.insert(pass_.end(), prompts_.begin(), prompts_.end());
   return pass_;
 }
@@ -96,6 +97,41 @@ void Scheduler::forget_prefixes() {
   if (!prefixes_) return;
   prefixes_->forget();
   for (Sequence* sequence : running_) sequence->prefix = {};
+}
+
+int64_t Scheduler::least_blocks() const {
+  const bool keeps_all = limits_.policy == CapacityPolicy::kGuaranteedNoEvict;
+  int64_t blocks = keeps_all ? reserved_ : 0;
+  const auto include = [&](const Sequence* sequence) {
+    blocks = std::max(blocks, blocks_for(*sequence, sequence->final_positions()));
+  };
+  std::ranges::for_each(waiting_, include);
+  std::ranges::for_each(running_, include);
+  return blocks;
+}
+
+std::vector<KvBlockCopy> Scheduler::vacate(int64_t blocks) {
+  HR_CHECK(blocks >= least_blocks());
+  Room of_no_pass;
+  while (kv_.blocks() - free_blocks() > blocks) preempt_last(of_no_pass);
+  if (prefixes_) HR_CHECK(prefixes_->make_room(kv_.blocks() - blocks));
+  std::vector<KvBlockCopy> moves = kv_.vacate(blocks);
+  std::vector<int32_t> number(static_cast<size_t>(kv_.blocks()));
+  std::iota(number.begin(), number.end(), 0);
+  for (const KvBlockCopy& move : moves) number[static_cast<size_t>(move.from)] = move.to;
+  for (Sequence* sequence : running_) {
+    for (auto& table : sequence->tables) {
+      for (int32_t& block : table) block = number[static_cast<size_t>(block)];
+    }
+  }
+  if (prefixes_) prefixes_->rename(moves);
+  return moves;
+}
+
+bool Scheduler::resize_cache(int64_t blocks) {
+  const bool resized = kv_.resize(blocks);
+  if (prefixes_) prefixes_->resize();
+  return resized;
 }
 
 int64_t Scheduler::free_blocks() const {

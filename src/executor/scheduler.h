@@ -54,8 +54,8 @@ class Scheduler {
   /// `kv` must outlive it.
   Scheduler(const SchedulerLimits& limits, KvCache& kv);
 
-  /// Queues a sequence. REQUIRES: it has at least one token, all of it fits an empty cache, and its
-  /// width max_sequences.
+  /// Queues a sequence. REQUIRES: it has at least one token, all of it fits the cache alone, and
+  /// its width max_sequences.
   void add(Sequence& sequence);
   /// Takes a sequence out, wherever it is, and its blocks back.
   void remove(Sequence& sequence);
@@ -70,9 +70,18 @@ class Scheduler {
   /// Nothing that is in the cache is good for other sequences any more.
   void forget_prefixes();
 
+  /// Blocks that a smaller cache must have: those of the largest sequence, and under
+  /// kGuaranteedNoEvict of all that run.
+  int64_t least_blocks() const;
+  /// KvCache::vacate(), with what has to be forgotten or preempted for it; the tables follow.
+  /// REQUIRES: at least least_blocks(); not in a pass.
+  std::vector<KvBlockCopy> vacate(int64_t blocks);
+  /// KvCache::resize().
+  bool resize_cache(int64_t blocks);
+
   /// Sequences that the last next_pass() admitted.
   std::span<Sequence* const> admitted() const { return admitted_; }
-  /// Sequences that the last next_pass() preempted.
+  /// How often sequences were preempted, so far.
   int64_t preempted() const { return preempted_; }
   /// Blocks that nobody holds, remembered ones included.
   int64_t free_blocks() const;

@@ -58,6 +58,7 @@ Serving::~Serving() {
 void Serving::add(ArrivedRequest arrived) {
   const uint64_t id = arrived.id;
   try {
+    check_room(arrived.request);
     auto request = std::make_unique<ActiveRequest>(
         id, std::move(arrived.request), arrived.arrival_ns, session_.engine().model().vocab_size,
         options_.normalize_log_probs);
@@ -75,6 +76,15 @@ void Serving::add(ArrivedRequest arrived) {
   }
 }
 
+/// The inbox knows only the largest KV cache that may be.
+void Serving::check_room(const Request& request) const {
+  const PromptLimits limits = session_.prompt_limits();
+  const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  check_length("[request] the prompt", prompt_tokens, request.max_new_tokens, limits);
+  check_beams("[request]", request.sampling.beam_width, prompt_tokens, request.max_new_tokens,
+              limits);
+}
+
 void Serving::cancel(uint64_t request_id) {
   const auto found = requests_.find(request_id);
   if (found == requests_.end()) return;
@@ -88,13 +98,41 @@ void Serving::fail_all(const std::string& message) {
 }
 
 void Serving::set_percent(double percent) {
+  const WeightBudget budget{.percent = percent, .bytes = {}};
+  const int64_t before = session_.kv().blocks();
+  const int64_t wanted = session_.kv_blocks_beside(budget);
+  shrink_kv(std::max(wanted, batch_.scheduler().least_blocks()));
   try {
-    session_.set_budget({.percent = percent, .bytes = {}});
+    session_.set_budget(budget);
     reload_ = false;
   } catch (...) {
     reload_ = reload_ || !session_.loaded();
+    grow_kv(before);
     throw;
   }
+  grow_kv(wanted);
+  const int64_t blocks = session_.kv().blocks();
+  if (blocks != before) context_.log.info("KV cache: {} blocks, {} before", blocks, before);
+}
+
+void Serving::shrink_kv(int64_t blocks) {
+  if (blocks >= session_.kv().blocks()) return;
+  const std::vector<KvBlockCopy> moves = batch_.vacate_cache(blocks);
+  try {
+    session_.copy_kv(moves);
+  } catch (const std::exception& error) {  // what was to be moved is lost
+    batch_.forget_prefixes();
+    fail_all(error.what());
+    throw;
+  }
+  batch_.resize_cache(blocks);
+}
+
+/// As far as there is memory.
+void Serving::grow_kv(int64_t blocks) {
+  if (blocks <= session_.kv().blocks()) return;
+  if (batch_.resize_cache(blocks)) return;
+  context_.log.verbose("The memory for {} blocks of KV cache is not there", blocks);
 }
 
 void Serving::step() {
@@ -258,7 +296,8 @@ void Serving::record(int64_t begin_ns) {
   stats_.queued_requests = queued() - (over - started_over);
   stats_.active_requests = started_ - started_over;
   stats_.completed_requests = over;
-  stats_.paused_sequences = scheduler.preempted();
+  stats_.paused_sequences =
+      scheduler.preempted() - std::exchange(recorded_preempted_, scheduler.preempted());
   stats_.scheduled_sequences = static_cast<int64_t>(batch_.pass().size());
   stats_.context_sequences = batch_.prompt_sequences();
   stats_.generation_sequences = stats_.scheduled_sequences - stats_.context_sequences;

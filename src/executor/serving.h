@@ -44,7 +44,8 @@ class Serving : private BatchEvents {
 
   void add(ArrivedRequest arrived);
   void cancel(uint64_t request_id);
-  /// Throws what cannot be honoured; the old share stays.
+  /// Throws what cannot be honoured; the old share stays. The KV cache gets what memory the new one
+  /// leaves, but never less than what the requests need.
   void set_percent(double percent);
 
   /// Runs a pass.
@@ -64,6 +65,9 @@ class Serving : private BatchEvents {
   bool on_token(Sequence& sequence) override;
   void on_failure(Sequence& sequence, std::exception_ptr error) override;
 
+  void check_room(const Request& request) const;
+  void shrink_kv(int64_t blocks);
+  void grow_kv(int64_t blocks);
   bool reload_weights();
   void run_pass();
   void expire(int64_t now_ns);
@@ -98,6 +102,7 @@ class Serving : private BatchEvents {
   std::vector<Response> responses_;
   std::vector<uint64_t> over_;  // requests that have ended and are to be forgotten
   IterationStats stats_;
+  int64_t recorded_preempted_ = 0;  // of the scheduler's, those that have been recorded
 };
 
 }  // namespace headrace

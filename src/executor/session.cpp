@@ -8,6 +8,7 @@
 #include "base/format.h"
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "executor/block_copies.h"
 #include "executor/generation_run.h"
 #include "executor/session_parts.h"
 #include "profile/measure.h"
@@ -67,28 +68,49 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
 
 void Session::make_kv() {
   const KvShape shape = kv_shape(engine_);
-  int64_t blocks = kv_blocks(engine_, options_.limits);
-  const double fraction = options_.limits.kv_memory_fraction;
+  memory_beside_scratch_ = memory_for_weights();
+  most_kv_blocks_ = kv_blocks_within(memory_for_kv(0));
   // Where weights take what memory there is, the cache comes first.
-  if (fraction > 0 && options_.limits.kv_tokens == 0 && !options_.automatic_budget) {
-    const uint64_t weights = resolve_budget(options_.budget, engine_.manifest().streamable_bytes());
-    const double bytes = fraction * static_cast<double>(memory_for_kv(weights));
-    blocks =
-        std::min(blocks, static_cast<int64_t>(bytes / static_cast<double>(shape.block_bytes())));
-    if (blocks == 0) {
-      refuse_kv_memory(fraction, shape.block_bytes(), memory_for_kv(0), memory_for_kv(weights));
-    }
-  }
+  const int64_t blocks =
+      options_.automatic_budget ? most_kv_blocks_ : kv_blocks_beside(options_.budget);
   kv_ = std::make_unique<KvCache>(
       shape, blocks,
-      backend_->allocate(static_cast<size_t>(blocks) * shape.block_bytes(), "KV cache"));
+      backend_->allocate_growable(static_cast<size_t>(most_kv_blocks_) * shape.block_bytes(),
+                                  "KV cache"));
+}
+
+bool Session::kv_follows_weights() const {
+  return options_.limits.kv_memory_fraction > 0 && options_.limits.kv_tokens == 0;
+}
+
+/// As many as can be used, or fit into the session's share of `bytes`.
+int64_t Session::kv_blocks_within(uint64_t bytes) const {
+  const int64_t all = kv_blocks(engine_, options_.limits);
+  if (!kv_follows_weights()) return all;
+  const double share = options_.limits.kv_memory_fraction * static_cast<double>(bytes);
+  const auto block_bytes = static_cast<double>(kv_shape(engine_).block_bytes());
+  return static_cast<int64_t>(std::min(static_cast<double>(all), share / block_bytes));
+}
+
+int64_t Session::kv_blocks_beside(const WeightBudget& budget) const {
+  const uint64_t weights = resolve_budget(budget, engine_.manifest().streamable_bytes());
+  const int64_t blocks = kv_blocks_within(memory_for_kv(weights));
+  if (blocks == 0) {
+    refuse_kv_memory(options_.limits.kv_memory_fraction, kv_shape(engine_).block_bytes(),
+                     memory_for_kv(0), memory_for_kv(weights));
+  }
+  return blocks;
+}
+
+void Session::copy_kv(std::span<const KvBlockCopy> copies) {
+  copy_blocks(copies, *kv_, *backend_);
+  backend_->synchronize();
 }
 
 /// Bytes that are free beside the model's scratch, a ring, and so many bytes of weights.
 uint64_t Session::memory_for_kv(uint64_t weights) const {
   const uint64_t others = weights + ring_limit_bytes(plan_options(options_, engine_, *backend_));
-  const uint64_t available = memory_for_weights();
-  return available > others ? available - others : 0;
+  return memory_beside_scratch_ > others ? memory_beside_scratch_ - others : 0;
 }
 
 /// Bytes that this session may use for weights and ring: what the device, or the machine for the

@@ -146,9 +146,15 @@ class Session {
   const SessionLimits& limits() const { return options_.limits; }
   int64_t prefill_chunk() const { return prefill_chunk_; }
 
-  /// Plans again and reloads the weights for another budget, between passes; the KV cache stays. If
-  /// that fails, the old budget holds again.
+  /// Plans again and reloads the weights for another budget, between passes. If that fails, the old
+  /// budget holds again. The KV cache stays: who wants kv_blocks_beside(budget) shrinks it before,
+  /// or lets it grow afterwards.
   void set_budget(const WeightBudget& budget);
+  /// Blocks of KV cache beside so many weights. Error{kOutOfMemory} if there is no room for one,
+  /// Error{kInvalidArgument} if the budget cannot be.
+  int64_t kv_blocks_beside(const WeightBudget& budget) const;
+  /// Copies blocks of the KV cache, and waits for it.
+  void copy_kv(std::span<const KvBlockCopy> copies);
   /// Loads the weights again: after a pass has thrown, before the next one.
   void reload() { load_weights(); }
   /// False after a load that threw.
@@ -158,7 +164,10 @@ class Session {
   /// again. REQUIRES of resources(): the last load did not throw.
   PassResources resources();
   SchedulerLimits scheduler_limits() const;
+  /// With the KV cache as it is.
   PromptLimits prompt_limits() const;
+  /// Blocks of the KV cache beside the least weights.
+  int64_t most_kv_blocks() const { return most_kv_blocks_; }
   KvCache& kv() { return *kv_; }
 
   /// Generates for all requests as one batch: every sequence decodes one token a pass, and prompts
@@ -176,6 +185,8 @@ class Session {
 
   void make_kv();
   uint64_t memory_for_weights() const;
+  bool kv_follows_weights() const;
+  int64_t kv_blocks_within(uint64_t bytes) const;
   uint64_t memory_for_kv(uint64_t weights) const;
   void check_memory(const Plan& plan, const PlanOptions& options, uint64_t available) const;
   void load_weights();
@@ -190,6 +201,8 @@ class Session {
   MachineProfile profile_;
   Plan plan_;
   int64_t prefill_chunk_ = 0;
+  uint64_t memory_beside_scratch_ = 0;  // for weights, ring and KV cache, when the session began
+  int64_t most_kv_blocks_ = 0;
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<Model> model_;
   bool loaded_ = false;  // what follows can run passes

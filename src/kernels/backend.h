@@ -12,6 +12,7 @@
 
 #include "device/buffer.h"
 #include "device/copy_queue.h"
+#include "device/growable_memory.h"
 #include "kernels/host_workers.h"
 #include "kernels/weights.h"
 #include "kv/kv_cache.h"
@@ -127,6 +128,11 @@ class Backend {
 
   /// Zeroed memory that ops can use. Error{kOutOfMemory} naming `purpose`.
   virtual Buffer allocate(size_t size_bytes, const char* purpose) = 0;
+  /// The same of memory that can grow to `most_bytes`; empty at first. Not in the time of a pass.
+  virtual std::unique_ptr<GrowableMemory> allocate_growable(size_t most_bytes,
+                                                            const char* purpose) {
+    return reserve_host(most_bytes, purpose);
+  }
   virtual void upload(std::byte* to, std::span<const std::byte> from) = 0;
   /// upload() of `rows` rows of row_bytes each that write(first, to) makes on the way, some whole
   /// rows at a time, from `first` on.

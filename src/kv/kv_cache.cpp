@@ -1,27 +1,64 @@
 #include "kv/kv_cache.h"
 
 #include <cstdint>
-#include <numeric>
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace headrace {
 
-KvCache::KvCache(const KvShape& shape, int64_t blocks, Buffer memory)
-    : shape_(shape), blocks_(blocks), memory_(std::move(memory)) {
-  HR_CHECK(memory_.size_bytes() >= static_cast<size_t>(blocks) * shape.block_bytes());
-  free_.resize(static_cast<size_t>(blocks));
-  std::iota(free_.rbegin(), free_.rend(), 0);
-  references_.resize(free_.size());
+KvCache::KvCache(const KvShape& shape, int64_t blocks, std::unique_ptr<GrowableMemory> memory)
+    : shape_(shape), memory_(std::move(memory)) {
+  if (resize(blocks)) return;
+  fail(ErrorCode::kOutOfMemory, "[memory] the KV cache needs {}, which are not there",
+       format_bytes(static_cast<size_t>(blocks) * shape.block_bytes()));
+}
+
+bool KvCache::resize(int64_t blocks) {
+  HR_CHECK(blocks >= 0);
+  const auto count = static_cast<size_t>(blocks);
+  for (size_t i = count; i < references_.size(); ++i) HR_CHECK(references_[i] == 0);
+  if (!memory_->resize(count * shape_.block_bytes())) return false;
+  std::erase_if(free_, [&](int32_t block) { return block >= blocks; });
+  add_free(blocks_, blocks);
+  references_.resize(count);
+  blocks_ = blocks;
+  return true;
+}
+
+std::vector<KvBlockCopy> KvCache::vacate(int64_t blocks) {
+  HR_CHECK(blocks_ - free_blocks() <= blocks);
+  std::erase_if(free_, [&](int32_t block) { return block >= blocks; });
+  std::vector<KvBlockCopy> moves;
+  for (int64_t block = blocks; block < blocks_; ++block) {
+    int32_t& references = references_[static_cast<size_t>(block)];
+    if (references == 0) continue;
+    const int32_t to = take_block();
+    references_[static_cast<size_t>(to)] = std::exchange(references, 0);
+    moves.push_back({.from = static_cast<int32_t>(block), .to = to});
+  }
+  add_free(blocks, blocks_);
+  return moves;
+}
+
+/// Blocks [begin, end) go below all other free ones, the last one lowest.
+void KvCache::add_free(int64_t begin, int64_t end) {
+  std::vector<int32_t> added;
+  for (int64_t block = end; block-- > begin;) added.push_back(static_cast<int32_t>(block));
+  free_.insert(free_.begin(), added.begin(), added.end());
 }
 
 KvLayer KvCache::layer(int64_t index) const {
   HR_CHECK(index >= 0 && index < shape_.layers);
-  const size_t half =
-      static_cast<size_t>(blocks_ * shape_.block_elements()) * dtype_size(shape_.dtype);
-  std::byte* k = memory_.data() + static_cast<size_t>(2 * index) * half;
+  const size_t half = static_cast<size_t>(shape_.block_elements()) * dtype_size(shape_.dtype);
+  std::byte* k = memory_->data() + static_cast<size_t>(2 * index) * half;
   return {.k = k, .v = k + half, .shape = shape_};
+}
+
+std::byte* KvCache::block(int32_t index) const {
+  HR_CHECK(index >= 0 && index < blocks_);
+  return memory_->data() + static_cast<size_t>(index) * shape_.block_bytes();
 }
 
 bool KvCache::grow(std::vector<int32_t>& table, int64_t tokens) {

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "device/buffer.h"
+#include "device/growable_memory.h"
 #include "tensor/dtype.h"
 
 namespace headrace {
@@ -21,10 +22,10 @@ struct KvShape {
 
   /// Elements of K (or V) in one block of one layer.
   int64_t block_elements() const { return kv_heads * head_dim * block_tokens; }
+  /// Elements from K (or V) of a layer in one block to that in the next.
+  int64_t block_stride() const { return 2 * layers * block_elements(); }
   /// Bytes of K and V of one block over all layers.
-  size_t block_bytes() const {
-    return static_cast<size_t>(2 * layers * block_elements()) * dtype_size(dtype);
-  }
+  size_t block_bytes() const { return static_cast<size_t>(block_stride()) * dtype_size(dtype); }
   /// Blocks that `tokens` positions need.
   int64_t blocks_for(int64_t tokens) const { return (tokens + block_tokens - 1) / block_tokens; }
   /// Blocks that `beams` sequences of `tokens` positions need at most when they share the full
@@ -36,9 +37,11 @@ struct KvShape {
   }
 };
 
-/// One layer's K and V as kernels see them: block b begins at element b * block_elements of `k` and
-/// `v`. Inside a block K is [kv_heads, head_dim, block_tokens] (a score run over consecutive
-/// positions reads consecutive memory) and V is [kv_heads, block_tokens, head_dim].
+/// One layer's K and V as kernels see them: block b begins at element b * shape.block_stride() of
+/// `k` and `v`. Inside a block K is [kv_heads, head_dim, block_tokens] (a score run over
+/// consecutive positions reads consecutive memory) and V is [kv_heads, block_tokens, head_dim]. The
+/// cache is [blocks, layers, K and V, ...]: all of a block lies together, so that blocks can come
+/// and go.
 struct KvLayer {
   std::byte* k = nullptr;
   std::byte* v = nullptr;
@@ -53,17 +56,21 @@ struct KvBlockCopy {
 
 /// Owns the cache's memory and hands out its blocks. A block is free, or it has references: one of
 /// each table that names it, and those of add_reference(). It may be written while it has one, so
-/// that sharing ends at the last full block. Confined to one thread.
+/// that sharing ends at the last full block. The number of blocks can change. Confined to one
+/// thread.
 class KvCache {
  public:
-  /// `memory` must hold blocks * shape.block_bytes() bytes.
-  KvCache(const KvShape& shape, int64_t blocks, Buffer memory);
+  /// `memory` is what `blocks` come from, and those that resize() adds. Error{kOutOfMemory} if it
+  /// does not hold so many.
+  KvCache(const KvShape& shape, int64_t blocks, std::unique_ptr<GrowableMemory> memory);
 
   const KvShape& shape() const { return shape_; }
   int64_t blocks() const { return blocks_; }
   int64_t free_blocks() const { return static_cast<int64_t>(free_.size()); }
-  size_t size_bytes() const { return memory_.size_bytes(); }
+  size_t size_bytes() const { return static_cast<size_t>(blocks_) * shape_.block_bytes(); }
   KvLayer layer(int64_t index) const;
+  /// Where a block begins; shape().block_bytes() of it.
+  std::byte* block(int32_t index) const;
 
   /// Extends `table` until it covers `tokens` positions. False, and nothing taken, if too few
   /// blocks are free.
@@ -87,6 +94,15 @@ class KvCache {
   bool reorder(std::vector<std::vector<int32_t>>& tables, std::span<const int32_t> parents,
                int64_t tokens, std::vector<KvBlockCopy>& copies);
 
+  /// Adds blocks, or takes away those from `blocks` on, all of which must be free: their memory
+  /// goes back to the system. False, and nothing changed, if the memory is not there. O(blocks).
+  bool resize(int64_t blocks);
+  /// Frees the blocks from `blocks` on: what they hold gets the numbers of free ones before them.
+  /// The caller makes the copies that are returned, none of which reads what another wrote, and
+  /// renames blocks wherever it keeps their numbers. REQUIRES: no more than `blocks` are held.
+  /// O(blocks).
+  std::vector<KvBlockCopy> vacate(int64_t blocks);
+
   /// Keeps `block`, which must not be free, from becoming free until a remove_reference() more: for
   /// whoever remembers blocks without a table, such as a prefix cache. O(1).
   void add_reference(int32_t block);
@@ -97,12 +113,13 @@ class KvCache {
 
  private:
   int32_t take_block();
+  void add_free(int64_t begin, int64_t end);
   bool copies_fit(std::span<const std::vector<int32_t>> tables, std::span<const size_t> heirs,
                   size_t no_heir, size_t children, int64_t tokens) const;
 
   KvShape shape_;
   int64_t blocks_ = 0;
-  Buffer memory_;
+  std::unique_ptr<GrowableMemory> memory_;
   std::vector<int32_t> free_;        // a stack: the block freed last is reused first
   std::vector<int32_t> references_;  // of each block
 };

@@ -17,11 +17,13 @@ namespace headrace {
 namespace {
 
 constexpr int64_t kBlockTokens = 4;
+constexpr int64_t kMostBlocks = 100;
 constexpr int64_t kVocab = 12;
 
 KvCache make_kv(int64_t blocks) {
   const KvShape shape{.layers = 1, .kv_heads = 1, .head_dim = 1, .block_tokens = kBlockTokens};
-  return {shape, blocks, allocate_host(static_cast<size_t>(blocks) * shape.block_bytes(), "test")};
+  return {shape, blocks,
+          reserve_host(static_cast<size_t>(kMostBlocks) * shape.block_bytes(), "test")};
 }
 
 std::vector<int32_t> tokens_of(const Sequence& sequence, int64_t line) {
@@ -36,7 +38,7 @@ std::vector<int32_t> tokens_of(const Sequence& sequence, int64_t line) {
 class Contents {
  public:
   explicit Contents(const KvCache& kv)
-      : kv_(kv), tokens_(static_cast<size_t>(kv.blocks() * kBlockTokens), -1) {}
+      : kv_(kv), tokens_(static_cast<size_t>(kMostBlocks * kBlockTokens), -1) {}
 
   void copy(std::span<const KvBlockCopy> copies) {
     std::set<int32_t> targets;
@@ -62,6 +64,10 @@ class Contents {
         slot(sequence, line, at) = ids[static_cast<size_t>(at)];
       }
     }
+  }
+
+  void forget_from(int64_t block) {
+    std::fill(tokens_.begin() + block * kBlockTokens, tokens_.end(), -1);
   }
 
   /// Every line finds its own tokens in its table, up to what is computed.
@@ -150,9 +156,22 @@ class Driver {
     }
   }
 
+  /// Another number of blocks, at least 30: four beams alone need up to 28.
+  void resize() {
+    const int64_t blocks = draw(std::max<int64_t>(30, scheduler_.least_blocks()), kMostBlocks);
+    if (blocks < kv_.blocks()) {
+      const std::vector<KvBlockCopy> moves = scheduler_.vacate(blocks);
+      for (const KvBlockCopy& move : moves) RC_ASSERT(move.from >= blocks && move.to < blocks);
+      contents_.copy(moves);
+      contents_.forget_from(blocks);
+    }
+    RC_ASSERT(scheduler_.resize_cache(blocks));
+  }
+
   bool idle() const { return scheduler_.running() + scheduler_.waiting() == 0; }
   size_t arrived() const { return all_.size(); }
   int64_t free_blocks() const { return scheduler_.free_blocks(); }
+  int64_t blocks() const { return kv_.blocks(); }
 
  private:
   std::vector<PassRows> planned() {
@@ -181,16 +200,17 @@ class Driver {
 
 RC_GTEST_PROP(BeamScheduling, EveryLineFindsItsTokensAndAllBlocksComeBack, ()) {
   const SchedulerLimits limits = random_limits();
-  const auto blocks = *rc::gen::inRange<int64_t>(40, 70);  // four beams alone need up to 28
+  const auto blocks = *rc::gen::inRange<int64_t>(40, 70);
   Driver driver(limits, blocks, *rc::gen::arbitrary<uint32_t>());
   const auto arrivals = *rc::gen::inRange<size_t>(1, 25);
   for (int64_t passes = 0; !driver.idle() || driver.arrived() < arrivals; ++passes) {
     while (driver.arrived() < arrivals && driver.draw(0, 2) > 0) driver.add();
     if (driver.draw(0, 30) == 0) driver.remove_any();
+    if (driver.draw(0, 10) == 0) driver.resize();
     driver.step();
     RC_ASSERT(passes < 20'000);
   }
-  RC_ASSERT(driver.free_blocks() == blocks);
+  RC_ASSERT(driver.free_blocks() == driver.blocks());
 }
 
 TEST(BeamScheduling, BeamsCountAsManySequences) {

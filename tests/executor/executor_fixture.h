@@ -8,8 +8,12 @@
 
 #include <gtest/gtest.h>
 
+#include "executor/executor_core.h"
+#include "executor/session.h"
+#include "executor/session_parts.h"
 #include "headrace/executor.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/support/test_context.h"
 #include "tests/support/test_profile.h"
 #include "tests/support/tiny_engine.h"
 
@@ -114,6 +118,19 @@ class ExecutorTest : public ::testing::Test {
     options.threads = 1;
     options.profile_path = write_test_profile(directory_ / "profile.json");
     return options;
+  }
+
+  /// A memory limit with which executors of these options have `blocks` blocks of KV cache beside
+  /// all weights.
+  static uint64_t limit_for_blocks(const ExecutorOptions& options, int64_t blocks) {
+    TestContext context;
+    const auto session = Session::open(session_options(options), context.context);
+    const MemoryReport memory = session->memory();
+    const uint64_t ring = ring_limit_bytes({.streamed_home = streamed_home(session->backend())});
+    const double kv_bytes = (static_cast<double>(blocks) + 0.5) *
+                            static_cast<double>(session->kv().shape().block_bytes());
+    return memory.scratch_bytes + memory.vectors_bytes + session->plan().streamable_bytes + ring +
+           static_cast<uint64_t>(kv_bytes / options.kv_cache.free_memory_fraction);
   }
 
   static Request request(std::vector<int32_t> prompt, int64_t tokens) {

@@ -23,6 +23,7 @@ struct Mix {
   CapacityPolicy policy;
   bool chunked;
   bool reuse;
+  bool follows = false;  // the KV cache, the percentage
 
   friend void PrintTo(const Mix& mix, std::ostream* out) { *out << mix.name; }
 };
@@ -48,7 +49,12 @@ class ExecutorIdentityTest : public ExecutorTest, public ::testing::WithParamInt
     some.max_num_tokens = 24;
     some.capacity_policy = GetParam().policy;
     some.enable_chunked_context = GetParam().chunked;
-    some.kv_cache = {.max_tokens = 10 * 16, .enable_block_reuse = GetParam().reuse};
+    some.kv_cache.enable_block_reuse = GetParam().reuse;
+    if (GetParam().follows) {
+      some.memory_limit_bytes = limit_for_blocks(some, 10);
+    } else {
+      some.kv_cache.max_tokens = 10 * 16;
+    }
     some.iteration_stats_max = 1'000'000;
     return some;
   }
@@ -121,7 +127,10 @@ INSTANTIATE_TEST_SUITE_P(
                       Mix{"preempting", CapacityPolicy::kMaxUtilization, true, false},
                       Mix{"whole prompts", CapacityPolicy::kMaxUtilization, false, false},
                       Mix{"reusing", CapacityPolicy::kGuaranteedNoEvict, true, true},
-                      Mix{"reusing and preempting", CapacityPolicy::kMaxUtilization, true, true}),
+                      Mix{"reusing and preempting", CapacityPolicy::kMaxUtilization, true, true},
+                      Mix{"following", CapacityPolicy::kGuaranteedNoEvict, true, true, true},
+                      Mix{"following and preempting", CapacityPolicy::kMaxUtilization, true, true,
+                          true}),
     [](const auto& info) {
       std::string name = info.param.name;
       std::ranges::replace(name, ' ', '_');

@@ -1,5 +1,6 @@
 #include "executor/prefix_cache.h"
 
+#include <algorithm>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -14,7 +15,7 @@ class PrefixCacheTest : public ::testing::Test {
  protected:
   static KvCache make_kv() {
     const KvShape shape{.layers = 1, .kv_heads = 1, .head_dim = 1, .block_tokens = kBlockTokens};
-    return {shape, 6, allocate_host(6 * shape.block_bytes(), "test")};
+    return {shape, 6, reserve_host(6 * shape.block_bytes(), "test")};
   }
 
   /// Computes `ids` and gives the blocks back; returns them.
@@ -95,6 +96,29 @@ TEST_F(PrefixCacheTest, TheSameComputedTwiceIsRememberedOnce) {
   EXPECT_EQ(prefixes_.idle(), 2);
   EXPECT_EQ(kv_.free_blocks(), 4);
   EXPECT_EQ(found(ids), Ids(first.begin(), first.begin() + 2));
+}
+
+TEST_F(PrefixCacheTest, FollowsBlocksThatAreMoved) {
+  compute({9, 9, 9});
+  compute({1, 2, 3, 4, 5});
+  prefixes_.make_room(4);  // forgets the first one, so that the others lie behind a free block
+  const Ids before = found({1, 2, 3, 4, 5});
+  ASSERT_EQ(before.size(), 2U);
+  const std::vector<KvBlockCopy> moves = kv_.vacate(2);
+  ASSERT_FALSE(moves.empty());
+  prefixes_.rename(moves);
+  ASSERT_TRUE(kv_.resize(2));
+  prefixes_.resize();
+  Ids expected = before;
+  for (const KvBlockCopy& move : moves) std::ranges::replace(expected, move.from, move.to);
+  EXPECT_EQ(found({1, 2, 3, 4, 5}), expected);
+  EXPECT_EQ(prefixes_.idle(), 2);
+  ASSERT_TRUE(kv_.resize(6));
+  prefixes_.resize();
+  EXPECT_EQ(compute({1, 2, 3, 4, 5, 6, 7, 8, 9}).size(), 5U);
+  EXPECT_EQ(found({1, 2, 3, 4, 5, 6, 7, 8, 9}).size(), 4U);
+  EXPECT_TRUE(prefixes_.make_room(6));
+  EXPECT_EQ(kv_.free_blocks(), 6);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ constexpr int64_t kBlockTokens = 4;
 
 KvCache make_kv(int64_t blocks) {
   const KvShape shape{.layers = 1, .kv_heads = 1, .head_dim = 1, .block_tokens = kBlockTokens};
-  return {shape, blocks, allocate_host(static_cast<size_t>(blocks) * shape.block_bytes(), "test")};
+  return {shape, blocks, reserve_host(static_cast<size_t>(blocks) * shape.block_bytes(), "test")};
 }
 
 std::unique_ptr<Sequence> make_sequence(uint64_t arrival, int64_t prompt, int64_t new_tokens,
@@ -137,7 +137,7 @@ TEST(Scheduler, MaxUtilizationPreemptsTheLastInOrderAndComputesItAgain) {
   int passes = 1;
   for (; !done(*high); ++passes) {
     driver.step();
-    preempted += driver.scheduler.preempted();
+    preempted = driver.scheduler.preempted();
   }
   EXPECT_EQ(passes, 9);  // never held up
   EXPECT_EQ(preempted, 1);
@@ -167,6 +167,53 @@ TEST(Scheduler, NobodyIsOvertakenForEver) {
   }
   EXPECT_GT(passes, 10);  // its priority did count
 }
+
+/// Two sequences of three blocks each have computed a token.
+class SchedulerResizing : public ::testing::TestWithParam<CapacityPolicy> {
+ protected:
+  SchedulerResizing() {
+    for (const auto& sequence : sequences_) driver_.scheduler.add(*sequence);
+    EXPECT_EQ(driver_.step(), (std::vector<uint64_t>{1, 2}));
+  }
+
+  Driver driver_{{.max_rows = 20, .max_logit_rows = 4, .max_sequences = 4, .policy = GetParam()},
+                 10};
+  std::vector<std::unique_ptr<Sequence>> sequences_ = [] {
+    std::vector<std::unique_ptr<Sequence>> all;
+    for (uint64_t i = 1; i <= 2; ++i) all.push_back(make_sequence(i, 5, 8));
+    return all;
+  }();
+};
+
+TEST_P(SchedulerResizing, LeastIsWhatThePolicyHasToKeep) {
+  const bool keeps_all = GetParam() == CapacityPolicy::kGuaranteedNoEvict;
+  EXPECT_EQ(driver_.scheduler.least_blocks(), keeps_all ? 6 : 3);
+  const auto waiting = make_sequence(3, 30, 3);
+  driver_.scheduler.add(*waiting);
+  EXPECT_EQ(driver_.scheduler.least_blocks(), 8);
+  driver_.scheduler.remove(*waiting);
+}
+
+TEST_P(SchedulerResizing, AllEndInTheLeastCache) {
+  const int64_t least = driver_.scheduler.least_blocks();
+  driver_.scheduler.vacate(least);
+  ASSERT_TRUE(driver_.scheduler.resize_cache(least));
+  const bool keeps_all = GetParam() == CapacityPolicy::kGuaranteedNoEvict;
+  EXPECT_EQ(driver_.scheduler.running(), keeps_all ? 2 : 1);
+  EXPECT_EQ(sequences_[1]->preemptions, keeps_all ? 0 : 1);
+  while (!driver_.step().empty()) {
+  }
+  for (const auto& sequence : sequences_) EXPECT_EQ(sequence->generated(), 8);
+  EXPECT_EQ(driver_.scheduler.free_blocks(), least);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, SchedulerResizing,
+                         ::testing::Values(CapacityPolicy::kGuaranteedNoEvict,
+                                           CapacityPolicy::kMaxUtilization),
+                         [](const auto& info) {
+                           return info.param == CapacityPolicy::kGuaranteedNoEvict ? "guaranteed"
+                                                                                   : "preempting";
+                         });
 
 struct Case {
   SchedulerLimits limits;

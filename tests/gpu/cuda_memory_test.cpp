@@ -37,6 +37,37 @@ TEST(CudaMemory, LargeBlocksHoldWhatIsWrittenAndComeBackWhole) {
   EXPECT_EQ(*backend->free_memory_bytes(), free_before);
 }
 
+TEST(CudaMemory, GrowableMemoryKeepsItsBeginningAndGivesTheRestBack) {
+  constexpr size_t kMiB = size_t{1} << 20;
+  const std::unique_ptr<Backend> backend = make_cuda_backend(0);
+  backend->allocate(kMiB, "warming up");
+  const uint64_t free_before = *backend->free_memory_bytes();
+  const auto taken = [&] { return free_before - *backend->free_memory_bytes(); };
+  const std::vector<std::byte> written(4096, std::byte{7});
+  {
+    const auto memory = backend->allocate_growable(4000 * kMiB, "test");
+    EXPECT_EQ(taken(), 0U) << "only addresses";
+    ASSERT_TRUE(memory->resize(10 * kMiB));
+    backend->upload(memory->data(), written);
+    for (const size_t size : {1000 * kMiB + 1, 4000 * kMiB, 500 * kMiB, 501 * kMiB}) {
+      ASSERT_TRUE(memory->resize(size));
+      EXPECT_GE(taken(), size);
+      EXPECT_LE(taken(), size + 6 * kMiB);
+      std::vector<std::byte> read(written.size());
+      backend->download(read, memory->data());
+      EXPECT_EQ(read, written);
+      backend->download(read, memory->data() + size - read.size());
+      EXPECT_EQ(read, std::vector<std::byte>(read.size())) << "new memory is zero";
+      backend->upload(memory->data() + size - read.size(), written);
+    }
+    EXPECT_FALSE(memory->resize(4100 * kMiB));
+    EXPECT_FALSE(backend->allocate_growable(free_before + 4000 * kMiB, "test")
+                     ->resize(free_before + 2000 * kMiB));
+    EXPECT_LE(taken(), 510 * kMiB);
+  }
+  EXPECT_EQ(taken(), 0U);
+}
+
 TEST(CudaMemory, CopiesArriveInTheOrderOfOps) {
   const std::unique_ptr<Backend> backend = make_cuda_backend(0);
   const Buffer buffer = backend->allocate(3 * 4096, "test");

@@ -11,12 +11,15 @@ size_t bytes_of(int64_t count, size_t element_bytes) {
   return static_cast<size_t>(count) * element_bytes;
 }
 
-size_t cache_bytes(const KvShape& shape, std::span<const SequenceRows> sequences) {
+/// From K of the first block to V of the last that a sequence has.
+size_t cache_bytes(const KvLayer& kv, std::span<const SequenceRows> sequences) {
   int32_t most = 0;
   for (const SequenceRows& sequence : sequences) {
     for (const int32_t block : sequence.blocks) most = std::max(most, block);
   }
-  return bytes_of((most + 1) * shape.block_elements(), dtype_size(shape.dtype));
+  return static_cast<size_t>(kv.v - kv.k) +
+         bytes_of(most * kv.shape.block_stride() + kv.shape.block_elements(),
+                  dtype_size(kv.shape.dtype));
 }
 
 }  // namespace
@@ -112,32 +115,27 @@ void MirroredBackend::rope_and_store(const RopeStoreArgs& args) {
   const size_t angles = bytes_of(args.tokens * args.head_dim / 2, sizeof(float));
   const Buffer cos = mirror(args.cos, angles);
   const Buffer sin = mirror(args.sin, angles);
-  const size_t half = cache_bytes(args.kv.shape, args.sequences);
-  const Buffer k = mirror(args.kv.k, half);
-  const Buffer v = mirror(args.kv.v, half);
+  const Buffer cache = mirror(args.kv.k, cache_bytes(args.kv, args.sequences));
   RopeStoreArgs mirrored = args;
   mirrored.qkv = qkv.floats();
   mirrored.cos = cos.floats();
   mirrored.sin = sin.floats();
-  mirrored.kv.k = k.data();
-  mirrored.kv.v = v.data();
+  mirrored.kv.k = cache.data();
+  mirrored.kv.v = cache.data() + (args.kv.v - args.kv.k);
   device_->rope_and_store(mirrored);
   fetch(args.qkv, qkv);
-  fetch(args.kv.k, k);
-  fetch(args.kv.v, v);
+  fetch(args.kv.k, cache);
 }
 
 void MirroredBackend::attention(const AttentionArgs& args) {
   const Buffer qkv = mirror(args.qkv, bytes_of(args.tokens * args.qkv_stride, sizeof(float)));
-  const size_t half = cache_bytes(args.kv.shape, args.sequences);
-  const Buffer k = mirror(args.kv.k, half);
-  const Buffer v = mirror(args.kv.v, half);
+  const Buffer cache = mirror(args.kv.k, cache_bytes(args.kv, args.sequences));
   const Buffer out = mirror(
       args.out, bytes_of(args.tokens * args.heads * args.head_dim, dtype_size(args.out_dtype)));
   AttentionArgs mirrored = args;
   mirrored.qkv = qkv.floats();
-  mirrored.kv.k = k.data();
-  mirrored.kv.v = v.data();
+  mirrored.kv.k = cache.data();
+  mirrored.kv.v = cache.data() + (args.kv.v - args.kv.k);
   mirrored.out = out.data();
   device_->attention(mirrored);
   fetch(args.out, out);

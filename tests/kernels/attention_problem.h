@@ -33,16 +33,16 @@ class AttentionProblem {
   /// Attention outputs of all rows, sequence by sequence. Every pass takes up to `chunk` rows of
   /// each sequence.
   std::vector<std::byte> run(Backend& backend, int64_t block_tokens, int64_t chunk) const {
-    const KvShape shape{.layers = 1,
+    const KvShape shape{.layers = 3,
                         .kv_heads = heads_.kv_heads,
                         .head_dim = heads_.head_dim,
                         .block_tokens = block_tokens,
                         .dtype = dtype_};
     int64_t blocks = 3;
     for (const int64_t length : lengths_) blocks += shape.blocks_for(length);
-    Buffer memory = allocate_host(static_cast<size_t>(blocks) * shape.block_bytes(), "test");
-    std::fill(memory.bytes().begin(), memory.bytes().end(), std::byte{0xff});  // NaN
-    KvCache cache(shape, blocks, std::move(memory));
+    const size_t bytes = static_cast<size_t>(blocks) * shape.block_bytes();
+    KvCache cache(shape, blocks, reserve_host(bytes, "test"));
+    std::fill_n(cache.block(0), bytes, std::byte{0xff});  // NaN
     std::vector<std::vector<int32_t>> tables(lengths_.size());
     std::vector<std::vector<std::byte>> outs(lengths_.size());
     const int64_t longest = *std::max_element(lengths_.begin(), lengths_.end());
@@ -92,7 +92,7 @@ class AttentionProblem {
                             .cos = cos.data(),
                             .sin = sin.data(),
                             .sequences = sequences,
-                            .kv = cache.layer(0)});
+                            .kv = cache.layer(1)});
     const auto row_bytes =
         static_cast<size_t>(heads_.heads * heads_.head_dim) * dtype_size(out_dtype_);
     std::vector<std::byte> out(static_cast<size_t>(tokens) * row_bytes);
@@ -104,7 +104,7 @@ class AttentionProblem {
                        .qkv = qkv.data(),
                        .qkv_stride = heads_.width(),
                        .sequences = sequences,
-                       .kv = cache.layer(0),
+                       .kv = cache.layer(1),
                        .out_dtype = out_dtype_,
                        .out = out.data()});
     for (size_t i = 0; i < sequences.size(); ++i) {

@@ -87,7 +87,7 @@ TEST_F(Golden, RopeAndAttentionAreThoseOfTransformers) {
   const std::vector<int32_t> blocks = {2, 0, 1};
   std::vector<float> cache(static_cast<size_t>(6 * shape.block_elements()));
   const KvLayer kv{.k = reinterpret_cast<std::byte*>(cache.data()),
-                   .v = reinterpret_cast<std::byte*>(cache.data() + cache.size() / 2),
+                   .v = reinterpret_cast<std::byte*>(cache.data() + shape.block_elements()),
                    .shape = shape};
   const SequenceRows sequence{.row_begin = 0, .rows = kTokens, .position = 0, .blocks = blocks};
   const auto backend = make_reference_backend();

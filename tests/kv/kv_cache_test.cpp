@@ -15,8 +15,7 @@ constexpr KvShape kShape{
     .layers = 3, .kv_heads = 2, .head_dim = 5, .block_tokens = 4, .dtype = DType::kFloat16};
 
 KvCache make_cache(int64_t blocks) {
-  return {kShape, blocks,
-          allocate_host(static_cast<size_t>(blocks) * kShape.block_bytes(), "test")};
+  return {kShape, blocks, reserve_host(static_cast<size_t>(blocks) * kShape.block_bytes(), "test")};
 }
 
 TEST(KvShapeTest, SizesFollowFromTheShape) {
@@ -204,16 +203,94 @@ TEST(KvCacheTest, BeamsReadWhatTheirAncestorsWrote) {
   EXPECT_EQ(cache.free_blocks(), 40);
 }
 
-TEST(KvCacheTest, LayersDoNotOverlap) {
+TEST(KvCacheTest, BlocksAndLayersDoNotOverlap) {
   KvCache cache = make_cache(2);
-  const std::byte* previous_end = cache.layer(0).k;
-  const int64_t bytes = 2 * kShape.block_elements() * 2;
-  for (int64_t layer = 0; layer < kShape.layers; ++layer) {
-    EXPECT_EQ(cache.layer(layer).k, previous_end);
-    EXPECT_EQ(cache.layer(layer).v, cache.layer(layer).k + bytes);
-    previous_end = cache.layer(layer).v + bytes;
+  const std::byte* previous_end = cache.block(0);
+  const int64_t bytes = kShape.block_elements() * 2;
+  for (int32_t block = 0; block < 2; ++block) {
+    EXPECT_EQ(cache.block(block), previous_end);
+    for (int64_t layer = 0; layer < kShape.layers; ++layer) {
+      const KvLayer parts = cache.layer(layer);
+      const int64_t skipped = block * parts.shape.block_stride() * 2;
+      EXPECT_EQ(parts.k + skipped, previous_end);
+      EXPECT_EQ(parts.v + skipped, parts.k + skipped + bytes);
+      previous_end = parts.v + skipped + bytes;
+    }
   }
-  EXPECT_EQ(static_cast<size_t>(previous_end - cache.layer(0).k), cache.size_bytes());
+  EXPECT_EQ(static_cast<size_t>(previous_end - cache.block(0)), cache.size_bytes());
+}
+
+std::vector<int32_t> sorted(std::vector<int32_t> blocks) {
+  std::ranges::sort(blocks);
+  return blocks;
+}
+
+TEST(KvCacheTest, ResizeAddsAndTakesFreeBlocks) {
+  KvCache cache(kShape, 2, reserve_host(6 * kShape.block_bytes(), "test"));
+  std::vector<int32_t> table;
+  ASSERT_TRUE(cache.grow(table, 8));
+  ASSERT_TRUE(cache.resize(5));
+  EXPECT_EQ(cache.blocks(), 5);
+  EXPECT_EQ(cache.free_blocks(), 3);
+  EXPECT_EQ(cache.size_bytes(), 5 * kShape.block_bytes());
+  ASSERT_TRUE(cache.grow(table, 20));
+  EXPECT_EQ(sorted(table), (std::vector<int32_t>{0, 1, 2, 3, 4}));
+  EXPECT_THROW(cache.resize(4), Error) << "a block that is held";
+  cache.release(table);
+  ASSERT_TRUE(cache.resize(1));
+  EXPECT_EQ(cache.free_blocks(), 1);
+  EXPECT_FALSE(cache.grow(table, 5));
+  EXPECT_TRUE(cache.grow(table, 4));
+  EXPECT_EQ(table, (std::vector<int32_t>{0}));
+}
+
+TEST(KvCacheTest, ResizeBeyondTheMemoryChangesNothing) {
+  KvCache cache = make_cache(2);
+  EXPECT_FALSE(cache.resize(1000));
+  EXPECT_EQ(cache.blocks(), 2);
+  EXPECT_EQ(cache.free_blocks(), 2);
+  EXPECT_THROW(KvCache(kShape, 1000, reserve_host(kShape.block_bytes(), "test")), Error);
+}
+
+TEST(KvCacheTest, VacateMovesWhatIsHeldWithItsReferences) {
+  KvCache cache = make_cache(6);
+  std::vector<int32_t> first;
+  std::vector<int32_t> second;
+  std::vector<int32_t> child;
+  std::vector<KvBlockCopy> none;
+  ASSERT_TRUE(cache.grow(first, 12));
+  ASSERT_TRUE(cache.grow(second, 12));
+  ASSERT_TRUE(cache.share(second, 12, child, none));  // 3, 4 and 5
+  cache.release(first);
+  ASSERT_TRUE(cache.grow(first, 4));
+  const int32_t kept = first[0];
+
+  const std::vector<KvBlockCopy> moves = cache.vacate(4);
+  ASSERT_EQ(moves.size(), 2U);
+  std::set<int32_t> targets;
+  for (const KvBlockCopy& move : moves) {
+    EXPECT_TRUE(move.from == 4 || move.from == 5);
+    EXPECT_TRUE(targets.insert(move.to).second);
+    EXPECT_TRUE(move.to >= 0 && move.to < 4 && move.to != 3 && move.to != kept);
+    EXPECT_EQ(cache.reference_count(move.from), 0);
+    EXPECT_EQ(cache.reference_count(move.to), 2);
+    for (auto* table : {&second, &child}) std::ranges::replace(*table, move.from, move.to);
+  }
+  EXPECT_EQ(cache.reference_count(3), 2);
+  EXPECT_EQ(cache.reference_count(kept), 1);
+  EXPECT_EQ(cache.free_blocks(), 2);
+  ASSERT_TRUE(cache.resize(4));
+  EXPECT_EQ(cache.free_blocks(), 0);
+  for (auto* table : {&first, &second, &child}) cache.release(*table);
+  EXPECT_EQ(cache.free_blocks(), 4);
+}
+
+TEST(KvCacheTest, VacateRefusesToLoseWhatIsHeld) {
+  KvCache cache = make_cache(3);
+  std::vector<int32_t> table;
+  ASSERT_TRUE(cache.grow(table, 8));
+  EXPECT_THROW(cache.vacate(1), Error);
+  EXPECT_EQ(cache.vacate(2).size(), 0U);
 }
 
 }  // namespace

@@ -223,9 +223,8 @@ void AttentionKernel::load_k(const AttentionUnit& unit, const Work& work, int64_
     const int64_t block = unit.sequence->blocks[static_cast<size_t>(t / shape.block_tokens)];
     const int64_t offset = t % shape.block_tokens;
     const int64_t count = std::min(shape.block_tokens - offset, work.end - t);
-    int64_t from =
-        ((block * shape.kv_heads + unit.kv_head) * shape.head_dim + d) * shape.block_tokens +
-        offset;
+    int64_t from = block * shape.block_stride() +
+                   (unit.kv_head * shape.head_dim + d) * shape.block_tokens + offset;
     float* to = work.k + (t - work.begin);
     for (int64_t i = 0; i < dims; ++i, from += shape.block_tokens, to += kAttentionSplit) {
       kernels_.widen(shape.dtype, args_.kv.k + static_cast<size_t>(from) * dtype_size(shape.dtype),
@@ -242,9 +241,8 @@ void AttentionKernel::load_v(const AttentionUnit& unit, const Work& work, int64_
   for (int64_t t = work.begin; t < work.end; ++t) {
     const int64_t block = unit.sequence->blocks[static_cast<size_t>(t / shape.block_tokens)];
     const int64_t offset = t % shape.block_tokens;
-    const int64_t from =
-        ((block * shape.kv_heads + unit.kv_head) * shape.block_tokens + offset) * shape.head_dim +
-        d;
+    const int64_t from = block * shape.block_stride() +
+                         (unit.kv_head * shape.block_tokens + offset) * shape.head_dim + d;
     kernels_.widen(shape.dtype, args_.kv.v + static_cast<size_t>(from) * dtype_size(shape.dtype),
                    dims, work.v + (t - work.begin) * kDims);
   }

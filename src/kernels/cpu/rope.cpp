@@ -27,7 +27,7 @@ void store_token(const CpuKernels& kernels, const RopeStoreArgs& args, const flo
   const float* v = k + args.kv_heads * args.head_dim;
   std::array<std::byte, kPart * sizeof(float)> part;
   for (int64_t head = 0; head < args.kv_heads; ++head) {
-    const int64_t base = (block * args.kv_heads + head) * args.head_dim * shape.block_tokens;
+    const int64_t base = block * shape.block_stride() + head * args.head_dim * shape.block_tokens;
     for (int64_t d = 0; d < args.head_dim; d += kPart) {
       const int64_t count = std::min(kPart, args.head_dim - d);
       kernels.narrow(shape.dtype, k + head * args.head_dim + d, count, part.data());

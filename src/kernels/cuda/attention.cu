@@ -21,7 +21,7 @@ struct SharedRow {
 struct Query {
   int64_t row;
   int head;
-  int kv_head;
+  int64_t kv_head;
   int context;  // positions that it sees
   const int32_t* table;
 };
@@ -30,7 +30,7 @@ __device__ __forceinline__ Query query_of(const AttentionParams& params, const R
                                           int in_tile, int head) {
   return {.row = tile.row_begin + in_tile,
           .head = head,
-          .kv_head = static_cast<int>(head / (params.heads / params.kv.kv_heads)),
+          .kv_head = head / (params.heads / params.kv.kv_heads),
           .context = tile.position + in_tile + 1,
           .table = params.blocks + tile.table_begin};
 }
@@ -49,10 +49,9 @@ __device__ __forceinline__ float score(const AttentionParams& params, const Quer
                                        const SharedRow& shared, int position) {
   const int head_dim = static_cast<int>(params.kv.head_dim);
   const int block_tokens = static_cast<int>(params.kv.block_tokens);
-  const int64_t block = query.table[position / block_tokens];
-  const T* k = reinterpret_cast<const T*>(params.kv.k) +
-               (block * params.kv.kv_heads + query.kv_head) * head_dim * block_tokens +
-               position % block_tokens;
+  const int64_t block = query.table[position / block_tokens] * params.kv.block_stride;
+  const T* k = reinterpret_cast<const T*>(params.kv.k) + block +
+               query.kv_head * head_dim * block_tokens + position % block_tokens;
   float dot = 0.0f;
   int d = 0;
   for (; d + kUnroll <= head_dim; d += kUnroll) {
@@ -71,10 +70,9 @@ template <typename T>
 __device__ __forceinline__ const T* v_row(const AttentionParams& params, const Query& query,
                                           int position) {
   const int block_tokens = static_cast<int>(params.kv.block_tokens);
-  const int64_t block = query.table[position / block_tokens];
-  return reinterpret_cast<const T*>(params.kv.v) +
-         ((block * params.kv.kv_heads + query.kv_head) * block_tokens + position % block_tokens) *
-             params.kv.head_dim;
+  const int64_t block = query.table[position / block_tokens] * params.kv.block_stride;
+  return reinterpret_cast<const T*>(params.kv.v) + block +
+         (query.kv_head * block_tokens + position % block_tokens) * params.kv.head_dim;
 }
 
 /// Begins to copy V of the split's positions to shared memory.

@@ -22,19 +22,19 @@ struct HeadCache {
   const int32_t* table;
   const T* k;  // of the head in block 0
   const T* v;
-  int64_t block_elements;
+  int64_t block_stride;
 
   __device__ HeadCache(const AttentionParams& params, const RowTile& tile, int head)
       : block_shift(log2_of(static_cast<int>(params.kv.block_tokens))),
-        table(params.blocks + tile.table_begin) {
+        table(params.blocks + tile.table_begin),
+        block_stride(params.kv.block_stride) {
     const int64_t kv_head = head / (params.heads / params.kv.kv_heads);
     const int64_t head_elements = kHeadDim * params.kv.block_tokens;
-    block_elements = params.kv.kv_heads * head_elements;
     k = reinterpret_cast<const T*>(params.kv.k) + kv_head * head_elements;
     v = reinterpret_cast<const T*>(params.kv.v) + kv_head * head_elements;
   }
   __device__ __forceinline__ int64_t block_at(int position) const {
-    return table[position >> block_shift] * block_elements;
+    return table[position >> block_shift] * block_stride;
   }
   __device__ __forceinline__ int in_block(int position) const {
     return position & ((1 << block_shift) - 1);

@@ -155,7 +155,7 @@ class ChunkCopies {
   __device__ __forceinline__ void begin_step(int step) {
     block_ = next_block_;
     next_block_ = block_of(step + 1);
-    k_from_ = cache_.k + block_ * cache_.block_elements + cache_.in_block(step * kStep + k_column_) +
+    k_from_ = cache_.k + block_ * cache_.block_stride + cache_.in_block(step * kStep + k_column_) +
               cache_.k_dim(k_line_);
   }
   __device__ __forceinline__ void copy_k(int begin, unsigned stage) {
@@ -173,7 +173,7 @@ class ChunkCopies {
 #pragma unroll
     for (int t = first; t < first + C::kVPositions; t += kTogether) {
       const int block = __shfl_sync(0xffffffffu, block_, t / kTogether);
-      const T* const from = cache_.v + block * cache_.block_elements +
+      const T* const from = cache_.v + block * cache_.block_stride +
                             (cache_.in_block(begin + t) + v_line_) * kHeadDim + v_column_;
 #pragma unroll
       for (int i = 0; i < kTogether / kVLines; ++i) {

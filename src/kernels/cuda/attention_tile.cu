@@ -39,7 +39,7 @@ __device__ __forceinline__ void load_widened(const T* from, float (&out)[kCount]
 struct Tile {
   RowTile rows;
   int head;
-  int kv_head;
+  int64_t kv_head;
   const int32_t* table;
   int context;
 };
@@ -64,8 +64,8 @@ __device__ void load_k(const AttentionParams& params, const Tile& tile, int begi
   const int block_tokens = static_cast<int>(params.kv.block_tokens);
   const T* const k = reinterpret_cast<const T*>(params.kv.k);
   const auto place = [&](int d, int position) {
-    const int64_t block = tile.table[position / block_tokens];
-    return k + ((block * params.kv.kv_heads + tile.kv_head) * kHeadDim + dim + d) * block_tokens +
+    const int64_t block = tile.table[position / block_tokens] * params.kv.block_stride;
+    return k + block + (tile.kv_head * kHeadDim + dim + d) * block_tokens +
            position % block_tokens;
   };
   if (block_tokens % kVector == 0) {
@@ -93,11 +93,9 @@ __device__ void load_v(const AttentionParams& params, const Tile& tile, int begi
   for (int i = threadIdx.x; i < kChunkTokens * kRowVectors; i += kTileThreads) {
     const int position = begin + i / kRowVectors;
     if (position >= tile.context) continue;
-    const int64_t block = tile.table[position / block_tokens];
-    const T* v = reinterpret_cast<const T*>(params.kv.v) +
-                 ((block * params.kv.kv_heads + tile.kv_head) * block_tokens +
-                  position % block_tokens) *
-                     kHeadDim;
+    const int64_t block = tile.table[position / block_tokens] * params.kv.block_stride;
+    const T* v = reinterpret_cast<const T*>(params.kv.v) + block +
+                 (tile.kv_head * block_tokens + position % block_tokens) * kHeadDim;
     reinterpret_cast<uint4*>(kv)[i] = reinterpret_cast<const uint4*>(v)[i % kRowVectors];
   }
 }
@@ -261,7 +259,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) attention_tile_kernel(Attenti
   const int head = static_cast<int>(blockIdx.y);
   const Tile tile = {.rows = rows,
                      .head = head,
-                     .kv_head = static_cast<int>(head / (params.heads / params.kv.kv_heads)),
+                     .kv_head = head / (params.heads / params.kv.kv_heads),
                      .table = params.blocks + rows.table_begin,
                      .context = rows.position + rows.rows};
   const int first_row = static_cast<int>(threadIdx.x) / 32 * kWarpRows;

@@ -46,6 +46,23 @@ std::optional<Buffer> allocate_plain(size_t size_bytes) {
                 [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
 }
 
+/// Where the device does not map: memory that is allocated once, as large as it is asked for first.
+class PlainMemory : public GrowableMemory {
+ public:
+  std::byte* data() const override { return buffer_.data(); }
+  bool resize(size_t size_bytes) override {
+    if (buffer_.data() != nullptr || size_bytes == 0) return size_bytes <= buffer_.size_bytes();
+    std::optional<Buffer> buffer = allocate_plain(size_bytes);
+    if (!buffer) return false;
+    buffer_ = std::move(*buffer);
+    clear(buffer_.data(), size_bytes);
+    return true;
+  }
+
+ private:
+  Buffer buffer_;
+};
+
 int32_t splits_for(int64_t context) {
   return static_cast<int32_t>((context + numerics::kAttentionSplit - 1) /
                               numerics::kAttentionSplit);
@@ -57,6 +74,7 @@ KvView view(const KvLayer& layer) {
           .kv_heads = layer.shape.kv_heads,
           .head_dim = layer.shape.head_dim,
           .block_tokens = layer.shape.block_tokens,
+          .block_stride = layer.shape.block_stride(),
           .dtype = layer.shape.dtype};
 }
 
@@ -106,6 +124,13 @@ Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
         "clearing memory");
   synchronize();  // copies on other streams may follow at once
   return std::move(*buffer);
+}
+
+std::unique_ptr<GrowableMemory> CudaBackend::allocate_growable(size_t most_bytes,
+                                                               const char* /*purpose*/) {
+  std::unique_ptr<GrowableMemory> memory = reserve_mapped(index_, most_bytes);
+  if (memory == nullptr) memory = std::make_unique<PlainMemory>();
+  return memory;
 }
 
 void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {

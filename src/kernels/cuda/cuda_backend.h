@@ -27,6 +27,8 @@ class CudaBackend : public Backend {
 
   std::string description() const override;
   Buffer allocate(size_t size_bytes, const char* purpose) override;
+  std::unique_ptr<GrowableMemory> allocate_growable(size_t most_bytes,
+                                                    const char* purpose) override;
   void upload(std::byte* to, std::span<const std::byte> from) override;
   void upload_rows(std::byte* to, size_t row_bytes, int64_t rows, const RowWriter& write) override;
   void download(std::span<std::byte> to, const std::byte* from) override;

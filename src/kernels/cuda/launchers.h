@@ -76,6 +76,7 @@ struct KvView {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   int64_t block_tokens = 0;
+  int64_t block_stride = 0;  // KvShape::block_stride()
   DType dtype = DType::kFloat16;
 };
 

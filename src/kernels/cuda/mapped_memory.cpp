@@ -74,35 +74,119 @@ bool map_granule(CUdeviceptr at, size_t size_bytes, const CUmemAllocationProp& p
   return false;
 }
 
-/// `reserved_bytes` of which the first `mapped_bytes` are mapped.
-void free_range(CUdeviceptr at, size_t mapped_bytes, size_t reserved_bytes) {
-  if (mapped_bytes > 0) driver().unmap(at, mapped_bytes);
-  driver().unreserve(at, reserved_bytes);
+/// Maps [at, at + size_bytes) granule by granule; nothing if that fails.
+bool map_range(CUdeviceptr at, size_t size_bytes, size_t granule_bytes,
+               const CUmemAllocationProp& properties) {
+  for (size_t mapped = 0; mapped < size_bytes; mapped += granule_bytes) {
+    if (map_granule(at + mapped, std::min(granule_bytes, size_bytes - mapped), properties)) {
+      continue;
+    }
+    if (mapped > 0) driver().unmap(at, mapped);
+    return false;
+  }
+  return true;
 }
+
+size_t rounded_up(size_t size_bytes, size_t granularity) {
+  return (size_bytes + granularity - 1) / granularity * granularity;
+}
+
+/// What mapped sizes are multiples of; 0 if the device does not map.
+size_t granularity_of(const CUmemAllocationProp& properties) {
+  size_t granularity = 0;
+  const CUresult result =
+      driver().granularity(&granularity, &properties, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
+  return result == CUDA_SUCCESS ? granularity : 0;
+}
+
+std::byte* pointer(CUdeviceptr at) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver's addresses are integers
+  return reinterpret_cast<std::byte*>(at);
+}
+
+/// Reserved addresses whose beginning is mapped.
+class MappedRange : public GrowableMemory {
+ public:
+  MappedRange(CUdeviceptr at, size_t reserved_bytes, size_t granule_bytes,
+              const CUmemAllocationProp& properties)
+      : at_(at),
+        reserved_bytes_(reserved_bytes),
+        granule_bytes_(granule_bytes),
+        properties_(properties) {}
+  ~MappedRange() override {
+    unmap_from(0);
+    driver().unreserve(at_, reserved_bytes_);
+  }
+
+  std::byte* data() const override { return pointer(at_); }
+
+  bool resize(size_t size_bytes) override {
+    if (size_bytes > reserved_bytes_) return false;
+    const size_t end = std::min(rounded_up(size_bytes, granule_bytes_), reserved_bytes_);
+    if (end > mapped_bytes_) {
+      if (!map_range(at_ + mapped_bytes_, end - mapped_bytes_, granule_bytes_, properties_)) {
+        return false;
+      }
+      mapped_bytes_ = end;
+    }
+    unmap_from(end);
+    if (size_bytes > size_bytes_) clear(data() + size_bytes_, size_bytes - size_bytes_);
+    size_bytes_ = size_bytes;
+    return true;
+  }
+
+ private:
+  /// REQUIRES: `begin` is the beginning of a granule.
+  void unmap_from(size_t begin) {
+    if (begin >= mapped_bytes_) return;
+    cudaDeviceSynchronize();  // as cudaFree() does
+    driver().unmap(at_ + begin, mapped_bytes_ - begin);
+    mapped_bytes_ = begin;
+  }
+
+  const CUdeviceptr at_;
+  const size_t reserved_bytes_;
+  const size_t granule_bytes_;
+  const CUmemAllocationProp properties_;
+  size_t mapped_bytes_ = 0;  // whole granules, or all that is reserved
+  size_t size_bytes_ = 0;
+};
 
 }  // namespace
 
 std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
   const CUmemAllocationProp properties = properties_of(device);
-  size_t granularity = 0;
-  if (driver().granularity(&granularity, &properties, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) !=
-      CUDA_SUCCESS) {
-    return std::nullopt;
-  }
-  const size_t bytes = (size_bytes + granularity - 1) / granularity * granularity;
+  const size_t granularity = granularity_of(properties);
+  if (granularity == 0) return std::nullopt;
+  const size_t bytes = rounded_up(size_bytes, granularity);
   CUdeviceptr at = 0;
   if (driver().reserve(&at, bytes, 0, 0, 0) != CUDA_SUCCESS) return std::nullopt;
-  for (size_t mapped = 0; mapped < bytes; mapped += kGranuleBytes) {
-    if (!map_granule(at + mapped, std::min(kGranuleBytes, bytes - mapped), properties)) {
-      free_range(at, mapped, bytes);
-      return std::nullopt;
-    }
+  if (!map_range(at, bytes, kGranuleBytes, properties)) {
+    driver().unreserve(at, bytes);
+    return std::nullopt;
   }
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver's addresses are integers
-  return Buffer(reinterpret_cast<std::byte*>(at), bytes, [](std::byte* data, size_t size) {
+  return Buffer(pointer(at), bytes, [](std::byte* data, size_t size) {
     cudaDeviceSynchronize();  // as cudaFree() does
-    free_range(reinterpret_cast<CUdeviceptr>(data), size, size);
+    driver().unmap(reinterpret_cast<CUdeviceptr>(data), size);
+    driver().unreserve(reinterpret_cast<CUdeviceptr>(data), size);
   });
+}
+
+std::unique_ptr<GrowableMemory> reserve_mapped(int device, size_t most_bytes) {
+  constexpr size_t kGranules = 1000;
+  const CUmemAllocationProp properties = properties_of(device);
+  const size_t granularity = granularity_of(properties);
+  if (granularity == 0) return nullptr;
+  const size_t bytes = rounded_up(std::max<size_t>(most_bytes, 1), granularity);
+  CUdeviceptr at = 0;
+  if (driver().reserve(&at, bytes, 0, 0, 0) != CUDA_SUCCESS) return nullptr;
+  const size_t granule_bytes = rounded_up(bytes / kGranules + 1, granularity);
+  return std::make_unique<MappedRange>(at, bytes, granule_bytes, properties);
+}
+
+void clear(std::byte* data, size_t size_bytes) {
+  check(cudaMemset(data, 0, size_bytes), "clearing memory");
+  check(cudaDeviceSynchronize(), "clearing memory");
 }
 
 }  // namespace headrace::cuda

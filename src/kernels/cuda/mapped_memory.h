@@ -1,16 +1,26 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 
 #include "device/buffer.h"
+#include "device/growable_memory.h"
 
 namespace headrace::cuda {
 
-/// Device memory of `device` as a reserved range of addresses, mapped in granules of 64 MiB (CUDA's
-/// virtual memory management), so that large blocks, the weight arena and the KV cache, take what
-/// is free in pieces. The size is rounded up to the device's granularity, 2 MiB. Nothing if the
-/// memory is not there, or the device does not map. Error{kDevice} if the driver is too old.
+/// Device memory of `device` as a reserved range of addresses, mapped in granules (CUDA's virtual
+/// memory management), so that large blocks, such as the weight arena, take what is free in pieces.
+/// The size is rounded up to the device's granularity, 2 MiB. Nothing if the memory is not there,
+/// or the device does not map. Error{kDevice} if the driver is too old.
 std::optional<Buffer> allocate_mapped(int device, size_t size_bytes);
+
+/// The same as a range that grows and shrinks, for the KV cache; empty at first. It takes less than
+/// a thousandth of `most_bytes`, or 2 MiB, more than it is asked for. Null where the device does
+/// not map.
+std::unique_ptr<GrowableMemory> reserve_mapped(int device, size_t most_bytes);
+
+/// Zeroes device memory, and waits for it.
+void clear(std::byte* data, size_t size_bytes);
 
 }  // namespace headrace::cuda

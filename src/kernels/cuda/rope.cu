@@ -13,14 +13,15 @@ constexpr int kTileDims = 32;
 constexpr int kThreadRows = 8;  // a block is [kThreadRows, kTileDims] threads
 
 struct Place {
-  int64_t block;
+  int64_t block;  // its first element
   int offset;
 };
 
 __device__ __forceinline__ Place place_of(const RopeParams& params, const RowTile& tile, int row) {
   const int position = tile.position + row;
   const int block_tokens = static_cast<int>(params.kv.block_tokens);
-  return {.block = params.blocks[tile.table_begin + position / block_tokens],
+  return {.block = params.blocks[tile.table_begin + position / block_tokens] *
+                   params.kv.block_stride,
           .offset = position % block_tokens};
 }
 
@@ -35,10 +36,8 @@ __device__ void store_v(const RopeParams& params, const RowTile& tile, const flo
       const int row = begin + static_cast<int>(threadIdx.y) + i * kThreadRows;
       if (row >= end) break;
       const Place place = place_of(params, tile, row);
-      T* const v = reinterpret_cast<T*>(params.kv.v) +
-                   ((place.block * params.kv.kv_heads + kv_head) * params.kv.block_tokens +
-                    place.offset) *
-                       head_dim;
+      T* const v = reinterpret_cast<T*>(params.kv.v) + place.block +
+                   (kv_head * params.kv.block_tokens + place.offset) * head_dim;
       const auto x = *reinterpret_cast<const Packed<float, kCount>*>(
           heads + (tile.row_begin + row) * width + d);
       Packed<T, kCount> rounded;
@@ -99,8 +98,8 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims)
     if (row < end) {
       const Place place = place_of(params, tile, row);
       const int64_t block_tokens = params.kv.block_tokens;
-      T* const k = reinterpret_cast<T*>(params.kv.k) +
-                   (place.block * kv_heads + head - heads) * head_dim * block_tokens + place.offset;
+      T* const k = reinterpret_cast<T*>(params.kv.k) + place.block +
+                   (head - heads) * head_dim * block_tokens + place.offset;
       for (int i = static_cast<int>(threadIdx.y); i < min(kTileDims, half - first);
            i += kThreadRows) {
         k[(first + i) * block_tokens] = turned[0][i][column];
@@ -134,9 +133,8 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims) rope_one_row_kernel(Ro
   const float a = pair[0];
   const float b = pair[half];
   if (head >= heads + kv_heads) {
-    const int64_t row =
-        (place.block * kv_heads + head - heads - kv_heads) * params.kv.block_tokens + place.offset;
-    T* const v = reinterpret_cast<T*>(params.kv.v) + row * head_dim + d;
+    const int64_t row = (head - heads - kv_heads) * params.kv.block_tokens + place.offset;
+    T* const v = reinterpret_cast<T*>(params.kv.v) + place.block + row * head_dim + d;
     v[0] = round_to<T>(a);
     v[half] = round_to<T>(b);
     return;
@@ -148,9 +146,8 @@ __global__ void __launch_bounds__(kThreadRows* kTileDims) rope_one_row_kernel(Ro
     return;
   }
   const int64_t block_tokens = params.kv.block_tokens;
-  T* const k = reinterpret_cast<T*>(params.kv.k) +
-               ((place.block * kv_heads + head - heads) * head_dim + d) * block_tokens +
-               place.offset;
+  T* const k = reinterpret_cast<T*>(params.kv.k) + place.block +
+               ((head - heads) * head_dim + d) * block_tokens + place.offset;
   k[0] = round_to<T>(rotated.x);
   k[half * block_tokens] = round_to<T>(rotated.y);
 }

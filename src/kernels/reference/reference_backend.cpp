@@ -19,19 +19,19 @@ using reference::store_element;
 
 /// Where position `position` of a sequence lies in a layer's cache.
 struct KvPlace {
-  int64_t block;
+  int64_t block;  // its first element
   int64_t offset;
 
   KvPlace(const KvShape& shape, std::span<const int32_t> blocks, int64_t position)
-      : block(blocks[static_cast<size_t>(position / shape.block_tokens)]),
+      : block(blocks[static_cast<size_t>(position / shape.block_tokens)] * shape.block_stride()),
         offset(position % shape.block_tokens) {}
 
   /// Element of K (or V) for a head's dimension d.
   int64_t k_index(const KvShape& shape, int64_t head, int64_t d) const {
-    return ((block * shape.kv_heads + head) * shape.head_dim + d) * shape.block_tokens + offset;
+    return block + (head * shape.head_dim + d) * shape.block_tokens + offset;
   }
   int64_t v_index(const KvShape& shape, int64_t head, int64_t d) const {
-    return ((block * shape.kv_heads + head) * shape.block_tokens + offset) * shape.head_dim + d;
+    return block + (head * shape.block_tokens + offset) * shape.head_dim + d;
   }
 };
 

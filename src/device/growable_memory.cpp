@@ -1,0 +1,74 @@
+#include "device/growable_memory.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/format.h"
+
+namespace headrace {
+namespace {
+
+constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+size_t whole_pages(size_t size_bytes) {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  return (size_bytes + page - 1) / page * page;
+}
+
+/// Pages behind those that are backed are not accessible.
+class HostRange : public GrowableMemory {
+ public:
+  HostRange(std::byte* data, size_t most_bytes) : data_(data), most_bytes_(most_bytes) {}
+  ~HostRange() override { ::munmap(data_, most_bytes_); }
+
+  std::byte* data() const override { return data_; }
+
+  bool resize(size_t size_bytes) override {
+    const size_t end = whole_pages(size_bytes);
+    if (size_bytes > most_bytes_) return false;
+    if (end > backed_bytes_ && !add(end - backed_bytes_)) return false;
+    if (end < backed_bytes_ && !remove(backed_bytes_ - end)) return false;
+    backed_bytes_ = end;
+    if (size_bytes < size_bytes_) {  // the rest of the last page is zero if it is added again
+      std::memset(data_ + size_bytes, 0, std::min(end, size_bytes_) - size_bytes);
+    }
+    size_bytes_ = size_bytes;
+    return true;
+  }
+
+ private:
+  bool add(size_t bytes) {
+    std::byte* const from = data_ + backed_bytes_;
+    if (::mprotect(from, bytes, PROT_READ | PROT_WRITE) != 0) return false;
+    constexpr size_t kHugePageBytes = size_t{2} << 20;
+    if (bytes >= 4 * kHugePageBytes) ::madvise(from, bytes, MADV_HUGEPAGE);
+    return true;
+  }
+  bool remove(size_t bytes) {
+    std::byte* const from = data_ + backed_bytes_ - bytes;
+    return ::mmap(from, bytes, PROT_NONE, kFlags | MAP_FIXED, -1, 0) != MAP_FAILED;
+  }
+
+  std::byte* const data_;
+  const size_t most_bytes_;
+  size_t backed_bytes_ = 0;  // whole pages
+  size_t size_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<GrowableMemory> reserve_host(size_t most_bytes, const char* purpose) {
+  const size_t bytes = std::max(whole_pages(most_bytes), whole_pages(1));
+  void* const data = ::mmap(nullptr, bytes, PROT_NONE, kFlags, -1, 0);
+  if (data == MAP_FAILED) {
+    fail(ErrorCode::kOutOfMemory, "[memory] {} needs {}, which the system refuses", purpose,
+         format_bytes(most_bytes));
+  }
+  return std::make_unique<HostRange>(static_cast<std::byte*>(data), bytes);
+}
+
+}  // namespace headrace

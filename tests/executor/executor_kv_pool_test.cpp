@@ -1,0 +1,159 @@
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/executor/executor_fixture.h"
+#include "tests/support/error_matchers.h"
+
+namespace headrace::testing {
+namespace {
+
+constexpr int64_t kBlocksOfRequest = 4;
+
+/// Executors whose memory holds little KV cache beside all weights.
+class ExecutorKvPoolTest : public ExecutorTest,
+                           public ::testing::WithParamInterface<CapacityPolicy> {
+ protected:
+  ExecutorOptions tight_options() {
+    ExecutorOptions some = options();
+    some.capacity_policy = GetParam();
+    some.max_num_tokens = 64;
+    some.memory_limit_bytes = limit_for_blocks(some, kBlocksOfRequest);
+    return some;
+  }
+
+  /// Of 60 positions in the end.
+  static std::vector<Request> requests() {
+    std::vector<Request> all;
+    for (int32_t i = 0; i < 8; ++i) {
+      all.push_back(request({i, 2 * i + 1, 5, 6, 7, 8, 9, 10, 11, 3 * i}, 51));
+      all.back().output = {.log_probs = true, .exclude_input = true};
+    }
+    return all;
+  }
+
+  /// What each gets with all the memory it wants.
+  std::vector<CollectedRequest> expected() {
+    Executor executor(options());
+    std::vector<CollectedRequest> all;
+    for (const Request& request : requests()) {
+      all.push_back(await_end(executor, executor.enqueue(request)));
+    }
+    return all;
+  }
+
+  static void expect_same(Executor& executor, const std::vector<uint64_t>& ids,
+                          const std::vector<CollectedRequest>& expected) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const CollectedRequest got = await_end(executor, ids[i]);
+      EXPECT_EQ(got.error, "");
+      EXPECT_TRUE(got.sequences == expected[i].sequences) << "request " << i;
+    }
+  }
+
+  static int64_t most_together(const std::vector<IterationStats>& passes) {
+    int64_t most = 0;
+    for (const IterationStats& pass : passes) most = std::max(most, pass.scheduled_sequences);
+    return most;
+  }
+};
+
+TEST_P(ExecutorKvPoolTest, WhatFewerWeightsFreeGoesToTheCacheAndComesBack) {
+  const std::vector<CollectedRequest> whole = expected();
+  Executor executor(tight_options());
+  expect_same(executor, executor.enqueue(requests()), whole);
+  executor.set_gpu_weights_percent(0.0);  // all passes have been recorded
+  const std::vector<IterationStats> small = executor.latest_iteration_stats();
+  for (const IterationStats& pass : small) EXPECT_EQ(pass.kv_cache.max_blocks, kBlocksOfRequest);
+  EXPECT_LE(most_together(small), kBlocksOfRequest);  // one is sure, of preempted ones a block each
+
+  expect_same(executor, executor.enqueue(requests()), whole);
+  executor.set_gpu_weights_percent(1.0);
+  const std::vector<IterationStats> large = executor.latest_iteration_stats();
+  for (const IterationStats& pass : large) {
+    EXPECT_GE(pass.kv_cache.max_blocks, 8 * kBlocksOfRequest);
+    EXPECT_GT(pass.streamed_bytes, 0U);
+  }
+  EXPECT_EQ(most_together(large), 8);
+  EXPECT_LT(large.size(), small.size() / 2);
+
+  expect_same(executor, executor.enqueue(requests()), whole);
+  executor.set_gpu_weights_percent(1.0);
+  EXPECT_EQ(executor.latest_iteration_stats().back().kv_cache.max_blocks, kBlocksOfRequest);
+}
+
+TEST_P(ExecutorKvPoolTest, ItGrowsAndShrinksUnderRequestsInFlight) {
+  const std::vector<CollectedRequest> whole = expected();
+  ExecutorOptions some = tight_options();
+  some.kv_cache.enable_block_reuse = true;
+  Executor executor(some);
+  std::vector<Request> streaming = requests();
+  for (Request& request : streaming) request.streaming = true;
+  for (int round = 0; round < 3; ++round) {
+    executor.set_gpu_weights_percent(0.0);
+    const std::vector<uint64_t> ids = executor.enqueue(streaming);
+    std::vector<CollectedRequest> got(ids.size());
+    const auto receive = [&](size_t i) {
+      for (const Response& response : executor.await_responses(ids[i])) collect(response, got[i]);
+    };
+    for (size_t i = 0; i < ids.size(); ++i) receive(i);  // all have begun
+    executor.set_gpu_weights_percent(1.0);
+    receive(0);
+    executor.set_gpu_weights_percent(0.3);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      while (!got[i].final) receive(i);
+      EXPECT_EQ(got[i].error, "");
+      EXPECT_EQ(got[i].sequences[0].tokens, whole[i].sequences.at(0).tokens) << i;
+      EXPECT_EQ(got[i].sequences[0].log_probs, whole[i].sequences.at(0).log_probs) << i;
+    }
+  }
+  executor.set_gpu_weights_percent(1.0);
+  const auto blocks = [](const IterationStats& pass) { return pass.kv_cache.max_blocks; };
+  const std::vector<IterationStats> passes = executor.latest_iteration_stats();
+  EXPECT_GE(blocks(*std::ranges::max_element(passes, {}, blocks)), 8 * kBlocksOfRequest);
+  EXPECT_GE(blocks(*std::ranges::min_element(passes, {}, blocks)), kBlocksOfRequest);
+}
+
+TEST_P(ExecutorKvPoolTest, WhatFitsDependsOnThePercentage) {
+  Executor executor(tight_options());
+  const Request large = request(std::vector<int32_t>(100, 7), 50);
+  EXPECT_EQ(executor.max_sequence_tokens(), kBlocksOfRequest * 16 + 1);
+  const std::string error = await_end(executor, executor.enqueue(large)).error;
+  EXPECT_NE(error.find("the KV cache holds 64"), std::string::npos) << error;
+  EXPECT_NE(error.find("a lower gpu_weights_percent"), std::string::npos) << error;
+  executor.set_gpu_weights_percent(0.0);
+  EXPECT_EQ(executor.max_sequence_tokens(), 256);  // the engine's
+  const uint64_t id = executor.enqueue(large);
+  executor.set_gpu_weights_percent(1.0);  // keeps room for it
+  EXPECT_EQ(await_end(executor, id).error, "");
+  executor.set_gpu_weights_percent(1.0);
+  EXPECT_NE(await_end(executor, executor.enqueue(large)).error, "");
+}
+
+TEST_P(ExecutorKvPoolTest, AFixedCacheStays) {
+  ExecutorOptions some = tight_options();
+  some.kv_cache.max_tokens = 80;
+  Executor executor(some);
+  for (const double percent : {1.0, 0.0, 1.0}) {
+    executor.set_gpu_weights_percent(percent);
+    EXPECT_EQ(await_end(executor, executor.enqueue(request({1, 2}, 3))).error, "");
+  }
+  executor.set_gpu_weights_percent(1.0);
+  for (const IterationStats& pass : executor.latest_iteration_stats()) {
+    EXPECT_EQ(pass.kv_cache.max_blocks, 5);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, ExecutorKvPoolTest,
+                         ::testing::Values(CapacityPolicy::kGuaranteedNoEvict,
+                                           CapacityPolicy::kMaxUtilization),
+                         [](const auto& info) {
+                           return info.param == CapacityPolicy::kGuaranteedNoEvict ? "guaranteed"
+                                                                                   : "preempting";
+                         });
+
+}  // namespace
+}  // namespace headrace::testing

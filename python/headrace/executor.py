@@ -85,6 +85,8 @@ class Executor:
     context manager it shuts down at the end.
     """
 
+    __slots__ = ("_core", "__weakref__")  # setting what is no attribute is an error
+
     def __init__(self, engine_dir: Union[str, os.PathLike],
                  config: Optional[ExecutorConfig] = None) -> None:
         """Opens the engine and loads the weights. What cannot be honoured is a ValueError,

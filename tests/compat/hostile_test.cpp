@@ -211,21 +211,38 @@ TEST_F(CompatHostile, AnExecutorMayGoWhileOthersWait) {
   }
 }
 
+// The request is in a pass, held up by its logits processor, when shutdown() is called.
 TEST_F(CompatHostile, ShutdownEndsRequestsInFlight) {
-  tle::Executor executor = open();
-  const tle::IdType id = executor.enqueueRequest(tle::Request(kPrompt, 240));
-  auto one = std::async(std::launch::async, [&] { return executor.awaitResponses(id); });
-  std::this_thread::sleep_for(Milliseconds(5));
-  executor.shutdown();
+  std::promise<void> in_a_pass;
+  std::promise<void> go_on;
+  tle::ExecutorConfig config;
+  config.setLogitsPostProcessorMap(
+      {{"gate", [&, passes = 0](tle::IdType, tle::Tensor&, tle::BeamTokens const&,
+                                tle::StreamPtr const&, std::optional<tle::IdType>) mutable {
+          if (++passes != 2) return;
+          in_a_pass.set_value();
+          go_on.get_future().wait();
+        }}});
+  tle::Executor executor = open(config);
+  tle::Request request(kPrompt, 240);
+  request.setLogitsPostProcessorName("gate");
+  const tle::IdType id = executor.enqueueRequest(request);
+  auto waiting = std::async(std::launch::async, [&] { return executor.awaitResponses(id); });
+  in_a_pass.get_future().wait();
+  auto ending = std::async(std::launch::async, [&] { executor.shutdown(); });
+  while (executor.canEnqueueRequests()) std::this_thread::sleep_for(Milliseconds(1));
+  go_on.set_value();
+  ending.get();
+  std::string error;
   try {
-    const auto responses = one.get();
+    const std::vector<tle::Response> responses = waiting.get();
     ASSERT_EQ(responses.size(), 1U);
-    if (responses[0].hasError()) {
-      EXPECT_NE(responses[0].getErrorMsg().find("Shutdown called"), std::string::npos);
-    }
-  } catch (const Error& error) {  // it had not begun to wait
-    EXPECT_NE(std::string(error.what()).find("Shutdown called"), std::string::npos);
+    ASSERT_TRUE(responses[0].hasError());
+    error = responses[0].getErrorMsg();
+  } catch (const Error& thrown) {  // it had not begun to wait
+    error = thrown.what();
   }
+  EXPECT_NE(error.find("Shutdown called"), std::string::npos) << error;
 }
 
 }  // namespace

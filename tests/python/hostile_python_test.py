@@ -1,6 +1,7 @@
 """What a careless or hostile user of the Python packages can do: an error each time, never a hang."""
 
 import math
+import re
 import threading
 import unittest
 
@@ -145,6 +146,11 @@ class HostileTest(PythonTest):
         with self.assertRaisesRegex(TypeError, "is no headrace.SamplingOptions"):
             executor.enqueue(headrace.Request(self.prompt, 1, sampling={"top_k": 2}))
 
+    def test_attributes_that_are_not_there(self):
+        for executor in (self.open(), self.upstream()):
+            with self.assertRaises(AttributeError):
+                executor.gpu_weight_percent = 0.5
+
     def test_percentages_that_cannot_be_set(self):
         executor = self.open()
         numbers = ": use a number from 0.0 to 1.0"
@@ -271,6 +277,20 @@ class HostileTest(PythonTest):
                              ("max_batch_size", {"max_batch_size": -1})):
             with self.subTest(part), self.assertRaisesRegex(RuntimeError, part):
                 self.upstream(trtllm.ExecutorConfig(**config))
+        for error, config in (
+                ("ExecutorConfig.kv_cache_config cannot be {}: use a KvCacheConfig",
+                 {"kv_cache_config": {}}),
+                ("ExecutorConfig.scheduler_config cannot be None: use a SchedulerConfig",
+                 {"scheduler_config": None}),
+                ("ExecutorConfig.batching_type cannot be 1: use a BatchingType",
+                 {"batching_type": 1}),
+                ("SchedulerConfig.capacity_scheduler_policy cannot be 'MAX_UTILIZATION': use a "
+                 "CapacitySchedulerPolicy",
+                 {"scheduler_config": trtllm.SchedulerConfig("MAX_UTILIZATION")}),
+                ("ExecutorConfig.parallel_config cannot be [0]: use a ParallelConfig",
+                 {"parallel_config": [0]})):
+            with self.subTest(error), self.assertRaisesRegex(TypeError, re.escape(error)):
+                self.upstream(trtllm.ExecutorConfig(1, **config))
         executor = self.upstream()
         tokens = self.prompt.tolist()
         for part, request in (("temperature", {"sampling_config":

@@ -232,6 +232,12 @@ class TensorRtLlmTest(PythonTest):
         self.assertEqual((native.top_k, native.random_seed, native.min_length,
                           native.num_return_sequences), (0, 3, 2, 2))
 
+    def test_a_percentage_alone_is_a_config(self):
+        for percent in (0.5, np.float32(0.5), np.float64(0.5)):
+            config = trtllm.ExecutorConfig(percent)
+            self.assertEqual((config.gpu_weights_percent, config.max_beam_width), (0.5, 1))
+        self.assertEqual(trtllm.ExecutorConfig(np.int64(2)).max_beam_width, 2)
+
     def test_older_names(self):
         for made in (trtllm.DebugConfig(True, False, ["x"]),
                      trtllm.DebugConfig(dump_input_tensors=True, debug_tensor_names=["x"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+import numbers
 import os
 from typing import Any, Callable, Mapping, Optional, Sequence
 
@@ -225,11 +226,13 @@ class ExecutorConfig(Config):
     logits_post_processor_batched: Optional[Callable] = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_beam_width, float):
+        is_whole = isinstance(self.max_beam_width, numbers.Integral)
+        if isinstance(self.max_beam_width, numbers.Real) and not is_whole:
             self.gpu_weights_percent, self.max_beam_width = self.max_beam_width, 1
 
     def to_headrace(self) -> headrace.ExecutorConfig:
         """The same for headrace. NotImplementedError for what it cannot do."""
+        self.check_types()
         _warn_unused(self, ["batching_type", "peft_cache_config", "debug_config"])
         for part in (self.parallel_config, self.decoding_config):
             if part is not None:

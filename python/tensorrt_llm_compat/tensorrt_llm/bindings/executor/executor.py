@@ -30,6 +30,8 @@ def _runtime_errors() -> Iterator[None]:
 class Executor:
     """Serves requests of an engine. As a context manager it shuts down at the end."""
 
+    __slots__ = ("_executor", "__weakref__")  # setting what is no attribute is an error
+
     @overload
     def __init__(self, model_path: Union[str, os.PathLike], model_type: ModelType,
                  executor_config: ExecutorConfig) -> None: ...

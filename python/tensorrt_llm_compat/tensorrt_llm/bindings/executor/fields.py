@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+import inspect
+import typing
 from typing import Any, ClassVar, Collection, Mapping
 
 from headrace.fields import CheckedFields
@@ -20,6 +23,10 @@ class _TakesOldNames(type):
         return super().__call__(*args, **fields)
 
 
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "AEIOU" else "a"
+
+
 class Config(CheckedFields, metaclass=_TakesOldNames):
     """Base of dataclasses. An older name is another name of the same value; a name that is none is an
     AttributeError that says which is near."""
@@ -35,6 +42,19 @@ class Config(CheckedFields, metaclass=_TakesOldNames):
         if name in self._OLD_NAMES:
             return getattr(self, self._OLD_NAMES[name])
         raise self._no_field(name)
+
+    def check_types(self) -> None:
+        """TypeError for a field, here or further in, that should be another config or an enum's value
+        and is none."""
+        for name, hint in typing.get_type_hints(type(self)).items():
+            classes = [one for one in (typing.get_args(hint) or (hint,)) if inspect.isclass(one)]
+            wanted = [one for one in classes if issubclass(one, (Config, enum.Enum))]
+            value = getattr(self, name)
+            if wanted and not isinstance(value, tuple(classes)):
+                raise TypeError(f"{type(self).__name__}.{name} cannot be {value!r}: use "
+                                f"{_article(wanted[0].__name__)} {wanted[0].__name__}")
+            if isinstance(value, Config):
+                value.check_types()
 
     @classmethod
     def _names(cls) -> Collection[str]:

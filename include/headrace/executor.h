@@ -66,10 +66,10 @@ class Executor {
   void shutdown();
 
   /// Changes the share of the weights in fast memory between two passes, and returns when it has
-  /// been done. Requests in flight go on and get the same tokens. Unless kv_cache.max_tokens says
-  /// how large it is, the KV cache grows into the memory that a smaller share frees, and gives it
-  /// back to a larger one, as far as the requests that are here let it. Throws what cannot be
-  /// honoured; then the old share stays.
+  /// been done. Requests in flight go on and get the same tokens (docs/numerics.md). Unless
+  /// kv_cache.max_tokens says how large it is, the KV cache grows into the memory that a smaller
+  /// share frees, and gives it back to a larger one, as far as the requests that are here let it.
+  /// Throws what cannot be honoured; then the old share stays.
   void set_gpu_weights_percent(double percent);
   double gpu_weights_percent() const;
 
@@ -80,7 +80,7 @@ class Executor {
   /// Of the engine's model.
   int64_t vocab_size() const;
   /// Tokens of prompt and output that one request can have: the engine's limit, or that of the KV
-  /// cache as it is now.
+  /// cache beside the least weights.
   int64_t max_sequence_tokens() const;
 
  private:

@@ -207,5 +207,5 @@ class Executor:
 
     @property
     def max_sequence_tokens(self) -> int:
-        """Tokens of prompt and output that one request can have."""
+        """Tokens of prompt and output that one request can have, beside the least weights."""
         return self._core.max_sequence_tokens()

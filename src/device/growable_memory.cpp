@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -38,6 +39,14 @@ class HostRange : public GrowableMemory {
     }
     size_bytes_ = size_bytes;
     return true;
+  }
+
+  size_t taken_bytes() const override {
+    const size_t page = whole_pages(1);
+    std::vector<unsigned char> states(backed_bytes_ / page);
+    if (::mincore(data_, backed_bytes_, states.data()) != 0) return backed_bytes_;
+    return page * static_cast<size_t>(std::ranges::count_if(
+                      states, [](unsigned char state) { return (state & 1) != 0; }));
   }
 
  private:

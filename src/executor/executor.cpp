@@ -112,7 +112,11 @@ std::vector<RequestStatsOfIteration> Executor::latest_request_stats() {
   return impl_->core.latest_request_stats();
 }
 
-int64_t Executor::vocab_size() const { return impl_->core.vocab_size(); }
-int64_t Executor::max_sequence_tokens() const { return impl_->core.max_sequence_tokens(); }
+int64_t Executor::vocab_size() const { return impl_->core.limits().vocab_size; }
+
+int64_t Executor::max_sequence_tokens() const {
+  const PromptLimits& limits = impl_->core.limits();
+  return std::min(limits.max_sequence_tokens, limits.kv_positions() + 1);
+}
 
 }  // namespace headrace

@@ -30,6 +30,7 @@ RequestLimits request_limits(const ExecutorOptions& options, const Session& sess
   RequestLimits limits{.prompt = session.prompt_limits(),
                        .batched_logits_processor = options.batched_logits_processor != nullptr};
   limits.prompt.kv_blocks = session.most_kv_blocks();  // Serving knows what there is just now
+  limits.prompt.kv_shrunk = false;
   for (const auto& [name, processor] : options.logits_processors) {
     limits.logits_processors.insert(name);
   }
@@ -106,7 +107,7 @@ void ExecutorCore::run(const SessionOptions& session, std::promise<std::optional
   try {
     open = Session::open(session, context_);
     report_plan(*open, context_.log);
-    note_budget(*open);
+    percent_ = open->weights_percent();
     inbox_ = std::make_unique<Inbox>(request_limits(options_, *open), options_.max_queue_size,
                                      responses_);
   } catch (const std::exception& error) {
@@ -129,7 +130,7 @@ void ExecutorCore::serve(Session& session) {
     for (PercentChange& change : arrivals.changes) {
       try {
         serving.set_percent(change.percent);
-        note_budget(session);
+        percent_ = change.percent;
         change.done.set_value(std::nullopt);
       } catch (const std::exception& error) {
         change.done.set_value(fault_of(error));
@@ -144,13 +145,6 @@ void ExecutorCore::serve(Session& session) {
     inbox_->set_queued(serving.queued());
   }
   serving.fail_all("[executor] Shutdown called: the request was not finished");
-}
-
-/// What other threads ask for.
-void ExecutorCore::note_budget(const Session& session) {
-  const PromptLimits limits = session.prompt_limits();
-  percent_ = session.weights_percent();
-  max_sequence_tokens_ = std::min(limits.max_sequence_tokens, limits.kv_positions() + 1);
 }
 
 /// A logits processor that waited for its own executor would wait for ever.

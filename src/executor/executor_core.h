@@ -45,13 +45,12 @@ class ExecutorCore {
   double gpu_weights_percent() const;
   std::vector<IterationStats> latest_iteration_stats();
   std::vector<RequestStatsOfIteration> latest_request_stats();
-  int64_t vocab_size() const { return inbox_->limits().prompt.vocab_size; }
-  int64_t max_sequence_tokens() const { return max_sequence_tokens_; }
+  /// With the largest KV cache that may be.
+  const PromptLimits& limits() const { return inbox_->limits().prompt; }
 
  private:
   void run(const SessionOptions& session, std::promise<std::optional<Fault>>& opened);
   void serve(Session& session);
-  void note_budget(const Session& session);
   void check_may_wait(const char* call) const;
 
   const ExecutorOptions options_;
@@ -61,7 +60,6 @@ class ExecutorCore {
   StatsHistory<RequestStatsOfIteration> requests_;
   std::unique_ptr<Inbox> inbox_;  // made by the thread, before the constructor returns
   std::atomic<double> percent_ = 0;
-  std::atomic<int64_t> max_sequence_tokens_ = 0;
   std::once_flag shut_down_;
   std::thread::id thread_id_;  // set by the thread, before the constructor returns
   std::thread thread_;

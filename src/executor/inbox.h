@@ -33,7 +33,8 @@ struct PercentChange {
   std::promise<std::optional<Fault>> done = {};
 };
 
-/// What has come for the executor's thread since it last looked, in order.
+/// What has come for the executor's thread since it last looked, each kind in order. What is asked
+/// of requests holds before a change that came with them.
 struct Arrivals {
   std::vector<ArrivedRequest> requests = {};
   std::vector<uint64_t> cancelled = {};

@@ -14,6 +14,10 @@ template <typename... Args>
   fail(ErrorCode::kInvalidArgument, format, std::forward<Args>(args)...);
 }
 
+const char* advice_on_kv(const PromptLimits& limits) {
+  return limits.kv_shrunk ? "lower gpu_weights_percent" : "give the cache more tokens";
+}
+
 void check_beam_request(const Request& request, const PromptLimits& limits) {
   const int32_t beams = request.sampling.beam_width;
   check_beams("[request]", beams, static_cast<int64_t>(request.prompt.size()),
@@ -68,10 +72,8 @@ void check_length(std::string_view place, int64_t length, int64_t wanted,
         place, length, wanted, limits.max_sequence_tokens, left);
   }
   if (length + wanted - 1 > limits.kv_positions()) {  // the last token is not kept
-    refuse(
-        "{} has {} tokens and asks for {} more, the KV cache holds {}: ask for fewer, or give the "
-        "cache more: a larger kv_cache.max_tokens, or a lower gpu_weights_percent",
-        place, length, wanted, limits.kv_positions());
+    refuse("{} has {} tokens and asks for {} more, the KV cache holds {}: ask for fewer, or {}",
+           place, length, wanted, limits.kv_positions(), advice_on_kv(limits));
   }
 }
 
@@ -99,8 +101,9 @@ void check_beams(std::string_view place, int64_t beam_width, int64_t prompt_toke
   while (fit > 1 && blocks(fit) > limits.kv_blocks) --fit;
   refuse(
       "{} asks for {} beams of up to {} tokens, which need {} blocks of KV cache, there are {}: {} "
-      "fit, or ask for fewer tokens, or give the cache more",
-      place, beam_width, prompt_tokens + max_new_tokens, blocks(beam_width), limits.kv_blocks, fit);
+      "fit, or ask for fewer tokens, or {}",
+      place, beam_width, prompt_tokens + max_new_tokens, blocks(beam_width), limits.kv_blocks, fit,
+      advice_on_kv(limits));
 }
 
 void check_request(const Request& request, const RequestLimits& limits) {

@@ -22,7 +22,8 @@ struct PromptLimits {
   int64_t max_lines = 1;            // lines of tokens at the same time
   int64_t max_beam_width = 1;
   KvShape kv = {};
-  int64_t kv_blocks = 0;  // of the whole KV cache
+  int64_t kv_blocks = 0;   // of the whole KV cache
+  bool kv_shrunk = false;  // there are more beside fewer weights
 
   int64_t kv_positions() const { return kv_blocks * kv.block_tokens; }
 };

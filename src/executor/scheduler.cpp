@@ -115,9 +115,9 @@ std::vector<KvBlockCopy> Scheduler::vacate(int64_t blocks) {
   Room of_no_pass;
   while (kv_.blocks() - free_blocks() > blocks) preempt_last(of_no_pass);
   if (prefixes_) HR_CHECK(prefixes_->make_room(kv_.blocks() - blocks));
-  std::vector<KvBlockCopy> moves = kv_.vacate(blocks);
   std::vector<int32_t> number(static_cast<size_t>(kv_.blocks()));
   std::iota(number.begin(), number.end(), 0);
+  std::vector<KvBlockCopy> moves = kv_.vacate(blocks);
   for (const KvBlockCopy& move : moves) number[static_cast<size_t>(move.from)] = move.to;
   for (Sequence* sequence : running_) {
     for (auto& table : sequence->tables) {

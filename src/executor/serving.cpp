@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/format.h"
 #include "base/log.h"
 #include "sampling/softmax.h"
 
@@ -111,8 +112,10 @@ void Serving::set_percent(double percent) {
     throw;
   }
   grow_kv(wanted);
-  const int64_t blocks = session_.kv().blocks();
-  if (blocks != before) context_.log.info("KV cache: {} blocks, {} before", blocks, before);
+  const KvCache& kv = session_.kv();
+  if (kv.blocks() == before) return;
+  context_.log.info("KV cache: {} blocks, {}; {} blocks before", kv.blocks(),
+                    format_bytes(kv.size_bytes()), before);
 }
 
 void Serving::shrink_kv(int64_t blocks) {
@@ -128,11 +131,14 @@ void Serving::shrink_kv(int64_t blocks) {
   batch_.resize_cache(blocks);
 }
 
-/// As far as there is memory.
+/// As far as there is memory; if it cannot, the cache stays as it is.
 void Serving::grow_kv(int64_t blocks) {
-  if (blocks <= session_.kv().blocks()) return;
-  if (batch_.resize_cache(blocks)) return;
-  context_.log.verbose("The memory for {} blocks of KV cache is not there", blocks);
+  try {
+    int64_t more = std::min(blocks, session_.kv_blocks_that_fit()) - session_.kv().blocks();
+    while (more > 0 && !batch_.resize_cache(session_.kv().blocks() + more)) more /= 2;
+  } catch (const std::exception& error) {
+    context_.log.error("{}", error.what());
+  }
 }
 
 void Serving::step() {

@@ -45,7 +45,8 @@ class Serving : private BatchEvents {
   void add(ArrivedRequest arrived);
   void cancel(uint64_t request_id);
   /// Throws what cannot be honoured; the old share stays. The KV cache gets what memory the new one
-  /// leaves, but never less than what the requests need.
+  /// leaves, but never less than what the requests need. They end with an error if what the cache
+  /// holds cannot be moved.
   void set_percent(double percent);
 
   /// Runs a pass.

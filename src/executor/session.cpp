@@ -69,14 +69,18 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
 void Session::make_kv() {
   const KvShape shape = kv_shape(engine_);
   memory_beside_scratch_ = memory_for_weights();
+  const WeightBudget no_weights{.percent = 0.0, .bytes = {}};
   most_kv_blocks_ = kv_blocks_within(memory_for_kv(0));
   // Where weights take what memory there is, the cache comes first.
-  const int64_t blocks =
-      options_.automatic_budget ? most_kv_blocks_ : kv_blocks_beside(options_.budget);
-  kv_ = std::make_unique<KvCache>(
-      shape, blocks,
-      backend_->allocate_growable(static_cast<size_t>(most_kv_blocks_) * shape.block_bytes(),
-                                  "KV cache"));
+  const int64_t blocks = kv_blocks_beside(options_.automatic_budget ? no_weights : options_.budget);
+  const size_t most_bytes = static_cast<size_t>(most_kv_blocks_) * shape.block_bytes();
+  kv_ = std::make_unique<KvCache>(shape, 0, backend_->allocate_growable(most_bytes, "KV cache"));
+  if (kv_->resize(blocks)) return;
+  fail(ErrorCode::kOutOfMemory,
+       "[session] the KV cache needs {}, {} are free: allow more memory, a smaller batch, shorter "
+       "sequences, or a KV cache of fewer tokens",
+       format_bytes(static_cast<size_t>(blocks) * shape.block_bytes()),
+       format_bytes(memory_beside_scratch_));
 }
 
 bool Session::kv_follows_weights() const {
@@ -102,6 +106,13 @@ int64_t Session::kv_blocks_beside(const WeightBudget& budget) const {
   return blocks;
 }
 
+int64_t Session::kv_blocks_that_fit() const {
+  const uint64_t taken = plan_.arena_bytes + plan_.ring_bytes();
+  const uint64_t available = memory_for_weights();
+  const uint64_t free = available > taken ? available - taken : 0;
+  return kv_->blocks() + static_cast<int64_t>(free / kv_->shape().block_bytes());
+}
+
 void Session::copy_kv(std::span<const KvBlockCopy> copies) {
   copy_blocks(copies, *kv_, *backend_);
   backend_->synchronize();
@@ -118,13 +129,15 @@ uint64_t Session::memory_for_kv(uint64_t weights) const {
 uint64_t Session::memory_for_weights() const {
   const MemoryReport memory = this->memory();
   const uint64_t others = memory.kv_bytes + memory.scratch_bytes + memory.vectors_bytes;
-  const auto beside_others = [&](uint64_t bytes) { return bytes > others ? bytes - others : 0; };
-  // A device's free memory is what the others, which are there already, have left.
+  const auto beside = [](uint64_t bytes, uint64_t less) { return bytes > less ? bytes - less : 0; };
+  // Free is what the others, which are there already, have left; of a host's KV cache, only the
+  // pages that it has touched are there.
+  const uint64_t kv_taken = kv_ ? std::min<uint64_t>(memory.kv_bytes, kv_->taken_bytes()) : 0;
   const auto free = backend_->free_memory_bytes();
-  uint64_t available = free ? *free : beside_others(available_memory_bytes());
+  uint64_t available = free ? *free : beside(available_memory_bytes(), others - kv_taken);
   if (stream_) available += memory.weights_bytes + memory.ring_bytes;
   const uint64_t limit = options_.memory_limit;
-  return limit == 0 ? available : std::min(available, beside_others(limit));
+  return limit == 0 ? available : std::min(available, beside(limit, others));
 }
 
 /// Plans, and drops the weights that are loaded only when it is known that the new ones fit.
@@ -202,8 +215,8 @@ void Session::set_budget(const WeightBudget& budget) {
     load_weights();
   } catch (...) {
     options_.budget = before;
+    if (!loaded_) load_weights();  // as many as before, even if more would fit just now
     options_.automatic_budget = automatic;
-    if (!loaded_) load_weights();
     throw;
   }
 }
@@ -253,7 +266,8 @@ PromptLimits Session::prompt_limits() const {
           .max_lines = options_.limits.max_lines(),
           .max_beam_width = options_.limits.max_beam_width,
           .kv = kv_->shape(),
-          .kv_blocks = kv_->blocks()};
+          .kv_blocks = kv_->blocks(),
+          .kv_shrunk = kv_->blocks() < most_kv_blocks_};
 }
 
 void Session::check(std::span<const GenerationRequest> requests) const {

@@ -25,7 +25,7 @@
 namespace headrace {
 
 /// What a session must be able to hold at once. Sizes come from here and from the engine's build
-/// configuration, never from free memory.
+/// configuration; from free memory only where kv_memory_fraction asks for it.
 struct SessionLimits {
   static constexpr int64_t kEnginesMost = -1;
   int64_t max_sequences = 1;   // sequences in one batch; kEnginesMost: the engine's max_batch_size
@@ -153,6 +153,8 @@ class Session {
   /// Blocks of KV cache beside so many weights. Error{kOutOfMemory} if there is no room for one,
   /// Error{kInvalidArgument} if the budget cannot be.
   int64_t kv_blocks_beside(const WeightBudget& budget) const;
+  /// Blocks that the KV cache can grow to in the memory that is free now.
+  int64_t kv_blocks_that_fit() const;
   /// Copies blocks of the KV cache, and waits for it.
   void copy_kv(std::span<const KvBlockCopy> copies);
   /// Loads the weights again: after a pass has thrown, before the next one.

@@ -79,7 +79,7 @@ int64_t most_columns(const Manifest& manifest);
 int64_t most_group_rows(const Manifest& manifest);
 
 KvShape kv_shape(const Engine& engine);
-/// Blocks of KV cache that a session with these (resolved) limits has.
+/// Blocks of KV cache that a session with these (resolved) limits can use.
 int64_t kv_blocks(const Engine& engine, const SessionLimits& limits);
 
 }  // namespace headrace

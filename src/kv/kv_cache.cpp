@@ -29,8 +29,9 @@ bool KvCache::resize(int64_t blocks) {
 
 std::vector<KvBlockCopy> KvCache::vacate(int64_t blocks) {
   HR_CHECK(blocks_ - free_blocks() <= blocks);
-  std::erase_if(free_, [&](int32_t block) { return block >= blocks; });
   std::vector<KvBlockCopy> moves;
+  moves.reserve(static_cast<size_t>(std::max<int64_t>(0, blocks_ - blocks)));
+  std::erase_if(free_, [&](int32_t block) { return block >= blocks; });
   for (int64_t block = blocks; block < blocks_; ++block) {
     int32_t& references = references_[static_cast<size_t>(block)];
     if (references == 0) continue;

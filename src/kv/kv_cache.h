@@ -68,6 +68,8 @@ class KvCache {
   int64_t blocks() const { return blocks_; }
   int64_t free_blocks() const { return static_cast<int64_t>(free_.size()); }
   size_t size_bytes() const { return static_cast<size_t>(blocks_) * shape_.block_bytes(); }
+  /// GrowableMemory::taken_bytes().
+  size_t taken_bytes() const { return memory_->taken_bytes(); }
   KvLayer layer(int64_t index) const;
   /// Where a block begins; shape().block_bytes() of it.
   std::byte* block(int32_t index) const;

@@ -126,6 +126,8 @@ class Driver {
     if (draw(0, 1) == 1) options.end_ids = {3};
     options.beams.beam_width = static_cast<int32_t>(draw(1, 4));
     options.beams.early_stopping = EarlyStopping::kNever;
+    constexpr int64_t kEnough = 30;  // four beams alone need up to 28
+    if (kv_.blocks() < kEnough) RC_ASSERT(scheduler_.resize_cache(kEnough));
     scheduler_.add(*all_.emplace_back(std::make_unique<Sequence>(options)));
   }
 
@@ -156,9 +158,10 @@ class Driver {
     }
   }
 
-  /// Another number of blocks, at least 30: four beams alone need up to 28.
+  /// Another number of blocks, often the least.
   void resize() {
-    const int64_t blocks = draw(std::max<int64_t>(30, scheduler_.least_blocks()), kMostBlocks);
+    const int64_t least = scheduler_.least_blocks();
+    const int64_t blocks = draw(0, 2) == 0 ? least : draw(least, kMostBlocks);
     if (blocks < kv_.blocks()) {
       const std::vector<KvBlockCopy> moves = scheduler_.vacate(blocks);
       for (const KvBlockCopy& move : moves) RC_ASSERT(move.from >= blocks && move.to < blocks);

@@ -1,4 +1,5 @@
 #include <atomic>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -92,6 +93,30 @@ TEST_F(ExecutorFailureTest, AFailureOfTheEnginesFileEndsThePassAndTheExecutorGoe
   EXPECT_EQ(serve(core, request({1, 2, 3}, 4)).sequences, good.sequences);
   core.set_gpu_weights_percent(0.0);
   EXPECT_EQ(serve(core, request({1, 2, 3}, 4)).sequences, good.sequences);
+}
+
+// Nor can the old weights be loaded again at first.
+TEST_F(ExecutorFailureTest, APercentageThatCannotBeLoadedLeavesTheKvCacheAsItWas) {
+  TestContext test;
+  ExecutorOptions some = options();
+  some.memory_limit_bytes = limit_for_blocks(some, 4);
+  some.gpu_weights_percent = 0.0;
+  ExecutorCore core(some, session_options(some), test.context);
+  const CollectedRequest good = serve(core, request({1, 2, 3}, 4));
+  const std::string file = engine_ + "/rank0.engine";
+  std::filesystem::rename(file, file + ".away");
+  EXPECT_THROW(core.set_gpu_weights_percent(1.0), Error);
+  std::filesystem::rename(file + ".away", file);
+  EXPECT_EQ(serve(core, request({1, 2, 3}, 4)).sequences, good.sequences);
+  EXPECT_EQ(core.gpu_weights_percent(), 0.0);
+  core.set_gpu_weights_percent(1.0);
+  EXPECT_EQ(serve(core, request({1, 2, 3}, 4)).sequences, good.sequences);
+  core.set_gpu_weights_percent(1.0);
+  const std::vector<IterationStats> passes = core.latest_iteration_stats();
+  ASSERT_EQ(passes.size(), 12U);
+  EXPECT_GT(passes[0].kv_cache.max_blocks, 4);
+  EXPECT_EQ(passes[4].kv_cache.max_blocks, passes[0].kv_cache.max_blocks);
+  EXPECT_EQ(passes[8].kv_cache.max_blocks, 4);
 }
 
 TEST_F(ExecutorFailureTest, AnEngineThatCannotBeOpenedIsTheConstructorsError) {

@@ -104,7 +104,12 @@ TEST_F(ExecutorHostileTest, AdviceOnMemoryWorks) {
 }
 
 TEST_F(ExecutorHostileTest, AFractionOfMemoryThatIsNoBlockSaysWhatWouldDo) {
-  refuse_options("use 0.0", [](ExecutorOptions& o) { o.kv_cache.free_memory_fraction = 1e-12; });
+  for (const bool automatic : {false, true}) {
+    refuse_options("use 0.0", [&](ExecutorOptions& o) {
+      o.kv_cache.free_memory_fraction = 1e-12;
+      o.automatic_gpu_weights = automatic;
+    });
+  }
 }
 
 TEST_F(ExecutorHostileTest, LargeOptionsThatWork) {

@@ -117,7 +117,10 @@ TEST_P(ExecutorIdentityTest, AMixedBatchGivesEveryRequestWhatItGetsAlone) {
     reused = stats.kv_cache.reused_blocks;
   }
   EXPECT_EQ(reused > 0, GetParam().reuse);
-  EXPECT_EQ(paused > 0, GetParam().policy == CapacityPolicy::kMaxUtilization);
+  const bool may_preempt = GetParam().policy == CapacityPolicy::kMaxUtilization;
+  if (!may_preempt || !GetParam().follows) {
+    EXPECT_EQ(paused > 0, may_preempt);
+  }
   EXPECT_GT(streamed, 0U);
 }
 

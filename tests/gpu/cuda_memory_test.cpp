@@ -49,10 +49,12 @@ TEST(CudaMemory, GrowableMemoryKeepsItsBeginningAndGivesTheRestBack) {
     EXPECT_EQ(taken(), 0U) << "only addresses";
     ASSERT_TRUE(memory->resize(10 * kMiB));
     backend->upload(memory->data(), written);
-    for (const size_t size : {1000 * kMiB + 1, 4000 * kMiB, 500 * kMiB, 501 * kMiB}) {
+    for (const size_t size : {1000 * kMiB + 1, 4000 * kMiB, 500 * kMiB + 4096, 500 * kMiB,
+                              500 * kMiB + 4096}) {  // the last ones in the same granule
       ASSERT_TRUE(memory->resize(size));
       EXPECT_GE(taken(), size);
       EXPECT_LE(taken(), size + 6 * kMiB);
+      EXPECT_GE(memory->taken_bytes(), size);
       std::vector<std::byte> read(written.size());
       backend->download(read, memory->data());
       EXPECT_EQ(read, written);

@@ -46,21 +46,27 @@ std::optional<Buffer> allocate_plain(size_t size_bytes) {
                 [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
 }
 
-/// Where the device does not map: memory that is allocated once, as large as it is asked for first.
+/// Where the device does not map: memory that is allocated once, as large as it is asked for first,
+/// and kept.
 class PlainMemory : public GrowableMemory {
  public:
   std::byte* data() const override { return buffer_.data(); }
   bool resize(size_t size_bytes) override {
-    if (buffer_.data() != nullptr || size_bytes == 0) return size_bytes <= buffer_.size_bytes();
-    std::optional<Buffer> buffer = allocate_plain(size_bytes);
-    if (!buffer) return false;
-    buffer_ = std::move(*buffer);
-    clear(buffer_.data(), size_bytes);
+    if (buffer_.data() == nullptr && size_bytes > 0) {
+      std::optional<Buffer> buffer = allocate_plain(size_bytes);
+      if (!buffer) return false;
+      buffer_ = std::move(*buffer);
+    }
+    if (size_bytes > buffer_.size_bytes()) return false;
+    if (size_bytes > size_bytes_) clear(buffer_.data() + size_bytes_, size_bytes - size_bytes_);
+    size_bytes_ = size_bytes;
     return true;
   }
+  size_t taken_bytes() const override { return buffer_.size_bytes(); }
 
  private:
   Buffer buffer_;
+  size_t size_bytes_ = 0;
 };
 
 int32_t splits_for(int64_t context) {

@@ -129,19 +129,22 @@ class MappedRange : public GrowableMemory {
       }
       mapped_bytes_ = end;
     }
-    unmap_from(end);
+    if (!unmap_from(end)) return false;
     if (size_bytes > size_bytes_) clear(data() + size_bytes_, size_bytes - size_bytes_);
     size_bytes_ = size_bytes;
     return true;
   }
 
+  size_t taken_bytes() const override { return mapped_bytes_; }
+
  private:
-  /// REQUIRES: `begin` is the beginning of a granule.
-  void unmap_from(size_t begin) {
-    if (begin >= mapped_bytes_) return;
+  /// False if the device refuses. REQUIRES: `begin` is the beginning of a granule.
+  bool unmap_from(size_t begin) {
+    if (begin >= mapped_bytes_) return true;
     cudaDeviceSynchronize();  // as cudaFree() does
-    driver().unmap(at_ + begin, mapped_bytes_ - begin);
+    if (driver().unmap(at_ + begin, mapped_bytes_ - begin) != CUDA_SUCCESS) return false;
     mapped_bytes_ = begin;
+    return true;
   }
 
   const CUdeviceptr at_;

@@ -15,9 +15,9 @@ namespace headrace::cuda {
 /// or the device does not map. Error{kDevice} if the driver is too old.
 std::optional<Buffer> allocate_mapped(int device, size_t size_bytes);
 
-/// The same as a range that grows and shrinks, for the KV cache; empty at first. It takes less than
-/// a thousandth of `most_bytes`, or 2 MiB, more than it is asked for. Null where the device does
-/// not map.
+/// The same as a range that grows and shrinks, for the KV cache; empty at first. It takes up to a
+/// thousandth of `most_bytes` and 2 MiB more than it is asked for. Null where the device does not
+/// map.
 std::unique_ptr<GrowableMemory> reserve_mapped(int device, size_t most_bytes);
 
 /// Zeroes device memory, and waits for it.

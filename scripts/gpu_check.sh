@@ -8,6 +8,8 @@
 # sanitizer  the small tests under compute-sanitizer: memcheck, racecheck, initcheck
 # figures    Llama-7B, float16: decode and prefill over percentages, beside the link measured in the
 #            same run (link_bench, if the build has it: -DHEADRACE_BENCH=ON)
+# serving    384 requests of Llama-7B on a KV cache that holds half a batch of the longest: link share,
+#            tokens/s, waits (if the build has serving_bench: -DHEADRACE_BENCH=ON)
 # load       an engine of 13.5 GB in the page cache: time to the first token
 # peers      Hugging Face accelerate with the same share of layers offloaded; llama.cpp, if LLAMA_CPP
 #            names the folder that bench/llama_cpp_gpu_peer.sh built
@@ -26,8 +28,8 @@ while (($#)); do
   case $1 in
     --build) build=$(realpath "$2"); shift 2 ;;
     --out) out=$2; shift 2 ;;
-    tests | sanitizer | figures | load | peers | transformers) stages+=("$1"); shift ;;
-    *) sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    tests | sanitizer | figures | serving | load | peers | transformers) stages+=("$1"); shift ;;
+    *) sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
   esac
 done
 ((${#stages[@]})) || { echo "gpu_check: name a stage (--help lists them)" >&2; exit 2; }
@@ -83,6 +85,16 @@ stage_figures() {
     bench --batch_size "$batch" --input_output_len "256,2" --gpu_weights_percent "$percent" \
       --max_batch_size 128 --gpu_memory_limit 24G --warm_up 0 --num_runs 1 --duration 0 || true
   done
+}
+
+stage_serving() {
+  [[ -x $build/bin/serving_bench ]] || { echo "this build has no serving_bench" >&2; return 1; }
+  echo "== the link alone"
+  "$build/bin/link_bench" 0 3
+  echo "== 384 requests, GUARANTEED_NO_EVICT"
+  "$build/bin/serving_bench" --device cuda
+  echo "== 384 requests, MAX_UTILIZATION"
+  "$build/bin/serving_bench" --device cuda --preempt
 }
 
 stage_load() {

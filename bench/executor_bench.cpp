@@ -41,7 +41,8 @@ void bench_scheduling(benchmark::State& state) {
   const int64_t batch = state.range(0);
   const KvShape shape{.layers = 1, .kv_heads = 1, .head_dim = 1};
   const int64_t blocks = batch * shape.blocks_for(kTokens + 64);
-  KvCache kv(shape, blocks, reserve_host(static_cast<size_t>(blocks) * shape.block_bytes(), "kv"));
+  KvCache kv(shape, reserve_host(static_cast<size_t>(blocks) * shape.block_bytes(), "kv"));
+  kv.resize(blocks);
   SchedulerLimits limits{.max_rows = 512, .max_logit_rows = batch, .max_sequences = batch};
   if (state.range(1) != 0) limits.policy = CapacityPolicy::kMaxUtilization;
   Scheduler scheduler(limits, kv);

@@ -95,12 +95,15 @@ FirstTokens serve(ExecutorCore& core, std::vector<Request> requests, const Clock
   FirstTokens first;
   while (left > 0) {
     for (const Response& response : core.await_responses(std::nullopt)) {
-      if (response.error) ++first.failed;
+      if (response.result.is_final) --left;
+      if (response.error) {
+        ++first.failed;
+        continue;
+      }
       const double seconds = static_cast<double>(clock.now_ns() - begin_ns) / 1e9;
       if (first.seconds.emplace(response.request_id, seconds).second) {
         first.order.push_back(response.request_id);
       }
-      if (response.result.is_final) --left;
     }
   }
   return first;
@@ -118,6 +121,7 @@ int64_t most_overtaken(const std::vector<uint64_t>& order) {
 }
 
 void print_passes(const char* name, const std::vector<IterationStats>& passes) {
+  if (passes.empty()) return;
   double ms = 0;
   double streamed = 0;
   double tokens = 0;
@@ -131,7 +135,7 @@ void print_passes(const char* name, const std::vector<IterationStats>& passes) {
     used += static_cast<double>(pass.kv_cache.used_blocks) /
             static_cast<double>(pass.kv_cache.max_blocks);
   }
-  const auto count = static_cast<double>(std::max<size_t>(1, passes.size()));
+  const auto count = static_cast<double>(passes.size());
   std::printf(
       "%s: %zu passes of %.0f sequences, %.1f ms, %.2f GB/s streamed, %.0f tokens/s, %.1f %% of "
       "the "
@@ -159,8 +163,7 @@ void run(const Flags& flags) {
   core.latest_iteration_stats();
 
   const FirstTokens first = serve(core, requests, surroundings.clock);
-  core.set_gpu_weights_percent(flags.percent);  // the last pass has been recorded
-  const std::vector<IterationStats> passes = core.latest_iteration_stats();
+  const std::vector<IterationStats> passes = core.latest_iteration_stats();  // maybe not the last
   std::vector<IterationStats> decoding;
   std::vector<IterationStats> waited;
   int64_t paused = 0;

@@ -44,7 +44,7 @@ class HostRange : public GrowableMemory {
   size_t taken_bytes() const override {
     const size_t page = whole_pages(1);
     std::vector<unsigned char> states(backed_bytes_ / page);
-    if (::mincore(data_, backed_bytes_, states.data()) != 0) return backed_bytes_;
+    if (::mincore(data_, backed_bytes_, states.data()) != 0) return 0;
     return page * static_cast<size_t>(std::ranges::count_if(
                       states, [](unsigned char state) { return (state & 1) != 0; }));
   }

@@ -20,8 +20,8 @@ class GrowableMemory {
   /// to the system. False, and nothing changed, if so much is not there or was not reserved.
   /// REQUIRES: nothing is using what goes.
   virtual bool resize(size_t size_bytes) = 0;
-  /// Bytes that the system has given out for it: fewer than were asked for where pages are taken
-  /// when they are first touched.
+  /// Bytes that the system has given out for it, as far as it says: fewer than were asked for where
+  /// pages are taken when they are first touched.
   virtual size_t taken_bytes() const = 0;
 };
 

@@ -83,14 +83,14 @@ void ActiveRequest::on_token(const Sequence& sequence, std::vector<Response>& re
   // A beam search that was preempted comes by what it has told again.
   const bool news = sequence.generated() > output(sequence).told;
   if (!sequence.finished() && !(request_.streaming && news)) return;
-  respond(sequence, responses.emplace_back());
+  respond(sequence, responses);
 }
 
 void ActiveRequest::end(FinishReason reason, std::vector<Response>& responses) {
   for (const auto& sequence : sequences_) {
     if (output(*sequence).ended) continue;
     sequence->finish_reason = reason;
-    respond(*sequence, responses.emplace_back());
+    respond(*sequence, responses);
   }
 }
 
@@ -99,16 +99,13 @@ void ActiveRequest::fail(const std::string& message, std::vector<Response>& resp
   responses.push_back(error_response(id_, message));
 }
 
-/// Fills in a response that is still empty.
-void ActiveRequest::respond(const Sequence& sequence, Response& response) {
+/// Nothing has been told if it throws.
+void ActiveRequest::respond(const Sequence& sequence, std::vector<Response>& responses) {
   Output& output = this->output(sequence);
-  if (sequence.finished()) {
-    output.ended = true;
-    --unfinished_;
-  }
-  response.request_id = id_;
+  const size_t unfinished = unfinished_ - (sequence.finished() ? 1 : 0);
+  Response response{.request_id = id_};
   Result& result = response.result;
-  result.is_final = over();
+  result.is_final = unfinished == 0;
   result.sequence_index = sequence.index;
   result.is_sequence_final = sequence.finished();
   result.decoding_iterations = sequence.steps;
@@ -118,8 +115,11 @@ void ActiveRequest::respond(const Sequence& sequence, Response& response) {
     const bool new_ones = request_.streaming && !request_.return_all_generated_tokens;
     fill_in_line(sequence, new_ones ? output.told : 0, result);
   }
-  fill_in_logits(output, result);
+  responses.push_back(std::move(response));
+  move_logits(output, responses.back().result);
   output.told = sequence.generated();
+  output.ended = sequence.finished();
+  unfinished_ = unfinished;
 }
 
 /// Of a sequence without beams: generated tokens from number `first` on, and maybe the prompt.
@@ -142,7 +142,7 @@ void ActiveRequest::fill_in_beams(const Sequence& sequence, const Output& output
   std::vector<BeamHypothesis> beams = sequence.beams->outputs();
   const auto wanted = static_cast<size_t>(request_.sampling.num_return_sequences);
   if (wanted > 0 && wanted < beams.size()) beams.resize(wanted);
-  if (output.beam_logits && output.ended) {
+  if (output.beam_logits && sequence.finished()) {
     result.generation_logits = Logits{.rows = static_cast<int64_t>(longest(beams)),
                                       .vocab_size = vocab_size_,
                                       .values = output.beam_logits->gather(beams)};
@@ -174,7 +174,7 @@ bool ActiveRequest::leaves_end_id_out(FinishReason reason) const {
 
 /// Logits go out once: generation logits with the token that they chose, or all at the end. Those
 /// of beams are not among them.
-void ActiveRequest::fill_in_logits(Output& output, Result& result) const {
+void ActiveRequest::move_logits(Output& output, Result& result) const {
   const auto make = [&](std::vector<float>& values) {
     return Logits{.rows = static_cast<int64_t>(values.size()) / vocab_size_,
                   .vocab_size = vocab_size_,

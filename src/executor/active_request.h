@@ -58,12 +58,12 @@ class ActiveRequest {
   };
 
   Output& output(const Sequence& sequence) { return outputs_[static_cast<size_t>(sequence.index)]; }
-  void respond(const Sequence& sequence, Response& response);
+  void respond(const Sequence& sequence, std::vector<Response>& responses);
   void fill_in_line(const Sequence& sequence, int64_t first, Result& result) const;
   void fill_in_beams(const Sequence& sequence, const Output& output, Result& result) const;
   bool tells_prompt() const { return !request_.streaming && !request_.output.exclude_input; }
   bool leaves_end_id_out(FinishReason reason) const;
-  void fill_in_logits(Output& output, Result& result) const;
+  void move_logits(Output& output, Result& result) const;
 
   const uint64_t id_;
   const Request request_;

@@ -5,8 +5,18 @@
 #include "executor/block_copies.h"
 
 namespace headrace {
+namespace {
+
+/// It failed in this pass, or its request did.
+bool has_left(const Sequence& sequence) { return sequence.place == Sequence::Place::kNowhere; }
+
+}  // namespace
 
 bool Batch::step(const PassResources& resources, BatchEvents& events) {
+  pass_ = {};
+  prompt_rows_ = 0;
+  prompt_sequences_ = 0;
+  model_ns_ = 0;
   pass_ = scheduler_.next_pass();
   if (pass_.empty()) return false;
   const int64_t vocab = resources.model.config().vocab_size;
@@ -30,9 +40,6 @@ void Batch::pack(int64_t most_best) {
   rows_.clear();
   logit_rows_.clear();
   owners_.clear();
-  prompt_rows_ = 0;
-  prompt_sequences_ = 0;
-  model_ns_ = 0;
   for (const PassRows& planned : pass_) {
     if (planned.sequence->decoding()) {
       pack_lines(*planned.sequence, most_best);
@@ -113,7 +120,7 @@ bool Batch::find_best(const float* logits, const PassResources& resources) {
 void Batch::choose_from_best(BatchEvents& events) {
   const auto count = static_cast<size_t>(best_count_);
   for (const LogitRows& rows : owners_) {
-    if (rows.best_needed == 0) continue;
+    if (rows.best_needed == 0 || has_left(*rows.sequence)) continue;
     choose(*rows.sequence, events, [&] {
       const size_t first = rows.first * count;
       rows.sequence->choose_from_best(
@@ -142,9 +149,14 @@ void Batch::choose_from_logits(const float* logits, const PassResources& resourc
 
 void Batch::take_rows(const LogitRows& rows, std::span<float> logits, BatchEvents& events) {
   Sequence& sequence = *rows.sequence;
+  if (has_left(sequence)) return;
   if (sequence.context_logits && rows.position == sequence.context_done &&
       rows.position < sequence.prompt_size) {
-    events.on_context_logits(sequence, rows.position, logits);
+    try {
+      events.on_context_logits(sequence, rows.position, logits);
+    } catch (...) {
+      return fail(sequence, events);
+    }
     ++sequence.context_done;
   }
   if (!rows.chooses) return;
@@ -169,8 +181,9 @@ void Batch::choose_batched(int64_t vocab, BatchEvents& events) {
   std::span<const float> left = batched_logits_;
   for (Sequence* sequence : batched_) {
     const auto size = static_cast<size_t>(sequence->lines() * vocab);
-    choose(*sequence, events, [&] { sequence->choose(left.first(size)); });
+    const std::span<const float> own = left.first(size);
     left = left.subspan(size);
+    if (!has_left(*sequence)) choose(*sequence, events, [&] { sequence->choose(own); });
   }
 }
 
@@ -178,11 +191,10 @@ template <typename Choose>
 void Batch::choose(Sequence& sequence, BatchEvents& events, Choose&& choose) {
   try {
     choose();
+    accept(sequence, events);
   } catch (...) {
     fail(sequence, events);
-    return;
   }
-  accept(sequence, events);
 }
 
 void Batch::accept(Sequence& sequence, BatchEvents& events) {

@@ -24,16 +24,17 @@ struct PassResources {
   const Clock& clock;
 };
 
-/// Told what becomes of the sequences of a batch, on the thread that runs the pass. Handlers may
-/// not change the batch, and keep a sequence where it is until the pass has ended.
+/// Told what becomes of the sequences of a batch, on the thread that runs the pass. Handlers keep a
+/// sequence where it is until the pass has ended, and do not change the batch, but that
+/// on_failure() may remove others: they are told of no more. What a handler throws fails its
+/// sequence.
 class BatchEvents {
  public:
   virtual ~BatchEvents() = default;
   /// Logits after prompt position `position`, in order, once each.
   virtual void on_context_logits(Sequence& /*sequence*/, int64_t /*position*/,
                                  std::span<const float> /*logits*/) {}
-  /// Logits [lines, vocab] that the next tokens will be chosen from, to be changed. What it throws
-  /// fails the sequence.
+  /// Logits [lines, vocab] that the next tokens will be chosen from, to be changed.
   virtual void on_logits(Sequence& /*sequence*/, std::span<float> /*logits*/) {}
   /// The same for all sequences of the pass that are kBatched: `logits` is [lines, vocab], the
   /// lines of each sequence in turn. What it throws fails all of them.
@@ -58,7 +59,7 @@ class Batch {
   /// `sequence` stays where it is until it has ended, failed or been removed. REQUIRES: as
   /// Scheduler::add().
   void add(Sequence& sequence) { scheduler_.add(sequence); }
-  /// Not in a pass.
+  /// In a pass only by on_failure().
   void remove(Sequence& sequence) { scheduler_.remove(sequence); }
   /// After a pass that threw: what it left in the cache is not to be reused.
   void forget_prefixes() { scheduler_.forget_prefixes(); }

@@ -56,6 +56,13 @@ void check_options(const ExecutorOptions& options) {
          "[executor] kv_cache.free_memory_fraction {}: use more than 0.0, up to 1.0", fraction);
   }
   for (const auto& [name, processor] : options.logits_processors) {
+    if (name.empty() || name == kBatchedLogitsProcessor) {
+      fail(ErrorCode::kInvalidArgument,
+           "[executor] a logits processor cannot have the name '{}': use another; for \"{}\" there "
+           "is "
+           "batched_logits_processor",
+           name, kBatchedLogitsProcessor);
+    }
     if (processor != nullptr) continue;
     fail(ErrorCode::kInvalidArgument,
          "[executor] the logits processor '{}' is an empty function: give one that can be called",
@@ -122,11 +129,20 @@ void ExecutorCore::serve(Session& session) {
   Serving serving(options_, session,
                   {.responses = responses_, .iterations = iterations_, .requests = requests_},
                   context_);
+  const auto try_to = [&](const auto& act) {
+    try {
+      act();
+    } catch (const std::exception& error) {  // out of memory, or our bug
+      serving.fail_all(error.what());
+    }
+  };
   bool closed = false;
   while (!closed) {
     Arrivals arrivals = inbox_->take(/*wait=*/!serving.busy());
-    for (ArrivedRequest& request : arrivals.requests) serving.add(std::move(request));
-    for (const uint64_t id : arrivals.cancelled) serving.cancel(id);
+    for (ArrivedRequest& request : arrivals.requests) {
+      try_to([&] { serving.add(std::move(request)); });
+    }
+    for (const uint64_t id : arrivals.cancelled) try_to([&] { serving.cancel(id); });
     for (PercentChange& change : arrivals.changes) {
       try {
         serving.set_percent(change.percent);
@@ -137,11 +153,7 @@ void ExecutorCore::serve(Session& session) {
       }
     }
     closed = arrivals.closed;
-    try {
-      if (!closed && serving.busy()) serving.step();
-    } catch (const std::exception& error) {  // out of memory, or our bug
-      serving.fail_all(error.what());
-    }
+    if (!closed && serving.busy()) try_to([&] { serving.step(); });
     inbox_->set_queued(serving.queued());
   }
   serving.fail_all("[executor] Shutdown called: the request was not finished");

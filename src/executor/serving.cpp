@@ -102,7 +102,9 @@ void Serving::set_percent(double percent) {
   const WeightBudget budget{.percent = percent, .bytes = {}};
   const int64_t before = session_.kv().blocks();
   const int64_t wanted = session_.kv_blocks_beside(budget);
-  shrink_kv(std::max(wanted, batch_.scheduler().least_blocks()));
+  const int64_t least = batch_.scheduler().least_blocks();
+  session_.check_budget(budget, std::max(wanted, least));
+  shrink_kv(std::max(wanted, least));
   try {
     session_.set_budget(budget);
     reload_ = false;
@@ -134,8 +136,11 @@ void Serving::shrink_kv(int64_t blocks) {
 /// As far as there is memory; if it cannot, the cache stays as it is.
 void Serving::grow_kv(int64_t blocks) {
   try {
-    int64_t more = std::min(blocks, session_.kv_blocks_that_fit()) - session_.kv().blocks();
-    while (more > 0 && !batch_.resize_cache(session_.kv().blocks() + more)) more /= 2;
+    const KvCache& kv = session_.kv();
+    const int64_t most = std::min(blocks, session_.kv_blocks_that_fit());
+    for (int64_t more = most - kv.blocks(); more > 0; more /= 2) {
+      batch_.resize_cache(std::min(most, kv.blocks() + more));
+    }
   } catch (const std::exception& error) {
     context_.log.error("{}", error.what());
   }
@@ -147,7 +152,7 @@ void Serving::step() {
   expire(begin_ns);
   if (reload_weights()) {
     run_pass();
-    record(begin_ns);
+    if (!batch_.pass().empty()) record(begin_ns);
   }
   retire();
 }
@@ -174,6 +179,7 @@ void Serving::run_pass() {
     context_.log.error("{}", error.what());
     note_admitted();
     for (const PassRows& rows : batch_.pass()) fail(request_of(*rows.sequence), error.what());
+    if (batch_.pass().empty()) fail_all(error.what());  // it could not even be planned
     batch_.forget_prefixes();
     reload_ = true;
   }
@@ -282,7 +288,6 @@ void Serving::on_batched_logits(std::span<Sequence* const> sequences, std::span<
 bool Serving::on_token(Sequence& sequence) {
   ++stats_.generated_tokens;
   ActiveRequest& request = request_of(sequence);
-  if (request.over()) return false;  // another of its sequences has failed in this pass
   request.on_token(sequence, responses_);
   if (request.over()) over_.push_back(request.id());
   return true;

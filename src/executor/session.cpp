@@ -68,19 +68,19 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
 
 void Session::make_kv() {
   const KvShape shape = kv_shape(engine_);
-  memory_beside_scratch_ = memory_for_weights();
-  const WeightBudget no_weights{.percent = 0.0, .bytes = {}};
-  most_kv_blocks_ = kv_blocks_within(memory_for_kv(0));
+  memory_at_start_ = memory_for_weights();
+  most_kv_blocks_ = kv_blocks_within(most_memory_for_kv());
   // Where weights take what memory there is, the cache comes first.
+  const WeightBudget no_weights{.percent = 0.0, .bytes = {}};
   const int64_t blocks = kv_blocks_beside(options_.automatic_budget ? no_weights : options_.budget);
   const size_t most_bytes = static_cast<size_t>(most_kv_blocks_) * shape.block_bytes();
-  kv_ = std::make_unique<KvCache>(shape, 0, backend_->allocate_growable(most_bytes, "KV cache"));
+  kv_ = std::make_unique<KvCache>(shape, backend_->allocate_growable(most_bytes, "KV cache"));
   if (kv_->resize(blocks)) return;
   fail(ErrorCode::kOutOfMemory,
        "[session] the KV cache needs {}, {} are free: allow more memory, a smaller batch, shorter "
        "sequences, or a KV cache of fewer tokens",
        format_bytes(static_cast<size_t>(blocks) * shape.block_bytes()),
-       format_bytes(memory_beside_scratch_));
+       format_bytes(memory_at_start_));
 }
 
 bool Session::kv_follows_weights() const {
@@ -97,13 +97,34 @@ int64_t Session::kv_blocks_within(uint64_t bytes) const {
 }
 
 int64_t Session::kv_blocks_beside(const WeightBudget& budget) const {
-  const uint64_t weights = resolve_budget(budget, engine_.manifest().streamable_bytes());
-  const int64_t blocks = kv_blocks_within(memory_for_kv(weights));
+  check_streaming_allowed(engine_, budget);
+  const uint64_t bytes = memory_for_kv(budget);
+  const int64_t blocks = std::min(kv_blocks_within(bytes), most_kv_blocks_);
   if (blocks == 0) {
     refuse_kv_memory(options_.limits.kv_memory_fraction, kv_shape(engine_).block_bytes(),
-                     memory_for_kv(0), memory_for_kv(weights));
+                     most_memory_for_kv(), bytes);
   }
   return blocks;
+}
+
+/// Bytes that the weights of a budget and their ring left when the session began. Resident tiles
+/// stay coded if no block of KV cache fits beside them otherwise.
+uint64_t Session::memory_for_kv(const WeightBudget& budget) const {
+  if (!kv_follows_weights()) return memory_at_start_;
+  PlanOptions options = plan_options(options_, engine_, *backend_);
+  options.budget = budget;
+  const uint64_t block = kv_shape(engine_).block_bytes();
+  const uint64_t for_weights = memory_at_start_ > block ? memory_at_start_ - block : 0;
+  const Plan plan = plan_within(engine_.manifest(), profile_, options, for_weights);
+  const uint64_t taken = plan.arena_bytes + plan.ring_bytes();
+  return memory_at_start_ > taken ? memory_at_start_ - taken : 0;
+}
+
+/// The most that some budget leaves: all weights may take less than a ring beside none.
+uint64_t Session::most_memory_for_kv() const {
+  const uint64_t beside_all = memory_for_kv({.percent = 1.0, .bytes = {}});
+  if (!engine_.build().weight_streaming) return beside_all;
+  return std::max(beside_all, memory_for_kv({.percent = 0.0, .bytes = {}}));
 }
 
 int64_t Session::kv_blocks_that_fit() const {
@@ -118,39 +139,46 @@ void Session::copy_kv(std::span<const KvBlockCopy> copies) {
   backend_->synchronize();
 }
 
-/// Bytes that are free beside the model's scratch, a ring, and so many bytes of weights.
-uint64_t Session::memory_for_kv(uint64_t weights) const {
-  const uint64_t others = weights + ring_limit_bytes(plan_options(options_, engine_, *backend_));
-  return memory_beside_scratch_ > others ? memory_beside_scratch_ - others : 0;
-}
-
 /// Bytes that this session may use for weights and ring: what the device, or the machine for the
 /// process, has left, and what they take already.
 uint64_t Session::memory_for_weights() const {
   const MemoryReport memory = this->memory();
   const uint64_t others = memory.kv_bytes + memory.scratch_bytes + memory.vectors_bytes;
   const auto beside = [](uint64_t bytes, uint64_t less) { return bytes > less ? bytes - less : 0; };
-  // Free is what the others, which are there already, have left; of a host's KV cache, only the
-  // pages that it has touched are there.
+  // Free is what the others, which are there already, have left. Of a host's KV cache only the
+  // pages that it has touched are there; its scratch counts as if it were not.
   const uint64_t kv_taken = kv_ ? std::min<uint64_t>(memory.kv_bytes, kv_->taken_bytes()) : 0;
+  const uint64_t to_come = memory.kv_bytes - kv_taken + memory.scratch_bytes;
   const auto free = backend_->free_memory_bytes();
-  uint64_t available = free ? *free : beside(available_memory_bytes(), others - kv_taken);
+  uint64_t available = free ? *free : beside(available_memory_bytes(), to_come);
   if (stream_) available += memory.weights_bytes + memory.ring_bytes;
   const uint64_t limit = options_.memory_limit;
   return limit == 0 ? available : std::min(available, beside(limit, others));
 }
 
+/// Error{kOutOfMemory} if it needs more than `available` bytes.
+Plan Session::plan_for(const WeightBudget& budget, uint64_t available) const {
+  PlanOptions options = plan_options(options_, engine_, *backend_);
+  options.budget = budget;
+  Plan plan = plan_within(engine_.manifest(), profile_, options, available);
+  check_memory(plan, options, available);
+  return plan;
+}
+
+void Session::check_budget(const WeightBudget& budget, int64_t kv_blocks) const {
+  const auto freed = static_cast<uint64_t>(std::max<int64_t>(0, kv_->blocks() - kv_blocks));
+  plan_for(budget, memory_for_weights() + freed * kv_->shape().block_bytes());
+}
+
 /// Plans, and drops the weights that are loaded only when it is known that the new ones fit.
 void Session::load_weights() {
-  PlanOptions to_plan = plan_options(options_, engine_, *backend_);
   const uint64_t available = memory_for_weights();
   if (options_.automatic_budget) {
+    const PlanOptions to_plan = plan_options(options_, engine_, *backend_);
     options_.budget = automatic_budget(available, ring_limit_bytes(to_plan),
                                        engine_.manifest().streamable_bytes());
   }
-  to_plan.budget = options_.budget;
-  Plan plan = plan_within(engine_.manifest(), profile_, to_plan, available);
-  check_memory(plan, to_plan, available);
+  Plan plan = plan_for(options_.budget, available);
   loaded_ = false;
   backend_->synchronize();  // host threads may still read the weights
   backend_->end_host_products();

@@ -153,6 +153,9 @@ class Session {
   /// Blocks of KV cache beside so many weights. Error{kOutOfMemory} if there is no room for one,
   /// Error{kInvalidArgument} if the budget cannot be.
   int64_t kv_blocks_beside(const WeightBudget& budget) const;
+  /// Throws what set_budget() would, as far as memory goes, with a KV cache of up to so many
+  /// blocks.
+  void check_budget(const WeightBudget& budget, int64_t kv_blocks) const;
   /// Blocks that the KV cache can grow to in the memory that is free now.
   int64_t kv_blocks_that_fit() const;
   /// Copies blocks of the KV cache, and waits for it.
@@ -189,7 +192,9 @@ class Session {
   uint64_t memory_for_weights() const;
   bool kv_follows_weights() const;
   int64_t kv_blocks_within(uint64_t bytes) const;
-  uint64_t memory_for_kv(uint64_t weights) const;
+  uint64_t memory_for_kv(const WeightBudget& budget) const;
+  uint64_t most_memory_for_kv() const;
+  Plan plan_for(const WeightBudget& budget, uint64_t available) const;
   void check_memory(const Plan& plan, const PlanOptions& options, uint64_t available) const;
   void load_weights();
   void make_host_workers();
@@ -203,7 +208,7 @@ class Session {
   MachineProfile profile_;
   Plan plan_;
   int64_t prefill_chunk_ = 0;
-  uint64_t memory_beside_scratch_ = 0;  // for weights, ring and KV cache, when the session began
+  uint64_t memory_at_start_ = 0;  // for weights, ring and KV cache
   int64_t most_kv_blocks_ = 0;
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<Model> model_;

@@ -180,7 +180,7 @@ std::string percent_that_fits(const Engine& engine, const MachineProfile& profil
       format_bytes(least));
 }
 
-void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t beside_ring, uint64_t free) {
+void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t most, uint64_t free) {
   const auto block = static_cast<double>(block_bytes);
   if (free >= block_bytes) {
     constexpr double kSteps = 1e4;
@@ -190,7 +190,7 @@ void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t beside_rin
          fraction, format_bytes(free), format_bytes(block_bytes),
          std::min(1.0, std::ceil(block / static_cast<double>(free) * kSteps) / kSteps));
   }
-  const bool weights_are_in_the_way = fraction * static_cast<double>(beside_ring) >= block;
+  const bool weights_are_in_the_way = fraction * static_cast<double>(most) >= block;
   fail(ErrorCode::kOutOfMemory,
        "[session] {} are free beside the weights, a block of KV cache needs {}: {}",
        format_bytes(free), format_bytes(block_bytes),

@@ -63,8 +63,8 @@ std::string percent_that_fits(const Engine& engine, const MachineProfile& profil
                               PlanOptions options, uint64_t available);
 
 /// Error{kOutOfMemory} where `fraction` of what is free is no block of KV cache: what would do.
-/// `beside_ring` bytes are free if no weights are resident, `free` with those asked for.
-[[noreturn]] void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t beside_ring,
+/// `most` bytes are free with another share of the weights, `free` with the one asked for.
+[[noreturn]] void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t most,
                                    uint64_t free);
 
 /// Where tiles rest that are not in fast memory: in host memory beside a device that has its own,

@@ -1,19 +1,12 @@
 #include "kv/kv_cache.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
 #include "base/error.h"
-#include "base/format.h"
 
 namespace headrace {
-
-KvCache::KvCache(const KvShape& shape, int64_t blocks, std::unique_ptr<GrowableMemory> memory)
-    : shape_(shape), memory_(std::move(memory)) {
-  if (resize(blocks)) return;
-  fail(ErrorCode::kOutOfMemory, "[memory] the KV cache needs {}, which are not there",
-       format_bytes(static_cast<size_t>(blocks) * shape.block_bytes()));
-}
 
 bool KvCache::resize(int64_t blocks) {
   HR_CHECK(blocks >= 0);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "device/growable_memory.h"
@@ -60,9 +61,9 @@ struct KvBlockCopy {
 /// thread.
 class KvCache {
  public:
-  /// `memory` is what `blocks` come from, and those that resize() adds. Error{kOutOfMemory} if it
-  /// does not hold so many.
-  KvCache(const KvShape& shape, int64_t blocks, std::unique_ptr<GrowableMemory> memory);
+  /// No blocks; those that resize() adds come from `memory`, which is empty.
+  KvCache(const KvShape& shape, std::unique_ptr<GrowableMemory> memory)
+      : shape_(shape), memory_(std::move(memory)) {}
 
   const KvShape& shape() const { return shape_; }
   int64_t blocks() const { return blocks_; }

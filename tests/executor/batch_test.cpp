@@ -1,8 +1,12 @@
 #include "executor/batch.h"
 
 #include <array>
+#include <exception>
 #include <map>
 #include <memory>
+#include <new>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -102,6 +106,84 @@ TEST(Batch, PassesAreAFunctionOfArrivalsAlone) {
     EXPECT_EQ(actual.passes, expected.passes) << percent;
     EXPECT_EQ(actual.tokens, expected.tokens) << percent;
     EXPECT_EQ(actual.logits, expected.logits) << percent;
+  }
+}
+
+/// Request 1 has two sequences; every handler throws for the first of them, in its turn.
+class FailingHandlers : public BatchEvents {
+ public:
+  enum class Handler { kContextLogits, kLogits, kToken };
+  using Sequences = std::vector<std::unique_ptr<Sequence>>;
+
+  FailingHandlers(Handler failing, Batch& batch, const Sequences& sequences)
+      : failing_(failing), batch_(batch), sequences_(sequences) {}
+
+  void on_context_logits(Sequence& sequence, int64_t, std::span<const float>) override {
+    called(Handler::kContextLogits, sequence);
+  }
+  void on_logits(Sequence& sequence, std::span<float>) override {
+    called(Handler::kLogits, sequence);
+  }
+  bool on_token(Sequence& sequence) override {
+    called(Handler::kToken, sequence);
+    ++tokens[sequence.request_id];
+    return true;
+  }
+  void on_failure(Sequence& sequence, std::exception_ptr error) override {
+    EXPECT_THROW(std::rethrow_exception(error), std::bad_alloc);
+    ++failures[sequence.request_id];
+    for (const auto& other : sequences_) {
+      if (other->request_id == sequence.request_id) batch_.remove(*other);
+    }
+  }
+
+  std::map<uint64_t, int> failures;
+  std::map<uint64_t, int> tokens;
+
+ private:
+  void called(Handler handler, const Sequence& sequence) {
+    EXPECT_EQ(failures[sequence.request_id], 0) << "told of a sequence that is gone";
+    const bool fails = sequence.request_id == 1 && sequence.index == 0;
+    if (handler == failing_ && fails) throw std::bad_alloc();
+  }
+
+  const Handler failing_;
+  Batch& batch_;
+  const Sequences& sequences_;
+};
+
+TEST(Batch, WhatAHandlerThrowsFailsItsSequenceAndThoseThatGoWithIt) {
+  TemporaryDirectory directory;
+  TestContext test(1);
+  SessionOptions options;
+  options.synthetic = testing::tiny_spec({});
+  options.device = "cpu";
+  options.limits = {.max_sequences = 4, .max_sequence_tokens = 100, .context_logits = true};
+  options.profile_path = testing::write_test_profile(directory / "profile.json");
+  const auto session = Session::open(options, test.context);
+  using Handler = FailingHandlers::Handler;
+  for (const Handler failing : {Handler::kContextLogits, Handler::kLogits, Handler::kToken}) {
+    Batch batch(session->scheduler_limits(), session->kv());
+    FailingHandlers::Sequences sequences;
+    FailingHandlers handlers(failing, batch, sequences);
+    for (const auto& [request, index] : {std::pair<uint64_t, int32_t>{1, 0}, {1, 1}, {2, 0}}) {
+      sequences.push_back(
+          std::make_unique<Sequence>(SequenceOptions{.request_id = request,
+                                                     .index = index,
+                                                     .prompt = {1, 2, 3},
+                                                     .max_new_tokens = 4,
+                                                     .arrival = request,
+                                                     .context_logits = true,
+                                                     .logits_use = LogitsUse::kEach}));
+      batch.add(*sequences.back());
+    }
+    while (batch.step(session->resources(), handlers)) {
+    }
+    EXPECT_EQ(handlers.failures[1], 1);
+    EXPECT_EQ(handlers.failures[2], 0);
+    EXPECT_EQ(handlers.tokens[1], 0);
+    EXPECT_EQ(handlers.tokens[2], 4);
+    EXPECT_EQ(batch.scheduler().free_blocks(), session->kv().blocks());
   }
 }
 

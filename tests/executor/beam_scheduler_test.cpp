@@ -22,8 +22,9 @@ constexpr int64_t kVocab = 12;
 
 KvCache make_kv(int64_t blocks) {
   const KvShape shape{.layers = 1, .kv_heads = 1, .head_dim = 1, .block_tokens = kBlockTokens};
-  return {shape, blocks,
-          reserve_host(static_cast<size_t>(kMostBlocks) * shape.block_bytes(), "test")};
+  KvCache kv(shape, reserve_host(static_cast<size_t>(kMostBlocks) * shape.block_bytes(), "test"));
+  EXPECT_TRUE(kv.resize(blocks));
+  return kv;
 }
 
 std::vector<int32_t> tokens_of(const Sequence& sequence, int64_t line) {

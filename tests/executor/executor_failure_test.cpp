@@ -99,7 +99,7 @@ TEST_F(ExecutorFailureTest, AFailureOfTheEnginesFileEndsThePassAndTheExecutorGoe
 TEST_F(ExecutorFailureTest, APercentageThatCannotBeLoadedLeavesTheKvCacheAsItWas) {
   TestContext test;
   ExecutorOptions some = options();
-  some.memory_limit_bytes = limit_for_blocks(some, 4);
+  limit_memory(some, 4);
   some.gpu_weights_percent = 0.0;
   ExecutorCore core(some, session_options(some), test.context);
   const CollectedRequest good = serve(core, request({1, 2, 3}, 4));

@@ -8,9 +8,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "executor/executor_core.h"
 #include "executor/session.h"
-#include "executor/session_parts.h"
 #include "headrace/executor.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_context.h"
@@ -120,17 +120,33 @@ class ExecutorTest : public ::testing::Test {
     return options;
   }
 
-  /// A memory limit with which executors of these options have `blocks` blocks of KV cache beside
-  /// all weights.
-  static uint64_t limit_for_blocks(const ExecutorOptions& options, int64_t blocks) {
+  /// Leaves executors of these options memory for `blocks` blocks of KV cache beside all weights,
+  /// and a ring so small that there are more beside fewer weights.
+  static void limit_memory(ExecutorOptions& options, int64_t blocks) {
+    options.ring_requests = 2;
     TestContext context;
     const auto session = Session::open(session_options(options), context.context);
     const MemoryReport memory = session->memory();
-    const uint64_t ring = ring_limit_bytes({.streamed_home = streamed_home(session->backend())});
     const double kv_bytes = (static_cast<double>(blocks) + 0.5) *
                             static_cast<double>(session->kv().shape().block_bytes());
-    return memory.scratch_bytes + memory.vectors_bytes + session->plan().streamable_bytes + ring +
-           static_cast<uint64_t>(kv_bytes / options.kv_cache.free_memory_fraction);
+    options.memory_limit_bytes =
+        memory.total_bytes() - memory.kv_bytes +
+        static_cast<uint64_t>(kv_bytes / options.kv_cache.free_memory_fraction);
+  }
+
+  /// Sets a percentage, or where requests in flight need the memory, the one that the error names.
+  static void set_percent_or_less(Executor& executor, double percent) {
+    try {
+      executor.set_gpu_weights_percent(percent);
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      const std::string named = "--gpu_weights_percent ";
+      const size_t found = what.find(named);
+      ASSERT_TRUE(found != std::string::npos && what.ends_with(" fits")) << what;
+      const double fits = std::stod(what.substr(found + named.size()));
+      EXPECT_NE(fits, percent);
+      executor.set_gpu_weights_percent(fits);
+    }
   }
 
   static Request request(std::vector<int32_t> prompt, int64_t tokens) {

@@ -59,6 +59,11 @@ TEST_F(ExecutorHostileTest, OptionsAtTheEndsOfTheirTypes) {
   }
   refuse_options("", [](Options& o) { o.memory_limit_bytes = 1; });
   refuse_options("iteration_stats_max", [](Options& o) { o.iteration_stats_max = -1; });
+  refuse_options("the name ''",
+                 [](Options& o) { o.logits_processors[""] = [](const LogitsStep&) {}; });
+  refuse_options("the name 'batched'", [](Options& o) {
+    o.logits_processors[kBatchedLogitsProcessor] = [](const LogitsStep&) {};
+  });
   refuse_options("'x'", [](Options& o) { o.logits_processors["x"] = nullptr; });
   refuse_options("device", [](Options& o) { o.device = ""; });
   refuse_options("File does not exist", [](Options& o) { o.engine_dir = ""; });

@@ -51,7 +51,7 @@ class ExecutorIdentityTest : public ExecutorTest, public ::testing::WithParamInt
     some.enable_chunked_context = GetParam().chunked;
     some.kv_cache.enable_block_reuse = GetParam().reuse;
     if (GetParam().follows) {
-      some.memory_limit_bytes = limit_for_blocks(some, 10);
+      limit_memory(some, 10);
     } else {
       some.kv_cache.max_tokens = 10 * 16;
     }
@@ -88,7 +88,7 @@ TEST_P(ExecutorIdentityTest, AMixedBatchGivesEveryRequestWhatItGetsAlone) {
       executor.cancel(id - static_cast<uint64_t>(random.draw(0, 3)));
       for (uint64_t at = id > 3 ? id - 3 : 1; at <= id; ++at) cancelled[at] = true;
     }
-    if (random.one_in(8)) executor.set_gpu_weights_percent(random.share());
+    if (random.one_in(8)) set_percent_or_less(executor, random.share());
     receive(std::chrono::milliseconds(random.draw(0, 2)));
   }
   const auto over = [&](const auto& number) { return got[number.first].final; };

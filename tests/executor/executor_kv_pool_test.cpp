@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -18,10 +20,10 @@ class ExecutorKvPoolTest : public ExecutorTest,
                            public ::testing::WithParamInterface<CapacityPolicy> {
  protected:
   ExecutorOptions tight_options() {
-    ExecutorOptions some = options();
+    ExecutorOptions some = options({.intermediate_size = 400});  // more weights for the same cache
     some.capacity_policy = GetParam();
     some.max_num_tokens = 64;
-    some.memory_limit_bytes = limit_for_blocks(some, kBlocksOfRequest);
+    limit_memory(some, kBlocksOfRequest);
     return some;
   }
 
@@ -37,7 +39,7 @@ class ExecutorKvPoolTest : public ExecutorTest,
 
   /// What each gets with all the memory it wants.
   std::vector<CollectedRequest> expected() {
-    Executor executor(options());
+    Executor executor(options({.intermediate_size = 400}));
     std::vector<CollectedRequest> all;
     for (const Request& request : requests()) {
       all.push_back(await_end(executor, executor.enqueue(request)));
@@ -100,7 +102,7 @@ TEST_P(ExecutorKvPoolTest, ItGrowsAndShrinksUnderRequestsInFlight) {
       for (const Response& response : executor.await_responses(ids[i])) collect(response, got[i]);
     };
     for (size_t i = 0; i < ids.size(); ++i) receive(i);  // all have begun
-    executor.set_gpu_weights_percent(1.0);
+    set_percent_or_less(executor, 1.0);
     if (!got[0].final) receive(0);
     executor.set_gpu_weights_percent(0.3);
     for (size_t i = 0; i < ids.size(); ++i) {
@@ -118,15 +120,21 @@ TEST_P(ExecutorKvPoolTest, ItGrowsAndShrinksUnderRequestsInFlight) {
 }
 
 TEST_P(ExecutorKvPoolTest, WhatFitsDependsOnThePercentage) {
-  Executor executor(tight_options());
-  const Request large = request(std::vector<int32_t>(100, 7), 50);
+  ExecutorOptions some = tight_options();
+  some.logits_processors["slow"] = [](const LogitsStep&) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  };
+  Executor executor(some);
+  Request large = request(std::vector<int32_t>(100, 7), 50);
+  large.logits_processor = "slow";  // so that it is in flight when the percentage changes
   EXPECT_EQ(executor.max_sequence_tokens(), 256) << "the engine's: so many fit beside no weights";
   const std::string error = await_end(executor, executor.enqueue(large)).error;
   EXPECT_NE(error.find("the KV cache holds 64"), std::string::npos) << error;
   EXPECT_NE(error.find("or lower gpu_weights_percent"), std::string::npos) << error;
   executor.set_gpu_weights_percent(0.0);
   const uint64_t id = executor.enqueue(large);
-  executor.set_gpu_weights_percent(1.0);  // keeps room for it
+  expect_error(ErrorCode::kOutOfMemory, "fits", [&] { executor.set_gpu_weights_percent(1.0); });
+  EXPECT_EQ(executor.gpu_weights_percent(), 0.0);
   EXPECT_EQ(await_end(executor, id).error, "");
   executor.set_gpu_weights_percent(1.0);
   EXPECT_NE(await_end(executor, executor.enqueue(large)).error, "");
@@ -144,6 +152,27 @@ TEST_P(ExecutorKvPoolTest, AFixedCacheStays) {
   for (const IterationStats& pass : executor.latest_iteration_stats()) {
     EXPECT_EQ(pass.kv_cache.max_blocks, 5);
   }
+}
+
+// There is never more memory for the cache than beside all weights.
+TEST_P(ExecutorKvPoolTest, AnEngineThatDoesNotStreamHasTheCacheBesideAllWeights) {
+  ExecutorOptions some = options({.weight_streaming = false});
+  limit_memory(some, kBlocksOfRequest);
+  Executor executor(some);
+  EXPECT_EQ(executor.max_sequence_tokens(), kBlocksOfRequest * 16 + 1);
+  const Request large = request(std::vector<int32_t>(100, 7), 50);
+  const std::string error = await_end(executor, executor.enqueue(large)).error;
+  EXPECT_NE(error.find("give the cache more tokens"), std::string::npos) << error;
+  expect_error(ErrorCode::kInvalidArgument, "without weight streaming",
+               [&] { executor.set_gpu_weights_percent(0.5); });
+}
+
+// All weights fit, and a ring that is not needed does not count.
+TEST_P(ExecutorKvPoolTest, MemoryForAllWeightsAndNoRingIsEnough) {
+  ExecutorOptions some = options();
+  some.memory_limit_bytes = uint64_t{64} << 20;
+  Executor executor(some);
+  EXPECT_EQ(await_end(executor, executor.enqueue(request({1, 2}, 3))).error, "");
 }
 
 TEST_P(ExecutorKvPoolTest, AutomaticWeightsLeaveTheCacheItsLargestSize) {

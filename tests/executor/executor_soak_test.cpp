@@ -165,9 +165,17 @@ class Client {
   void disturb() {
     if (random_.one_in(20)) cancel(one_waiting());
     if (random_.one_in(50)) executor_.cancel(last_ended_);
-    if (random_.one_in(40)) executor_.set_gpu_weights_percent(random_.share());
+    if (random_.one_in(40)) change_percent();
     if (random_.one_in(200)) {
       EXPECT_THROW(executor_.set_gpu_weights_percent(1.5), Error);
+    }
+  }
+
+  void change_percent() {
+    try {
+      executor_.set_gpu_weights_percent(random_.share());
+    } catch (const Error& error) {  // requests in flight need the memory
+      EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory) << error.what();
     }
   }
 
@@ -328,7 +336,7 @@ class ExecutorSoakTest : public ExecutorTest, public ::testing::WithParamInterfa
     some.enable_chunked_context = GetParam().chunked;
     some.kv_cache.enable_block_reuse = GetParam().reuse;
     if (GetParam().follows) {
-      some.memory_limit_bytes = limit_for_blocks(some, kBlocks);
+      limit_memory(some, kBlocks);
     } else {
       some.kv_cache.max_tokens = kBlocks * kBlockTokens;
     }

@@ -297,6 +297,24 @@ TEST_F(ExecutorTest, AFullQueueRefusesWithAResponse) {
   EXPECT_EQ(serve(executor, request({3}, 1)).error, "");
 }
 
+TEST_F(ExecutorTest, ARequestThatRunsOutOfTimeBetweenPassesMakesNone) {
+  ExecutorOptions some = options();
+  some.max_batch_size = 1;
+  some.max_num_tokens = 1;  // a pass for each token of the prompt
+  Executor executor(some);
+  Request hurried = request(std::vector<int32_t>(240, 5), 10);
+  hurried.deadline_ms = 1;
+  const CollectedRequest got = serve(executor, hurried);
+  EXPECT_EQ(got.sequences.at(0).reason, FinishReason::kTimedOut);
+  executor.set_gpu_weights_percent(1.0);  // all passes have been recorded
+  for (const IterationStats& pass : executor.latest_iteration_stats()) {
+    EXPECT_EQ(pass.scheduled_sequences, 1);
+    EXPECT_EQ(pass.generation_sequences, 0);
+    EXPECT_EQ(pass.context_tokens, 1);
+    EXPECT_GE(pass.scheduling_ms, 0);
+  }
+}
+
 TEST_F(ExecutorTest, HostileRequestsGetErrorsAndTheExecutorGoesOn) {
   ExecutorOptions some = options();
   some.max_beam_width = 2;

@@ -15,7 +15,9 @@ class PrefixCacheTest : public ::testing::Test {
  protected:
   static KvCache make_kv() {
     const KvShape shape{.layers = 1, .kv_heads = 1, .head_dim = 1, .block_tokens = kBlockTokens};
-    return {shape, 6, reserve_host(6 * shape.block_bytes(), "test")};
+    KvCache kv(shape, reserve_host(6 * shape.block_bytes(), "test"));
+    EXPECT_TRUE(kv.resize(6));
+    return kv;
   }
 
   /// Computes `ids` and gives the blocks back; returns them.

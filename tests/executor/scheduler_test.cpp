@@ -17,7 +17,9 @@ constexpr int64_t kBlockTokens = 4;
 
 KvCache make_kv(int64_t blocks) {
   const KvShape shape{.layers = 1, .kv_heads = 1, .head_dim = 1, .block_tokens = kBlockTokens};
-  return {shape, blocks, reserve_host(static_cast<size_t>(blocks) * shape.block_bytes(), "test")};
+  KvCache kv(shape, reserve_host(static_cast<size_t>(blocks) * shape.block_bytes(), "test"));
+  EXPECT_TRUE(kv.resize(blocks));
+  return kv;
 }
 
 std::unique_ptr<Sequence> make_sequence(uint64_t arrival, int64_t prompt, int64_t new_tokens,

@@ -41,7 +41,8 @@ class AttentionProblem {
     int64_t blocks = 3;
     for (const int64_t length : lengths_) blocks += shape.blocks_for(length);
     const size_t bytes = static_cast<size_t>(blocks) * shape.block_bytes();
-    KvCache cache(shape, blocks, reserve_host(bytes, "test"));
+    KvCache cache(shape, reserve_host(bytes, "test"));
+    EXPECT_TRUE(cache.resize(blocks));
     std::fill_n(cache.block(0), bytes, std::byte{0xff});  // NaN
     std::vector<std::vector<int32_t>> tables(lengths_.size());
     std::vector<std::vector<std::byte>> outs(lengths_.size());

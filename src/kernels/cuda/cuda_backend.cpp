@@ -46,29 +46,6 @@ std::optional<Buffer> allocate_plain(size_t size_bytes) {
                 [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
 }
 
-/// Where the device does not map: memory that is allocated once, as large as it is asked for first,
-/// and kept.
-class PlainMemory : public GrowableMemory {
- public:
-  std::byte* data() const override { return buffer_.data(); }
-  bool resize(size_t size_bytes) override {
-    if (buffer_.data() == nullptr && size_bytes > 0) {
-      std::optional<Buffer> buffer = allocate_plain(size_bytes);
-      if (!buffer) return false;
-      buffer_ = std::move(*buffer);
-    }
-    if (size_bytes > buffer_.size_bytes()) return false;
-    if (size_bytes > size_bytes_) clear(buffer_.data() + size_bytes_, size_bytes - size_bytes_);
-    size_bytes_ = size_bytes;
-    return true;
-  }
-  size_t taken_bytes() const override { return buffer_.size_bytes(); }
-
- private:
-  Buffer buffer_;
-  size_t size_bytes_ = 0;
-};
-
 int32_t splits_for(int64_t context) {
   return static_cast<int32_t>((context + numerics::kAttentionSplit - 1) /
                               numerics::kAttentionSplit);
@@ -134,9 +111,7 @@ Buffer CudaBackend::allocate(size_t size_bytes, const char* purpose) {
 
 std::unique_ptr<GrowableMemory> CudaBackend::allocate_growable(size_t most_bytes,
                                                                const char* /*purpose*/) {
-  std::unique_ptr<GrowableMemory> memory = reserve_mapped(index_, most_bytes);
-  if (memory == nullptr) memory = std::make_unique<PlainMemory>();
-  return memory;
+  return reserve_growable(index_, most_bytes);
 }
 
 void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {

@@ -104,6 +104,12 @@ std::byte* pointer(CUdeviceptr at) {
   return reinterpret_cast<std::byte*>(at);
 }
 
+/// Zeroes device memory, and waits for it.
+void clear(std::byte* data, size_t size_bytes) {
+  check(cudaMemset(data, 0, size_bytes), "clearing memory");
+  check(cudaDeviceSynchronize(), "clearing memory");
+}
+
 /// Reserved addresses whose beginning is mapped.
 class MappedRange : public GrowableMemory {
  public:
@@ -155,6 +161,33 @@ class MappedRange : public GrowableMemory {
   size_t size_bytes_ = 0;
 };
 
+/// Where the device does not map: memory that is allocated once, as large as it is asked for first,
+/// and kept.
+class PlainMemory : public GrowableMemory {
+ public:
+  std::byte* data() const override { return buffer_.data(); }
+  bool resize(size_t size_bytes) override {
+    if (buffer_.data() == nullptr && size_bytes > 0) {
+      void* memory = nullptr;
+      if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
+        cudaGetLastError();
+        return false;
+      }
+      buffer_ = Buffer(static_cast<std::byte*>(memory), size_bytes,
+                       [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
+    }
+    if (size_bytes > buffer_.size_bytes()) return false;
+    if (size_bytes > size_bytes_) clear(buffer_.data() + size_bytes_, size_bytes - size_bytes_);
+    size_bytes_ = size_bytes;
+    return true;
+  }
+  size_t taken_bytes() const override { return buffer_.size_bytes(); }
+
+ private:
+  Buffer buffer_;
+  size_t size_bytes_ = 0;
+};
+
 }  // namespace
 
 std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
@@ -175,21 +208,16 @@ std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
   });
 }
 
-std::unique_ptr<GrowableMemory> reserve_mapped(int device, size_t most_bytes) {
+std::unique_ptr<GrowableMemory> reserve_growable(int device, size_t most_bytes) {
   constexpr size_t kGranules = 1000;
   const CUmemAllocationProp properties = properties_of(device);
   const size_t granularity = granularity_of(properties);
-  if (granularity == 0) return nullptr;
+  if (granularity == 0) return std::make_unique<PlainMemory>();
   const size_t bytes = rounded_up(std::max<size_t>(most_bytes, 1), granularity);
   CUdeviceptr at = 0;
-  if (driver().reserve(&at, bytes, 0, 0, 0) != CUDA_SUCCESS) return nullptr;
+  if (driver().reserve(&at, bytes, 0, 0, 0) != CUDA_SUCCESS) return std::make_unique<PlainMemory>();
   const size_t granule_bytes = rounded_up(bytes / kGranules + 1, granularity);
   return std::make_unique<MappedRange>(at, bytes, granule_bytes, properties);
-}
-
-void clear(std::byte* data, size_t size_bytes) {
-  check(cudaMemset(data, 0, size_bytes), "clearing memory");
-  check(cudaDeviceSynchronize(), "clearing memory");
 }
 
 }  // namespace headrace::cuda

@@ -16,11 +16,8 @@ namespace headrace::cuda {
 std::optional<Buffer> allocate_mapped(int device, size_t size_bytes);
 
 /// The same as a range that grows and shrinks, for the KV cache; empty at first. It takes up to a
-/// thousandth of `most_bytes` and 2 MiB more than it is asked for. Null where the device does not
-/// map.
-std::unique_ptr<GrowableMemory> reserve_mapped(int device, size_t most_bytes);
-
-/// Zeroes device memory, and waits for it.
-void clear(std::byte* data, size_t size_bytes);
+/// thousandth of `most_bytes` and 2 MiB more than it is asked for. Where the device does not map,
+/// it stays as large as it is asked to be first.
+std::unique_ptr<GrowableMemory> reserve_growable(int device, size_t most_bytes);
 
 }  // namespace headrace::cuda

@@ -7,13 +7,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/error.h"
-#include "base/format.h"
+#include "device/host_pages.h"
 
 namespace headrace {
 namespace {
-
-constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 size_t whole_pages(size_t size_bytes) {
   static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
@@ -53,13 +50,13 @@ class HostRange : public GrowableMemory {
   bool add(size_t bytes) {
     std::byte* const from = data_ + backed_bytes_;
     if (::mprotect(from, bytes, PROT_READ | PROT_WRITE) != 0) return false;
-    constexpr size_t kHugePageBytes = size_t{2} << 20;
-    if (bytes >= 4 * kHugePageBytes) ::madvise(from, bytes, MADV_HUGEPAGE);
+    ask_for_huge_pages(from, bytes);
     return true;
   }
   bool remove(size_t bytes) {
     std::byte* const from = data_ + backed_bytes_ - bytes;
-    return ::mmap(from, bytes, PROT_NONE, kFlags | MAP_FIXED, -1, 0) != MAP_FAILED;
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return ::mmap(from, bytes, PROT_NONE, kFlags, -1, 0) != MAP_FAILED;
   }
 
   std::byte* const data_;
@@ -72,12 +69,7 @@ class HostRange : public GrowableMemory {
 
 std::unique_ptr<GrowableMemory> reserve_host(size_t most_bytes, const char* purpose) {
   const size_t bytes = std::max(whole_pages(most_bytes), whole_pages(1));
-  void* const data = ::mmap(nullptr, bytes, PROT_NONE, kFlags, -1, 0);
-  if (data == MAP_FAILED) {
-    fail(ErrorCode::kOutOfMemory, "[memory] {} needs {}, which the system refuses", purpose,
-         format_bytes(most_bytes));
-  }
-  return std::make_unique<HostRange>(static_cast<std::byte*>(data), bytes);
+  return std::make_unique<HostRange>(map_host_pages(bytes, PROT_NONE, purpose), bytes);
 }
 
 }  // namespace headrace

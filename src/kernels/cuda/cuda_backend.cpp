@@ -35,17 +35,6 @@ size_t decoded_bytes(DType dtype, int64_t k) {
   return std::max(kDecodedBytes, decoded_row_bytes(dtype, k) * kDecodedRows);
 }
 
-/// Nothing if the memory is not there.
-std::optional<Buffer> allocate_plain(size_t size_bytes) {
-  void* memory = nullptr;
-  if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
-    cudaGetLastError();
-    return std::nullopt;
-  }
-  return Buffer(static_cast<std::byte*>(memory), size_bytes,
-                [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
-}
-
 int32_t splits_for(int64_t context) {
   return static_cast<int32_t>((context + numerics::kAttentionSplit - 1) /
                               numerics::kAttentionSplit);

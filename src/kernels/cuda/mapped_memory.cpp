@@ -91,14 +91,6 @@ size_t rounded_up(size_t size_bytes, size_t granularity) {
   return (size_bytes + granularity - 1) / granularity * granularity;
 }
 
-/// What mapped sizes are multiples of; 0 if the device does not map.
-size_t granularity_of(const CUmemAllocationProp& properties) {
-  size_t granularity = 0;
-  const CUresult result =
-      driver().granularity(&granularity, &properties, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
-  return result == CUDA_SUCCESS ? granularity : 0;
-}
-
 std::byte* pointer(CUdeviceptr at) {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver's addresses are integers
   return reinterpret_cast<std::byte*>(at);
@@ -161,6 +153,26 @@ class MappedRange : public GrowableMemory {
   size_t size_bytes_ = 0;
 };
 
+/// Addresses of the device that nothing is mapped at yet.
+struct Reservation {
+  CUdeviceptr at = 0;
+  size_t bytes = 0;        // what was asked for, in whole granules
+  size_t granularity = 0;  // what mapped sizes are multiples of
+};
+
+/// Nothing if the device does not map, or the addresses are not there.
+std::optional<Reservation> reserve_addresses(const CUmemAllocationProp& properties,
+                                             size_t size_bytes) {
+  Reservation made;
+  if (driver().granularity(&made.granularity, &properties, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) !=
+      CUDA_SUCCESS) {
+    return std::nullopt;
+  }
+  made.bytes = rounded_up(size_bytes, made.granularity);
+  if (driver().reserve(&made.at, made.bytes, 0, 0, 0) != CUDA_SUCCESS) return std::nullopt;
+  return made;
+}
+
 /// Where the device does not map: memory that is allocated once, as large as it is asked for first,
 /// and kept.
 class PlainMemory : public GrowableMemory {
@@ -168,13 +180,9 @@ class PlainMemory : public GrowableMemory {
   std::byte* data() const override { return buffer_.data(); }
   bool resize(size_t size_bytes) override {
     if (buffer_.data() == nullptr && size_bytes > 0) {
-      void* memory = nullptr;
-      if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
-        cudaGetLastError();
-        return false;
-      }
-      buffer_ = Buffer(static_cast<std::byte*>(memory), size_bytes,
-                       [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
+      std::optional<Buffer> buffer = allocate_plain(size_bytes);
+      if (!buffer) return false;
+      buffer_ = std::move(*buffer);
     }
     if (size_bytes > buffer_.size_bytes()) return false;
     if (size_bytes > size_bytes_) clear(buffer_.data() + size_bytes_, size_bytes - size_bytes_);
@@ -190,18 +198,25 @@ class PlainMemory : public GrowableMemory {
 
 }  // namespace
 
-std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
-  const CUmemAllocationProp properties = properties_of(device);
-  const size_t granularity = granularity_of(properties);
-  if (granularity == 0) return std::nullopt;
-  const size_t bytes = rounded_up(size_bytes, granularity);
-  CUdeviceptr at = 0;
-  if (driver().reserve(&at, bytes, 0, 0, 0) != CUDA_SUCCESS) return std::nullopt;
-  if (!map_range(at, bytes, kGranuleBytes, properties)) {
-    driver().unreserve(at, bytes);
+std::optional<Buffer> allocate_plain(size_t size_bytes) {
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, size_bytes) != cudaSuccess) {
+    cudaGetLastError();
     return std::nullopt;
   }
-  return Buffer(pointer(at), bytes, [](std::byte* data, size_t size) {
+  return Buffer(static_cast<std::byte*>(memory), size_bytes,
+                [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
+}
+
+std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
+  const CUmemAllocationProp properties = properties_of(device);
+  const std::optional<Reservation> made = reserve_addresses(properties, size_bytes);
+  if (!made) return std::nullopt;
+  if (!map_range(made->at, made->bytes, kGranuleBytes, properties)) {
+    driver().unreserve(made->at, made->bytes);
+    return std::nullopt;
+  }
+  return Buffer(pointer(made->at), made->bytes, [](std::byte* data, size_t size) {
     cudaDeviceSynchronize();  // as cudaFree() does
     driver().unmap(reinterpret_cast<CUdeviceptr>(data), size);
     driver().unreserve(reinterpret_cast<CUdeviceptr>(data), size);
@@ -211,13 +226,10 @@ std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
 std::unique_ptr<GrowableMemory> reserve_growable(int device, size_t most_bytes) {
   constexpr size_t kGranules = 1000;
   const CUmemAllocationProp properties = properties_of(device);
-  const size_t granularity = granularity_of(properties);
-  if (granularity == 0) return std::make_unique<PlainMemory>();
-  const size_t bytes = rounded_up(std::max<size_t>(most_bytes, 1), granularity);
-  CUdeviceptr at = 0;
-  if (driver().reserve(&at, bytes, 0, 0, 0) != CUDA_SUCCESS) return std::make_unique<PlainMemory>();
-  const size_t granule_bytes = rounded_up(bytes / kGranules + 1, granularity);
-  return std::make_unique<MappedRange>(at, bytes, granule_bytes, properties);
+  const auto made = reserve_addresses(properties, std::max<size_t>(most_bytes, 1));
+  if (!made) return std::make_unique<PlainMemory>();
+  const size_t granule_bytes = rounded_up(made->bytes / kGranules + 1, made->granularity);
+  return std::make_unique<MappedRange>(made->at, made->bytes, granule_bytes, properties);
 }
 
 }  // namespace headrace::cuda

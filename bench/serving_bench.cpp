@@ -138,8 +138,7 @@ void print_passes(const char* name, const std::vector<IterationStats>& passes) {
   const auto count = static_cast<double>(passes.size());
   std::printf(
       "%s: %zu passes of %.0f sequences, %.1f ms, %.2f GB/s streamed, %.0f tokens/s, %.1f %% of "
-      "the "
-      "KV cache held\n",
+      "the KV cache held\n",
       name, passes.size(), rows / count, ms / count, streamed / ms / 1e6, tokens / ms * 1e3,
       100 * used / count);
 }
@@ -163,6 +162,7 @@ void run(const Flags& flags) {
   core.latest_iteration_stats();
 
   const FirstTokens first = serve(core, requests, surroundings.clock);
+  if (first.seconds.empty()) fail(ErrorCode::kInternal, "[bench] every request failed");
   const std::vector<IterationStats> passes = core.latest_iteration_stats();  // maybe not the last
   std::vector<IterationStats> decoding;
   std::vector<IterationStats> waited;

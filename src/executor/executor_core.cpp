@@ -59,8 +59,7 @@ void check_options(const ExecutorOptions& options) {
     if (name.empty() || name == kBatchedLogitsProcessor) {
       fail(ErrorCode::kInvalidArgument,
            "[executor] a logits processor cannot have the name '{}': use another; for \"{}\" there "
-           "is "
-           "batched_logits_processor",
+           "is batched_logits_processor",
            name, kBatchedLogitsProcessor);
     }
     if (processor != nullptr) continue;

@@ -18,6 +18,29 @@ const char* advice_on_kv(const PromptLimits& limits) {
   return limits.kv_shrunk ? "lower gpu_weights_percent" : "give the cache more tokens";
 }
 
+void check_length(std::string_view place, int64_t length, int64_t wanted,
+                  const PromptLimits& limits) {
+  if (length == 0) refuse("{} is empty: it needs at least one token", place);
+  if (wanted < 1) refuse("{} asks for {} new tokens: ask for 1 or more", place, wanted);
+  if (length > limits.max_input_tokens) {
+    refuse(
+        "{} has {} tokens, the engine's --max_input_len is {}: shorten it (--max_input_length {} "
+        "keeps its end), or build again with more",
+        place, length, limits.max_input_tokens, limits.max_input_tokens);
+  }
+  const int64_t left = std::max<int64_t>(0, limits.max_sequence_tokens - length);
+  if (wanted > left) {
+    refuse(
+        "{} has {} tokens and asks for {} more, {} fit: ask for {} or fewer, or build again with a "
+        "larger --max_seq_len",
+        place, length, wanted, limits.max_sequence_tokens, left);
+  }
+  if (length + wanted - 1 > limits.kv_positions()) {  // the last token is not kept
+    refuse("{} has {} tokens and asks for {} more, the KV cache holds {}: ask for fewer, or {}",
+           place, length, wanted, limits.kv_positions(), advice_on_kv(limits));
+  }
+}
+
 void check_beam_request(const Request& request, const PromptLimits& limits) {
   const int32_t beams = request.sampling.beam_width;
   check_beams("[request]", beams, static_cast<int64_t>(request.prompt.size()),
@@ -54,29 +77,6 @@ void check_processor(const std::string& name, const RequestLimits& limits) {
 
 }  // namespace
 
-void check_length(std::string_view place, int64_t length, int64_t wanted,
-                  const PromptLimits& limits) {
-  if (length == 0) refuse("{} is empty: it needs at least one token", place);
-  if (wanted < 1) refuse("{} asks for {} new tokens: ask for 1 or more", place, wanted);
-  if (length > limits.max_input_tokens) {
-    refuse(
-        "{} has {} tokens, the engine's --max_input_len is {}: shorten it (--max_input_length {} "
-        "keeps its end), or build again with more",
-        place, length, limits.max_input_tokens, limits.max_input_tokens);
-  }
-  const int64_t left = std::max<int64_t>(0, limits.max_sequence_tokens - length);
-  if (wanted > left) {
-    refuse(
-        "{} has {} tokens and asks for {} more, {} fit: ask for {} or fewer, or build again with a "
-        "larger --max_seq_len",
-        place, length, wanted, limits.max_sequence_tokens, left);
-  }
-  if (length + wanted - 1 > limits.kv_positions()) {  // the last token is not kept
-    refuse("{} has {} tokens and asks for {} more, the KV cache holds {}: ask for fewer, or {}",
-           place, length, wanted, limits.kv_positions(), advice_on_kv(limits));
-  }
-}
-
 void check_prompt(std::string_view place, std::span<const int32_t> prompt, int64_t max_new_tokens,
                   const PromptLimits& limits) {
   check_length(place, static_cast<int64_t>(prompt.size()), max_new_tokens, limits);
@@ -104,6 +104,13 @@ void check_beams(std::string_view place, int64_t beam_width, int64_t prompt_toke
       "fit, or ask for fewer tokens, or {}",
       place, beam_width, prompt_tokens + max_new_tokens, blocks(beam_width), limits.kv_blocks, fit,
       advice_on_kv(limits));
+}
+
+void check_room(const Request& request, const PromptLimits& limits) {
+  const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  check_length("[request] the prompt", prompt_tokens, request.max_new_tokens, limits);
+  check_beams("[request]", request.sampling.beam_width, prompt_tokens, request.max_new_tokens,
+              limits);
 }
 
 void check_request(const Request& request, const RequestLimits& limits) {

@@ -35,12 +35,8 @@ struct RequestLimits {
   bool batched_logits_processor = false;
 };
 
-/// Error{kInvalidArgument} that begins with `place` ("[session] prompt 3") for an empty prompt and
-/// more tokens than fit.
-void check_length(std::string_view place, int64_t prompt_tokens, int64_t max_new_tokens,
-                  const PromptLimits& limits);
-
-/// The same, and for a token that the vocabulary does not have.
+/// Error{kInvalidArgument} that begins with `place` ("[session] prompt 3") for an empty prompt, a
+/// token that the vocabulary does not have, and more tokens than fit.
 void check_prompt(std::string_view place, std::span<const int32_t> prompt, int64_t max_new_tokens,
                   const PromptLimits& limits);
 
@@ -52,6 +48,8 @@ void check_beams(std::string_view place, int64_t beam_width, int64_t prompt_toke
 /// Error naming the first field of `request` that cannot be honoured, and what would work: a
 /// request may hold anything. Limited time and memory, whatever it holds.
 void check_request(const Request& request, const RequestLimits& limits);
+/// What check_request() says of a request's size alone: limits may have changed while it waited.
+void check_room(const Request& request, const PromptLimits& limits);
 
 /// The sampler's part of a request. Sequence `index` of several draws with a seed of its own, a
 /// function of the request's; index 0 has the request's.

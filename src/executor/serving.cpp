@@ -59,7 +59,7 @@ Serving::~Serving() {
 void Serving::add(ArrivedRequest arrived) {
   const uint64_t id = arrived.id;
   try {
-    check_room(arrived.request);
+    check_room(arrived.request, session_.prompt_limits());  // the inbox knows the largest KV cache
     auto request = std::make_unique<ActiveRequest>(
         id, std::move(arrived.request), arrived.arrival_ns, session_.engine().model().vocab_size,
         options_.normalize_log_probs);
@@ -75,15 +75,6 @@ void Serving::add(ArrivedRequest arrived) {
     }
     retire();
   }
-}
-
-/// The inbox knows only the largest KV cache that may be.
-void Serving::check_room(const Request& request) const {
-  const PromptLimits limits = session_.prompt_limits();
-  const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
-  check_length("[request] the prompt", prompt_tokens, request.max_new_tokens, limits);
-  check_beams("[request]", request.sampling.beam_width, prompt_tokens, request.max_new_tokens,
-              limits);
 }
 
 void Serving::cancel(uint64_t request_id) {
@@ -102,9 +93,11 @@ void Serving::set_percent(double percent) {
   const WeightBudget budget{.percent = percent, .bytes = {}};
   const int64_t before = session_.kv().blocks();
   const int64_t wanted = session_.kv_blocks_beside(budget);
-  const int64_t least = batch_.scheduler().least_blocks();
-  session_.check_budget(budget, std::max(wanted, least));
-  shrink_kv(std::max(wanted, least));
+  const int64_t kept = std::max(wanted, batch_.scheduler().least_blocks());
+  if (kept < before) {
+    session_.check_budget(budget, kept);
+    shrink_kv(kept);
+  }
   try {
     session_.set_budget(budget);
     reload_ = false;
@@ -121,7 +114,6 @@ void Serving::set_percent(double percent) {
 }
 
 void Serving::shrink_kv(int64_t blocks) {
-  if (blocks >= session_.kv().blocks()) return;
   const std::vector<KvBlockCopy> moves = batch_.vacate_cache(blocks);
   try {
     session_.copy_kv(moves);
@@ -307,8 +299,8 @@ void Serving::record(int64_t begin_ns) {
   stats_.queued_requests = queued() - (over - started_over);
   stats_.active_requests = started_ - started_over;
   stats_.completed_requests = over;
-  stats_.paused_sequences =
-      scheduler.preempted() - std::exchange(recorded_preempted_, scheduler.preempted());
+  stats_.paused_sequences = scheduler.preempted() - recorded_preempted_;
+  recorded_preempted_ = scheduler.preempted();
   stats_.scheduled_sequences = static_cast<int64_t>(batch_.pass().size());
   stats_.context_sequences = batch_.prompt_sequences();
   stats_.generation_sequences = stats_.scheduled_sequences - stats_.context_sequences;

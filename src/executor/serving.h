@@ -66,7 +66,6 @@ class Serving : private BatchEvents {
   bool on_token(Sequence& sequence) override;
   void on_failure(Sequence& sequence, std::exception_ptr error) override;
 
-  void check_room(const Request& request) const;
   void shrink_kv(int64_t blocks);
   void grow_kv(int64_t blocks);
   bool reload_weights();

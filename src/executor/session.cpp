@@ -166,7 +166,7 @@ Plan Session::plan_for(const WeightBudget& budget, uint64_t available) const {
 }
 
 void Session::check_budget(const WeightBudget& budget, int64_t kv_blocks) const {
-  const auto freed = static_cast<uint64_t>(std::max<int64_t>(0, kv_->blocks() - kv_blocks));
+  const auto freed = static_cast<uint64_t>(kv_->blocks() - kv_blocks);
   plan_for(budget, memory_for_weights() + freed * kv_->shape().block_bytes());
 }
 

@@ -153,8 +153,8 @@ class Session {
   /// Blocks of KV cache beside so many weights. Error{kOutOfMemory} if there is no room for one,
   /// Error{kInvalidArgument} if the budget cannot be.
   int64_t kv_blocks_beside(const WeightBudget& budget) const;
-  /// Throws what set_budget() would, as far as memory goes, with a KV cache of up to so many
-  /// blocks.
+  /// Throws what set_budget() would, as far as memory goes, with a KV cache of so many blocks, no
+  /// more than it has.
   void check_budget(const WeightBudget& budget, int64_t kv_blocks) const;
   /// Blocks that the KV cache can grow to in the memory that is free now.
   int64_t kv_blocks_that_fit() const;
@@ -171,7 +171,7 @@ class Session {
   SchedulerLimits scheduler_limits() const;
   /// With the KV cache as it is.
   PromptLimits prompt_limits() const;
-  /// Blocks of the KV cache beside the least weights.
+  /// The most blocks of KV cache that a budget leaves room for.
   int64_t most_kv_blocks() const { return most_kv_blocks_; }
   KvCache& kv() { return *kv_; }
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "tests/executor/executor_fixture.h"
+#include "tests/executor/policies.h"
 #include "tests/support/error_matchers.h"
 
 namespace headrace::testing {
@@ -188,13 +189,7 @@ TEST_P(ExecutorKvPoolTest, AutomaticWeightsLeaveTheCacheItsLargestSize) {
   EXPECT_EQ(passes.back().kv_cache.max_blocks, kBlocksOfRequest);
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, ExecutorKvPoolTest,
-                         ::testing::Values(CapacityPolicy::kGuaranteedNoEvict,
-                                           CapacityPolicy::kMaxUtilization),
-                         [](const auto& info) {
-                           return info.param == CapacityPolicy::kGuaranteedNoEvict ? "guaranteed"
-                                                                                   : "preempting";
-                         });
+INSTANTIATE_TEST_SUITE_P(Policies, ExecutorKvPoolTest, all_policies(), policy_name);
 
 }  // namespace
 }  // namespace headrace::testing

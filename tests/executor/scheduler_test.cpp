@@ -10,6 +10,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "tests/executor/policies.h"
+
 namespace headrace {
 namespace {
 
@@ -209,13 +211,8 @@ TEST_P(SchedulerResizing, AllEndInTheLeastCache) {
   EXPECT_EQ(driver_.scheduler.free_blocks(), least);
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, SchedulerResizing,
-                         ::testing::Values(CapacityPolicy::kGuaranteedNoEvict,
-                                           CapacityPolicy::kMaxUtilization),
-                         [](const auto& info) {
-                           return info.param == CapacityPolicy::kGuaranteedNoEvict ? "guaranteed"
-                                                                                   : "preempting";
-                         });
+INSTANTIATE_TEST_SUITE_P(Policies, SchedulerResizing, testing::all_policies(),
+                         testing::policy_name);
 
 struct Case {
   SchedulerLimits limits;

@@ -1,7 +1,11 @@
 #include "model/forward.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -11,7 +15,7 @@ namespace headrace {
 namespace {
 
 constexpr size_t kMaxGroupMatrices = 4;
-constexpr int64_t kRowsAtATime = 16;  // of cosines and sines, that a thread takes
+constexpr int64_t kRowsAtATime = 256;  // of cosines and sines, that a thread copies
 constexpr int32_t kNoLayer = -1;
 
 Role bias_role(Role role) {
@@ -77,23 +81,32 @@ void Forward::embed() {
 }
 
 void Forward::prepare_rope() {
-  const auto pairs = static_cast<size_t>(config().head_size / 2);
+  std::vector<int64_t> positions(static_cast<size_t>(tokens()));
+  int64_t end = 0;
   for (const SequenceRows& sequence : input_.sequences) {
-    model_.context_.pool.parallel_for(sequence.rows, kRowsAtATime, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const size_t at = static_cast<size_t>(sequence.row_begin + i) * pairs;
-        model_.rope_.fill(sequence.position + i, std::span(model_.host_cos_).subspan(at, pairs),
-                          std::span(model_.host_sin_).subspan(at, pairs));
-      }
-    });
+    std::iota(positions.begin() + sequence.row_begin,
+              positions.begin() + sequence.row_begin + sequence.rows, sequence.position);
+    end = std::max(end, sequence.position + sequence.rows);
   }
-  const size_t count = static_cast<size_t>(tokens()) * pairs;
-  const auto upload = [&](float* to, const std::vector<float>& from) {
-    model_.backend_.upload(reinterpret_cast<std::byte*>(to),
-                           std::as_bytes(std::span(from).first(count)));
+  RopeTable& table = model_.rope_;
+  ThreadPool& pool = model_.context_.pool;
+  table.cover(end, pool);
+  const auto upload = [&](float* to, auto&& row_of) {
+    const size_t row_bytes = static_cast<size_t>(config().head_size / 2) * sizeof(float);
+    const auto write = [&](int64_t first, std::span<std::byte> staged) {
+      const auto rows = static_cast<int64_t>(staged.size() / row_bytes);
+      pool.parallel_for(rows, kRowsAtATime, [&](int64_t row, int64_t last) {
+        for (; row < last; ++row) {
+          const std::span<const float> values = row_of(positions[static_cast<size_t>(first + row)]);
+          std::memcpy(staged.data() + static_cast<size_t>(row) * row_bytes, values.data(),
+                      row_bytes);
+        }
+      });
+    };
+    model_.backend_.upload_rows(reinterpret_cast<std::byte*>(to), row_bytes, tokens(), write);
   };
-  upload(space().cos, model_.host_cos_);
-  upload(space().sin, model_.host_sin_);
+  upload(space().cos, [&](int64_t position) { return table.cos(position); });
+  upload(space().sin, [&](int64_t position) { return table.sin(position); });
 }
 
 void Forward::norm(int32_t layer, Role role) {

@@ -28,9 +28,6 @@ Model::Model(const Engine& engine, const ModelLimits& limits, Backend& backend, 
   load_vectors(engine);
   workspace_memory_ = backend.allocate(workspace_bytes(config_, limits), "activations");
   space_ = Workspace::carve(config_, limits, workspace_memory_.data());
-  const auto tokens = static_cast<size_t>(limits.max_tokens);
-  host_cos_.resize(tokens * static_cast<size_t>(config_.head_size / 2));
-  host_sin_.resize(host_cos_.size());
   kernel_scratch_bytes_ = backend.reserve(pass_limits(config_, limits));
 }
 

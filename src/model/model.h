@@ -60,14 +60,12 @@ class Model {
   const ModelLimits limits_;
   Backend& backend_;
   Context& context_;
-  Rope rope_;
+  RopeTable rope_;
   Buffer vector_memory_;
   std::map<std::pair<int32_t, Role>, const float*> vectors_;  // by (layer, role)
   Buffer workspace_memory_;
   Workspace space_;
   size_t kernel_scratch_bytes_ = 0;
-  std::vector<float> host_cos_;
-  std::vector<float> host_sin_;
 };
 
 }  // namespace headrace

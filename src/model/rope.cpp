@@ -4,10 +4,14 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "model/sincos.h"
 
 namespace headrace {
 namespace {
+
+constexpr int64_t kPositionsAtOnce = 256;  // by which a table grows, so that few passes do it
+constexpr int64_t kPositionsOfThread = 16;
 
 /// Frequencies of long wavelengths are divided by `factor`, short ones kept, those between blended
 /// (Llama 3.1 reference; transformers' _compute_llama3_parameters).
@@ -54,6 +58,22 @@ void Rope::fill(int64_t position, std::span<float> cos, std::span<float> sin) co
     cos[i] = value.cos;
     sin[i] = value.sin;
   }
+}
+
+void RopeTable::cover(int64_t end, ThreadPool& pool) {
+  if (end <= covered_) return;
+  const int64_t begin = covered_;
+  const int64_t grown = (end + kPositionsAtOnce - 1) / kPositionsAtOnce * kPositionsAtOnce;
+  cos_.resize(static_cast<size_t>(grown) * pairs());
+  sin_.resize(cos_.size());
+  pool.parallel_for(grown - begin, kPositionsOfThread, [&](int64_t first, int64_t last) {
+    for (int64_t position = begin + first; position < begin + last; ++position) {
+      const size_t at = static_cast<size_t>(position) * pairs();
+      rope_.fill(position, std::span(cos_).subspan(at, pairs()),
+                 std::span(sin_).subspan(at, pairs()));
+    }
+  });
+  covered_ = grown;
 }
 
 }  // namespace headrace

@@ -1,5 +1,6 @@
 #include "model/rope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/thread_pool.h"
 #include "tests/support/golden.h"
 
 namespace headrace {
@@ -66,6 +68,24 @@ TEST_P(RopeTest, CosinesAndSinesAreThoseOfTransformers) {
           static_cast<double>(position) * rope.inverse_frequencies()[i] * 0x1p-22 + 1e-6;
       EXPECT_NEAR(cos[i], from_hex(at["cos"][i]), slack) << position << " " << i;
       EXPECT_NEAR(sin[i], from_hex(at["sin"][i]), slack) << position << " " << i;
+    }
+  }
+}
+
+TEST_P(RopeTest, ATableHasTheSameValuesHoweverItGrows) {
+  const ModelConfig config = config_of(entry());
+  const Rope rope(config);
+  const auto pairs = rope.inverse_frequencies().size();
+  std::vector<float> cos(pairs);
+  std::vector<float> sin(pairs);
+  ThreadPool pool(3);
+  RopeTable table(config);
+  for (const int64_t end : {1, 2, 300, 257, 2000}) {
+    table.cover(end, pool);
+    for (int64_t position = 0; position < end; ++position) {
+      rope.fill(position, cos, sin);
+      ASSERT_TRUE(std::ranges::equal(table.cos(position), cos)) << position;
+      ASSERT_TRUE(std::ranges::equal(table.sin(position), sin)) << position;
     }
   }
 }

@@ -3,18 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <limits>
 #include <span>
+#include <utility>
 
 #include "kernels/cuda/cuda_check.h"
 
 namespace headrace::cuda {
 namespace {
 
-constexpr int kAsked = 64;                              // algorithms that cuBLASLt may propose
-constexpr size_t kTried = 6;                            // of them are timed for few token rows
-constexpr int64_t kMostTrialFloats = int64_t{8} << 20;  // outputs of a timed product
-constexpr size_t kVectorBytes = 16;                     // alignment that tensor cores ask for
+constexpr int kAsked = 64;           // algorithms that cuBLASLt may propose
+constexpr size_t kMostTried = 8;     // of them are timed
+constexpr size_t kTimesTried = 2;    // each: the first time may be that of loading its kernel
+constexpr size_t kVectorBytes = 16;  // alignment that tensor cores ask for
 
 void check(cublasStatus_t status, const char* action) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -59,7 +59,8 @@ Gemm::~Gemm() {
     cublasLtMatrixLayoutDestroy(choice.x);
     cublasLtMatrixLayoutDestroy(choice.out);
   }
-  cudaFree(trial_);
+  for (const Timing& timing : timings_) events_.insert(events_.end(), {timing.begin, timing.end});
+  for (const cudaEvent_t event : events_) cudaEventDestroy(event);
   cudaFree(workspace_);
   cublasLtDestroy(handle_);
 }
@@ -92,8 +93,7 @@ Gemm::Choice Gemm::describe(const Shape& shape) const {
 }
 
 /// Algorithms that may be used for a shape, those that cuBLASLt expects to be quickest first.
-std::vector<cublasLtMatmulAlgo_t> Gemm::candidates(const Choice& described,
-                                                   const Shape& shape) const {
+std::vector<Gemm::Candidate> Gemm::candidates(const Choice& described, const Shape& shape) {
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
   const size_t workspace = kWorkspaceBytes;
@@ -109,12 +109,13 @@ std::vector<cublasLtMatmulAlgo_t> Gemm::candidates(const Choice& described,
       preference, kAsked, found.data(), &count);
   cublasLtMatmulPreferenceDestroy(preference);
   check(status, "choosing an algorithm");
-  std::vector<cublasLtMatmulAlgo_t> usable;
-  for (int i = 0; i < count; ++i) {
+  std::vector<Candidate> usable;
+  for (int i = 0; i < count && usable.size() < kMostTried; ++i) {
     const auto& result = found[static_cast<size_t>(i)];
     if (result.state != CUBLAS_STATUS_SUCCESS || !adds_in_one_order(result.algo)) continue;
-    if (family_ >= 0 && family_of(result.algo) != family_) continue;
-    usable.push_back(result.algo);
+    if (family_ < 0) family_ = family_of(result.algo);
+    if (family_of(result.algo) != family_) continue;
+    usable.push_back({.algorithm = result.algo});
   }
   if (usable.empty()) {
     fail(ErrorCode::kDevice,
@@ -125,62 +126,59 @@ std::vector<cublasLtMatmulAlgo_t> Gemm::candidates(const Choice& described,
   return usable;
 }
 
-void Gemm::run_choice(const Choice& choice, const MatmulRun& run, const std::byte* x, float* out,
-                      float beta) const {
+void Gemm::run_choice(Choice& choice, const MatmulRun& run, const std::byte* x) {
+  const size_t count = choice.candidates.size();
+  const bool timed = count > 1 && choice.begun < count * kTimesTried;
+  const size_t candidate = timed ? choice.begun++ % count : choice.best;
+  const cudaEvent_t begin = timed ? record_event() : nullptr;
   const float alpha = 1.0f;
+  const float beta = run.accumulate != 0 ? 1.0f : 0.0f;
   check(cublasLtMatmul(handle_, choice.operation, &alpha, run.weights, choice.weights, x, choice.x,
-                       &beta, out, choice.out, out, choice.out, &choice.algorithm, workspace_,
-                       kWorkspaceBytes, queue_.stream),
+                       &beta, run.out, choice.out, run.out, choice.out,
+                       &choice.candidates[candidate].algorithm, workspace_, kWorkspaceBytes,
+                       queue_.stream),
         "multiplying");
   queue_.may_overlap = queue_.can_overlap;  // its end is the end of all before it
+  if (timed) timings_.push_back({&choice, candidate, begin, record_event()});
 }
 
-float Gemm::time_ms(const Choice& choice, const MatmulRun& run, const std::byte* x,
-                    float* out) const {
-  constexpr int kRepeats = 3;
-  cudaEvent_t begin = nullptr;
-  cudaEvent_t end = nullptr;
-  cuda::check(cudaEventCreate(&begin), "creating an event");
-  cuda::check(cudaEventCreate(&end), "creating an event");
-  run_choice(choice, run, x, out, 0.0f);
-  cudaEventRecord(begin, queue_.interrupted());
-  for (int i = 0; i < kRepeats; ++i) run_choice(choice, run, x, out, 0.0f);
-  cudaEventRecord(end, queue_.interrupted());
-  cuda::check(cudaEventSynchronize(end), "timing a product");
-  float elapsed = 0;
-  cudaEventElapsedTime(&elapsed, begin, end);
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return elapsed;
+cudaEvent_t Gemm::record_event() {
+  cudaEvent_t event = nullptr;
+  if (events_.empty()) {
+    cuda::check(cudaEventCreate(&event), "creating an event");
+  } else {
+    event = events_.back();
+    events_.pop_back();
+  }
+  cuda::check(cudaEventRecord(event, queue_.interrupted()), "timing a product");
+  return event;
 }
 
-/// All that may be used give the same bits, so the quickest can be found by trying. For many token
-/// rows cuBLASLt's first proposal is good; for few it can be several times slower than another.
-const Gemm::Choice& Gemm::choose(const Shape& shape, const MatmulRun& run, const std::byte* x) {
+/// Takes the times of products that have ended; waits for none.
+void Gemm::collect_timings() {
+  cuda::check(cudaGetLastError(), "launching a kernel");
+  while (!timings_.empty() && cudaEventQuery(timings_.front().end) == cudaSuccess) {
+    const Timing timing = timings_.front();
+    timings_.pop_front();
+    float ms = 0;
+    cuda::check(cudaEventElapsedTime(&ms, timing.begin, timing.end), "timing a product");
+    events_.insert(events_.end(), {timing.begin, timing.end});
+    Choice& choice = *timing.choice;
+    std::vector<Candidate>& all = choice.candidates;
+    all[timing.candidate].ms = std::min(all[timing.candidate].ms, ms);
+    if (++choice.timed < all.size() * kTimesTried) continue;
+    choice.best =
+        static_cast<size_t>(std::ranges::min_element(all, {}, &Candidate::ms) - all.begin());
+  }
+  cudaGetLastError();  // cudaErrorNotReady, which is none
+}
+
+Gemm::Choice& Gemm::choose(const Shape& shape) {
   const auto known = choices_.find(shape);
   if (known != choices_.end()) return known->second;
   Choice choice = describe(shape);
-  const std::vector<cublasLtMatmulAlgo_t> usable = candidates(choice, shape);
-  choice.algorithm = usable.front();
-  if (family_ < 0) family_ = family_of(usable.front());
-  const int64_t floats = shape.out_stride * (shape.tokens - 1) + shape.rows;
-  if (usable.size() > 1 && floats <= kMostTrialFloats && shape.tokens <= 512) {
-    if (trial_ == nullptr) {
-      cuda::check(cudaMalloc(reinterpret_cast<void**>(&trial_), kMostTrialFloats * sizeof(float)),
-                  "allocating scratch");
-    }
-    float best = std::numeric_limits<float>::infinity();
-    for (size_t i = 0; i < std::min(usable.size(), kTried); ++i) {
-      Choice tried = choice;
-      tried.algorithm = usable[i];
-      const float elapsed = time_ms(tried, run, x, trial_);
-      if (elapsed < best) {
-        best = elapsed;
-        choice.algorithm = usable[i];
-      }
-    }
-  }
-  return choices_.emplace(shape, choice).first->second;
+  choice.candidates = candidates(choice, shape);
+  return choices_.emplace(shape, std::move(choice)).first->second;
 }
 
 void Gemm::multiply(const MatmulRuns& matmul) {
@@ -188,6 +186,7 @@ void Gemm::multiply(const MatmulRuns& matmul) {
     matrix_matmul(matmul, queue_);
     return;
   }
+  collect_timings();
   for (const MatmulRun& run : std::span(matmul.runs, static_cast<size_t>(matmul.run_count))) {
     multiply(matmul, run);
   }
@@ -202,8 +201,7 @@ void Gemm::multiply(const MatmulRuns& matmul, const MatmulRun& run) {
                        .weight_stride = static_cast<int64_t>(run.row_stride_bytes) / element,
                        .x_stride = static_cast<int64_t>(matmul.x_stride_bytes) / element,
                        .out_stride = run.out_stride};
-  const Choice& choice = choose(shape, run, matmul.x);
-  run_choice(choice, run, matmul.x, run.out, run.accumulate != 0 ? 1.0f : 0.0f);
+  run_choice(choose(shape), run, matmul.x);
   if (run.bias == nullptr) return;
   add_bias(run.out, run.out_stride, matmul.tokens, run.rows, run.bias, queue_);
 }
@@ -260,7 +258,8 @@ void Gemm::check_family(DType dtype) {
     const std::vector<float> part = product(rows, tokens);
     return std::memcmp(part.data(), whole.data(), part.size() * sizeof(float)) == 0;
   };
-  const bool same = agrees(512, kTokens) && agrees(kRows, 9) && agrees(128, 40) && agrees(kRows, 1);
+  bool same = agrees(512, kTokens) && agrees(kRows, 9) && agrees(128, 40) && agrees(kRows, 1);
+  for (size_t i = 1; i < kMostTried; ++i) same = same && agrees(kRows, kTokens);  // all candidates
   own_for_few_ = true;
   own_for_few_ = agrees(kRows, 9) && agrees(128, 40) && agrees(kRows, 64);
   cudaFree(operands);

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <limits>
 #include <map>
 #include <tuple>
 #include <vector>
@@ -35,9 +37,10 @@ class Gemm {
   /// out = W x + bias, or out += W x, then + bias, for every run.
   void multiply(const MatmulRuns& matmul);
 
-  /// Compares products of a whole matrix with those of its parts, and of few with those of many
-  /// token rows, by bits. Error{kDevice} if they differ. The kernel of our own for few token rows
-  /// is used if it agrees. Takes some milliseconds and 64 MiB, which are given back.
+  /// Compares products of a whole matrix with those of its parts, of few with those of many token
+  /// rows, and those of all candidates, by bits. Error{kDevice} if they differ. The kernel of our
+  /// own for few token rows is used if it agrees. Takes some milliseconds and 64 MiB, which are
+  /// given back.
   void check_family(DType dtype);
 
   size_t workspace_bytes() const { return kWorkspaceBytes; }
@@ -56,29 +59,46 @@ class Gemm {
     int64_t out_stride = 0;     // elements
     auto operator<=>(const Shape&) const = default;
   };
+  struct Candidate {
+    cublasLtMatmulAlgo_t algorithm = {};
+    float ms = std::numeric_limits<float>::infinity();  // the shortest time so far
+  };
+  /// How products of a shape are made. All candidates give the same bits, so the quickest is found
+  /// among them while they do the work: the first products of a shape take turns with them.
   struct Choice {
     cublasLtMatmulDesc_t operation = nullptr;
     cublasLtMatrixLayout_t weights = nullptr;
     cublasLtMatrixLayout_t x = nullptr;
     cublasLtMatrixLayout_t out = nullptr;
-    cublasLtMatmulAlgo_t algorithm = {};
+    std::vector<Candidate> candidates;  // those that cuBLASLt expects to be quickest first
+    size_t begun = 0;                   // products that were timed, or are being timed
+    size_t timed = 0;
+    size_t best = 0;  // candidate
+  };
+  /// A product that is being timed. Choices stay where they are, in a map.
+  struct Timing {
+    Choice* choice = nullptr;
+    size_t candidate = 0;
+    cudaEvent_t begin = nullptr;
+    cudaEvent_t end = nullptr;
   };
 
   void multiply(const MatmulRuns& matmul, const MatmulRun& run);
-  const Choice& choose(const Shape& shape, const MatmulRun& run, const std::byte* x);
+  Choice& choose(const Shape& shape);
   Choice describe(const Shape& shape) const;
-  std::vector<cublasLtMatmulAlgo_t> candidates(const Choice& described, const Shape& shape) const;
-  float time_ms(const Choice& choice, const MatmulRun& run, const std::byte* x, float* out) const;
-  void run_choice(const Choice& choice, const MatmulRun& run, const std::byte* x, float* out,
-                  float beta) const;
+  std::vector<Candidate> candidates(const Choice& described, const Shape& shape);
+  void run_choice(Choice& choice, const MatmulRun& run, const std::byte* x);
+  void collect_timings();
+  cudaEvent_t record_event();
 
   Queue& queue_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
-  float* trial_ = nullptr;    // outputs of algorithms that are tried
   bool own_for_few_ = false;  // matrix_matmul() gives this device's bits
   int family_ = -1;           // id of the algorithms that may be used; -1: not settled yet
   std::map<Shape, Choice> choices_;
+  std::deque<Timing> timings_;       // in the order of the queue
+  std::vector<cudaEvent_t> events_;  // that no timing uses
 };
 
 }  // namespace headrace::cuda

@@ -26,7 +26,7 @@ class Staging {
   void upload_rows(std::byte* to, size_t row_bytes, int64_t rows, const Backend::RowWriter& write);
 
  private:
-  static constexpr size_t kHalfBytes = size_t{2} << 20;
+  static constexpr size_t kHalfBytes = size_t{8} << 20;  // threads fill it in some 100 us
 
   std::span<std::byte> take(size_t size_bytes);
   void send(std::byte* to, std::span<const std::byte> staged);

@@ -46,6 +46,21 @@ stage_tests() {
   "$build/tests/gpu_test"
   HEADRACE_TEST_DEVICE=cuda "$build/tests/executor_test" --gtest_filter='*Executor*'
   "$build/tests/compat_test"  # on the device that clients get: a GPU where there is one
+  python_tests
+}
+
+# The Python clients, where there is a module that $PYTHON (python3) can import.
+python_tests() {
+  local python=${PYTHON:-python3}
+  export PYTHONPATH=$build/python:$root/python/tensorrt_llm_compat${PYTHONPATH:+:$PYTHONPATH}
+  export HEADRACE_BINARY=$headrace HEADRACE_WORK=$out HEADRACE_TEST_DEVICE=cuda
+  if ! "$python" -c 'import headrace, numpy'; then
+    echo "the Python tests are left out: $python cannot import headrace and numpy"
+    return
+  fi
+  for client in executor llm tensorrt_llm; do
+    "$python" -B "$root/tests/python/${client}_python_test.py"
+  done
 }
 
 sanitize() {
@@ -71,11 +86,12 @@ stage_figures() {
   echo "== decode over percentages"
   bench --batch_size "1;32" --input_output_len "256,32" --gpu_weights_percent "0.0;0.2;0.5;1.0" \
     --max_batch_size 128 --warm_up 1 --num_runs 3 --duration 0
-  echo "== prefill in one pass: 16 x 512, then 128 x 512 token rows"
+  echo "== prefill in one pass: 16 x 512, then 128 x 512 token rows; the products of the last alone"
   bench --batch_size 16 --input_output_len "512,1" --gpu_weights_percent "0.0;1.0" --max_batch_size 128 \
     --warm_up 1 --num_runs 2 --duration 0
   bench --batch_size 128 --input_output_len "512,1" --gpu_weights_percent "0.0" --max_batch_size 128 \
     --max_num_tokens 65536 --warm_up 1 --num_runs 1 --duration 0
+  [[ ! -x $build/bin/products_bench ]] || "$build/bin/products_bench"
   echo "== many requests at once"
   bench --batch_size 128 --input_output_len "256,32" --gpu_weights_percent 0.2 --max_batch_size 128 \
     --warm_up 1 --num_runs 2 --duration 0

@@ -146,6 +146,30 @@ TEST(CudaMatmul, FewRowsOfTheMatrixClassHaveTheBitsOfMany) {
   }
 }
 
+// Passes of nearly as many token rows share what was found for one of them, and the first products
+// of a shape try one algorithm after the other.
+TEST(CudaMatmul, EveryAlgorithmThatIsTriedHasTheSameBits) {
+  constexpr int64_t kMany = 1200;
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const auto& [rows, k] :
+         std::array<std::pair<int64_t, int64_t>, 3>{{{72, 200}, {4104, 1032}, {1024, 4096}}}) {
+      cuda().reserve({.max_tokens = kMany, .max_k = k, .dtype = dtype, .canonical_rows = 8});
+      const MatmulProblem problem({.dtype = dtype, .rows = rows, .k = k, .tokens = kMany},
+                                  Data::kPlain, 17);
+      const std::vector<float> many = problem.run(cuda());
+      for (int turn = 0; turn < 20; ++turn) {
+        for (const int64_t tokens : {65, 99, 127, 128, 300, 1025, 1100, 1151}) {
+          const auto some = problem.run_first(cuda(), tokens, problem.weights().whole());
+          const auto count = static_cast<size_t>(tokens * rows);
+          ASSERT_TRUE(equal_bits(std::span(many).first(count), std::span(some).first(count)))
+              << dtype_name(dtype) << ' ' << rows << " x " << k << ", " << tokens << " rows, turn "
+              << turn;
+        }
+      }
+    }
+  }
+}
+
 TEST(CudaCodedMatmul, CanonicalProductsHaveTheReferenceBits) {
   for (const auto& [codec, dtype] : kCodecs) {
     for (const int64_t k :

@@ -1,5 +1,9 @@
-"""What the tests of the Python packages share: engines, made by the program under test."""
+"""What the tests of the Python packages share: engines, made by the program under test.
 
+They run on $HEADRACE_TEST_DEVICE, which is cpu unless it says cuda.
+"""
+
+import os
 import pathlib
 import shutil
 import sys
@@ -11,6 +15,7 @@ import numpy as np  # noqa: E402
 from harness import GOLDEN, ROOT, EndToEndTest  # noqa: E402, F401
 
 TOKENIZER = ROOT / "tests" / "golden" / "text" / "smollm"
+DEVICE = os.environ.get("HEADRACE_TEST_DEVICE", "cpu")
 TEXT_VOCABULARY = 1104  # padded: the tokenizer has 1100 tokens
 
 
@@ -26,7 +31,7 @@ class PythonTest(EndToEndTest):
         cls.prompt = np.loadtxt(golden / "prompt.csv", delimiter=",", dtype=np.int32)
         cls.tokens = np.loadtxt(golden / "tokens.csv", delimiter=",", dtype=np.int32).tolist()
         cls.context_logits = np.load(golden / "context_logits.npy")
-        cls.options = {"profile_path": cls.profile, "device": "cpu", "threads": 2}
+        cls.options = {"profile_path": cls.profile, "device": DEVICE, "threads": 2}
 
     @classmethod
     def make_text_engine(cls):

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -37,6 +38,13 @@ T config(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttribut
 
 int family_of(const cublasLtMatmulAlgo_t& algorithm) {
   return config<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID);
+}
+
+/// Up to a multiple of an eighth of the power of two below, and of 64.
+int64_t rounded_tokens(int64_t tokens) {
+  const auto power = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(tokens)));
+  const int64_t step = std::max<int64_t>(power / 8, 64);
+  return (tokens + step - 1) / step * step;
 }
 
 bool adds_in_one_order(const cublasLtMatmulAlgo_t& algorithm) {
@@ -89,6 +97,7 @@ Gemm::Choice Gemm::describe(const Shape& shape) const {
   layout(choice.weights, type, shape.k, shape.rows, shape.weight_stride);
   layout(choice.x, type, shape.k, shape.tokens, shape.x_stride);
   layout(choice.out, CUDA_R_32F, shape.rows, shape.tokens, shape.out_stride);
+  choice.tokens = shape.tokens;
   return choice;
 }
 
@@ -126,7 +135,19 @@ std::vector<Gemm::Candidate> Gemm::candidates(const Choice& described, const Sha
   return usable;
 }
 
-void Gemm::run_choice(Choice& choice, const MatmulRun& run, const std::byte* x) {
+void Gemm::set_tokens(Choice& choice, int64_t tokens) {
+  if (choice.tokens == tokens) return;
+  const auto columns = static_cast<uint64_t>(tokens);
+  for (const cublasLtMatrixLayout_t layout : {choice.x, choice.out}) {
+    check(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &columns,
+                                           sizeof(columns)),
+          "describing a matrix");
+  }
+  choice.tokens = tokens;
+}
+
+void Gemm::run_choice(Choice& choice, const MatmulRun& run, const std::byte* x, int64_t tokens) {
+  set_tokens(choice, tokens);
   const size_t count = choice.candidates.size();
   const bool timed = count > 1 && choice.begun < count * kTimesTried;
   const size_t candidate = timed ? choice.begun++ % count : choice.best;
@@ -139,7 +160,7 @@ void Gemm::run_choice(Choice& choice, const MatmulRun& run, const std::byte* x) 
                        queue_.stream),
         "multiplying");
   queue_.may_overlap = queue_.can_overlap;  // its end is the end of all before it
-  if (timed) timings_.push_back({&choice, candidate, begin, record_event()});
+  if (timed) timings_.push_back({&choice, candidate, tokens, begin, record_event()});
 }
 
 cudaEvent_t Gemm::record_event() {
@@ -165,7 +186,8 @@ void Gemm::collect_timings() {
     events_.insert(events_.end(), {timing.begin, timing.end});
     Choice& choice = *timing.choice;
     std::vector<Candidate>& all = choice.candidates;
-    all[timing.candidate].ms = std::min(all[timing.candidate].ms, ms);
+    Candidate& candidate = all[timing.candidate];
+    candidate.ms = std::min(candidate.ms, ms / static_cast<float>(timing.tokens));
     if (++choice.timed < all.size() * kTimesTried) continue;
     choice.best =
         static_cast<size_t>(std::ranges::min_element(all, {}, &Candidate::ms) - all.begin());
@@ -196,12 +218,12 @@ void Gemm::multiply(const MatmulRuns& matmul, const MatmulRun& run) {
   const auto element = static_cast<int64_t>(dtype_size(matmul.dtype));
   const Shape shape = {.dtype = matmul.dtype,
                        .rows = run.rows,
-                       .tokens = matmul.tokens,
+                       .tokens = rounded_tokens(matmul.tokens),
                        .k = matmul.k,
                        .weight_stride = static_cast<int64_t>(run.row_stride_bytes) / element,
                        .x_stride = static_cast<int64_t>(matmul.x_stride_bytes) / element,
                        .out_stride = run.out_stride};
-  run_choice(choose(shape), run, matmul.x);
+  run_choice(choose(shape), run, matmul.x, matmul.tokens);
   if (run.bias == nullptr) return;
   add_bias(run.out, run.out_stride, matmul.tokens, run.rows, run.bias, queue_);
 }

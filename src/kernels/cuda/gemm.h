@@ -52,7 +52,7 @@ class Gemm {
   struct Shape {
     DType dtype = DType::kFloat16;
     int64_t rows = 0;
-    int64_t tokens = 0;
+    int64_t tokens = 0;  // rounded up: passes of nearly as many token rows share what was found
     int64_t k = 0;
     int64_t weight_stride = 0;  // elements
     int64_t x_stride = 0;       // elements
@@ -61,7 +61,7 @@ class Gemm {
   };
   struct Candidate {
     cublasLtMatmulAlgo_t algorithm = {};
-    float ms = std::numeric_limits<float>::infinity();  // the shortest time so far
+    float ms = std::numeric_limits<float>::infinity();  // of a token row, the shortest so far
   };
   /// How products of a shape are made. All candidates give the same bits, so the quickest is found
   /// among them while they do the work: the first products of a shape take turns with them.
@@ -70,6 +70,7 @@ class Gemm {
     cublasLtMatrixLayout_t weights = nullptr;
     cublasLtMatrixLayout_t x = nullptr;
     cublasLtMatrixLayout_t out = nullptr;
+    int64_t tokens = 0;                 // that the layouts of x and out have now
     std::vector<Candidate> candidates;  // those that cuBLASLt expects to be quickest first
     size_t begun = 0;                   // products that were timed, or are being timed
     size_t timed = 0;
@@ -79,6 +80,7 @@ class Gemm {
   struct Timing {
     Choice* choice = nullptr;
     size_t candidate = 0;
+    int64_t tokens = 0;
     cudaEvent_t begin = nullptr;
     cudaEvent_t end = nullptr;
   };
@@ -87,7 +89,8 @@ class Gemm {
   Choice& choose(const Shape& shape);
   Choice describe(const Shape& shape) const;
   std::vector<Candidate> candidates(const Choice& described, const Shape& shape);
-  void run_choice(Choice& choice, const MatmulRun& run, const std::byte* x);
+  static void set_tokens(Choice& choice, int64_t tokens);
+  void run_choice(Choice& choice, const MatmulRun& run, const std::byte* x, int64_t tokens);
   void collect_timings();
   cudaEvent_t record_event();
 

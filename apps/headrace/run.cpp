@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "executor/request_check.h"
 #include "headrace/ignored_flags.h"
 #include "headrace/prompts.h"
 #include "headrace/run_observer.h"
@@ -21,6 +22,7 @@
 namespace headrace::app {
 namespace {
 
+constexpr int32_t kMostReturnSequences = 1024;
 constexpr const char* kDefaultPrompt = "A headrace is the channel that";
 
 /// The engine's own tokenizer may be of a kind that is not known here: prompts of ids need none.
@@ -51,28 +53,65 @@ std::vector<int32_t> end_ids(const RunFlags& flags, const Tokenizer* tokenizer,
   return {static_cast<int32_t>(id)};
 }
 
+/// The tokens of each word as a text begins with it, and as it follows a space.
+std::vector<TokenWord> bad_words(const RunFlags& flags, const Tokenizer* tokenizer) {
+  if (flags.bad_words.empty()) return {};
+  if (tokenizer == nullptr) {
+    fail(ErrorCode::kInvalidArgument, "[run] --bad_words needs a tokenizer: pass --tokenizer_dir");
+  }
+  std::vector<TokenWord> words;
+  for (const std::string& word : flags.bad_words) {
+    if (word.empty()) fail(ErrorCode::kInvalidArgument, "[run] --bad_words \"\": give a text");
+    for (const std::string& text : {word, " " + word}) {
+      words.push_back(tokenizer->encode(text, {.add_special_tokens = false}));
+    }
+  }
+  return words;
+}
+
+/// requests_each() of every prompt, one after the other.
 std::vector<GenerationRequest> make_requests(const RunFlags& flags,
                                              const std::vector<Prompt>& prompts,
                                              const Tokenizer* tokenizer, int64_t vocab_size) {
-  const std::vector<int32_t> ends = end_ids(flags, tokenizer, vocab_size);
+  GenerationRequest request{.prompt = {},
+                            .max_new_tokens = flags.max_output_len,
+                            .end_ids = end_ids(flags, tokenizer, vocab_size),
+                            .sampling = flags.sampling,
+                            .beams = flags.beams.options(),
+                            .constraints = {.bad_words = bad_words(flags, tokenizer)}};
   std::vector<GenerationRequest> requests;
   for (const Prompt& prompt : prompts) {
-    requests.push_back({.prompt = prompt.ids,
-                        .max_new_tokens = flags.max_output_len,
-                        .end_ids = ends,
-                        .sampling = flags.sampling,
-                        .beams = flags.beams.options()});
+    request.prompt = prompt.ids;
+    for (int32_t i = 0; i < flags.requests_each(); ++i) {
+      request.sampling.random_seed = sequence_seed(flags.sampling.random_seed, i);
+      requests.push_back(request);
+    }
   }
   return requests;
+}
+
+void check_num_return_sequences(const RunFlags& flags) {
+  const int32_t most = flags.searches() ? flags.beams.num_beams : kMostReturnSequences;
+  const int32_t asked = flags.outputs_each();
+  if (asked < 1 || asked > most) {
+    fail(ErrorCode::kInvalidArgument, "[run] --num_return_sequences {}: use 1 to {}{}", asked, most,
+         flags.searches() ? ", no more than --num_beams" : "");
+  }
+  if (flags.interactive && !flags.searches() && asked > 1) {
+    fail(ErrorCode::kInvalidArgument,
+         "[run] --num_return_sequences {} with --interactive: a line has one answer, use 1", asked);
+  }
 }
 
 SessionOptions options_for(const RunFlags& flags, const std::vector<Prompt>& prompts) {
   SessionOptions options = session_options(flags.session);
   size_t longest = 0;
   for (const Prompt& prompt : prompts) longest = std::max(longest, prompt.ids.size());
-  options.limits.max_sequences = static_cast<int64_t>(prompts.size());
+  options.limits.max_sequences = static_cast<int64_t>(prompts.size()) * flags.requests_each();
   options.limits.max_beam_width = flags.beams.num_beams;
   options.limits.max_sequence_tokens = static_cast<int64_t>(longest) + flags.max_output_len;
+  check_attention_windows(flags.kv, options.limits.max_sequence_tokens);
+  apply(flags.kv, options.limits);
   options.limits.context_logits = !flags.output_logits_npy.empty();
   return options;
 }
@@ -95,14 +134,14 @@ nlohmann::json output_json(const OutputRow& output, const std::string& text) {
           {"finish_reason", finish_reason_name(output.finish_reason)}};
 }
 
-/// The best output beside the prompt; of a beam search, all of them in "beams" too.
-nlohmann::json result_json(const Prompt& prompt, std::span<const OutputRow> beams,
-                           std::span<const std::string> texts) {
-  nlohmann::json json = output_json(beams[0], texts[0]);
+/// The first output beside the prompt; of several, all of them in `name` too.
+nlohmann::json result_json(const Prompt& prompt, std::span<const OutputRow> outputs,
+                           std::span<const std::string> texts, const char* name) {
+  nlohmann::json json = output_json(outputs[0], texts[0]);
   json["input_text"] = prompt.text;
   json["input_ids"] = prompt.ids;
-  for (size_t i = 0; beams.size() > 1 && i < beams.size(); ++i) {
-    json["beams"].push_back(output_json(beams[i], texts[i]));
+  for (size_t i = 0; outputs.size() > 1 && i < outputs.size(); ++i) {
+    json[name].push_back(output_json(outputs[i], texts[i]));
   }
   return json;
 }
@@ -116,15 +155,16 @@ void print_result(size_t number, const Prompt& prompt, std::span<const OutputRow
 void print_results(const RunFlags& flags, const std::vector<Prompt>& prompts,
                    std::span<const OutputRow> outputs, RunObserver& observer) {
   nlohmann::json all = nlohmann::json::array();
-  const auto beams = static_cast<size_t>(flags.beams.num_beams);
+  const auto each = static_cast<size_t>(flags.outputs_each());
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const std::span<const OutputRow> own = outputs.subspan(i * beams, beams);
+    const std::span<const OutputRow> own = outputs.subspan(i * each, each);
     std::vector<std::string> texts;
-    for (const OutputRow& output : own) {
-      texts.push_back(beams == 1 ? observer.finish(i) : observer.beam_text(output.tokens));
+    for (size_t j = 0; j < each; ++j) {
+      texts.push_back(flags.searches() ? observer.beam_text(own[j].tokens)
+                                       : observer.finish(i * each + j));
     }
     if (flags.json) {
-      all.push_back(result_json(prompts[i], own, texts));
+      all.push_back(result_json(prompts[i], own, texts, flags.searches() ? "beams" : "sequences"));
       continue;
     }
     if (flags.streaming) std::printf("\n");
@@ -150,19 +190,20 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
               Session& session, Context& context) {
   std::unique_ptr<LogitsFiles> logits;
   if (!flags.output_logits_npy.empty()) {
-    logits = std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts,
-                                           flags.beams.num_beams, flags.max_output_len,
-                                           session.engine().model().vocab_size);
+    logits = std::make_unique<LogitsFiles>(
+        context.fs, flags.output_logits_npy, prompts,
+        OutputShape{.each = flags.outputs_each(), .searches = flags.searches()},
+        flags.max_output_len, session.engine().model().vocab_size);
   }
   const std::vector<GenerationRequest> requests =
       make_requests(flags, prompts, tokenizer, session.engine().model().vocab_size);
-  RunObserver observer(flags, tokenizer, prompts.size(), logits.get(), context.progress);
-  context.progress.start("Generating", prompts.size() * static_cast<uint64_t>(flags.max_output_len),
-                         "tokens");
+  RunObserver observer(flags, tokenizer, requests.size(), logits.get(), context.progress);
+  context.progress.start("Generating",
+                         requests.size() * static_cast<uint64_t>(flags.max_output_len), "tokens");
   const std::vector<GenerationResult> results = session.generate(requests, &observer);
   context.progress.finish();
-  const int64_t beams = flags.beams.num_beams;
-  const std::vector<OutputRow> outputs = output_rows(results, beams);
+  const OutputShape shape{.each = flags.outputs_each(), .searches = flags.searches()};
+  const std::vector<OutputRow> outputs = output_rows(results, shape);
   print_results(flags, prompts, outputs, observer);
   if (logits != nullptr) logits->commit();
   const int32_t pad = requests[0].end_ids.empty() ? -1 : requests[0].end_ids[0];
@@ -170,7 +211,7 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
                     outputs, flags.max_output_len, pad);
   write_log_prob_files(
       context.fs, {.all = flags.output_log_probs_npy, .cumulative = flags.output_cum_log_probs_npy},
-      outputs, beams, flags.max_output_len);
+      outputs, shape.each, flags.max_output_len);
   if (flags.run_profiling) print_profiling(session, flags.json);
   const std::string summary = streaming_summary(session);
   if (!summary.empty()) context.log.info("{}", summary);
@@ -179,7 +220,7 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
 /// Answers a line; with --chat it is the conversation's next message, and the answer the one after.
 void answer(const RunFlags& flags, const std::string& line, const Tokenizer& tokenizer,
             Session& session, std::vector<ChatMessage>& conversation, Context& context) {
-  const bool searches = flags.beams.num_beams > 1;
+  const bool searches = flags.searches();
   Prompt prompt{.text = line, .ids = {}};
   std::vector<ChatMessage> messages = conversation;
   if (flags.chat) {
@@ -206,13 +247,14 @@ int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& contex
     fail(ErrorCode::kInvalidArgument,
          "[run] --interactive needs a tokenizer: pass --tokenizer_dir");
   }
-  const bool searches = flags.beams.num_beams > 1;
-  flags.streaming = !searches;  // beams replace each other: the best is shown when it is known
+  flags.streaming = !flags.searches();  // beams replace each other: the best is shown at the end
   flags.streaming_interval = 1;
   SessionOptions options = session_options(flags.session);
   options.limits.max_sequences = 1;
   options.limits.max_beam_width = flags.beams.num_beams;
+  apply(flags.kv, options.limits);
   const auto session = Session::open(options, context);
+  check_attention_windows(flags.kv, session->limits().max_sequence_tokens);
   report_plan(*session, context.log);
   std::vector<ChatMessage> conversation;
   std::string line;
@@ -233,6 +275,7 @@ int run(RunFlags& flags, Context& context) {
   require_engine(flags.session, context);
   validate_sampling_params(flags.sampling);
   validate_beam_search_options(flags.beams.options());
+  check_num_return_sequences(flags);
   start_trace(flags.session, context);
   const auto tokenizer = load_tokenizer(flags, context);
   if (flags.max_output_len < 1 || flags.max_output_len > kMostOfEngines) {
@@ -251,24 +294,6 @@ int run(RunFlags& flags, Context& context) {
   generate(flags, prompts, tokenizer.get(), *session, context);
   write_reports(flags.session, *session, context);
   return 0;
-}
-
-/// Flags that upstream's run.py has and this version cannot honour: any value but the harmless one
-/// is an error that says so.
-void add_later_flags(CLI::App& command) {
-  const auto only = [&command](const std::string& flag, const std::string& harmless,
-                               const std::string& what) {
-    command.add_option_function<std::string>(
-        flag,
-        [flag, harmless, what](const std::string& value) {
-          if (value == harmless) return;
-          fail(ErrorCode::kUnsupported, "[run] {} {}: {} comes later; only {} works so far", flag,
-               value, what, harmless);
-        },
-        what + " (later; only " + harmless + ")");
-  };
-  only("--num_return_sequences", "1", "several sequences for a prompt");
-  only("--no_repeat_ngram_size", "0", "n-gram blocking");
 }
 
 void add_output_flags(CLI::App& command, RunFlags& flags) {
@@ -321,10 +346,13 @@ void add_run_command(App& app) {
   add_beam_flags(*command, flags->beams);
   command->add_option("--end_id", flags->end_id, "Token that ends a sequence; -1: none");
   command->add_option("--stop_words", flags->stop_words, "Text that ends a sequence");
-  add_later_flags(*command);
-  accept_options(*command, {"--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction"});
-  accept_switches(*command, {"--no_prompt_template", "--kv_cache_enable_block_reuse",
-                             "--enable_chunked_context", "--use_py_session"});
+  command->add_option("--bad_words", flags->bad_words,
+                      "Texts that are never completed, token by token as the tokenizer cuts them");
+  command->add_option("--num_return_sequences", flags->num_return_sequences,
+                      "Sequences of each prompt: drawn apart (default 1), or the best beams of a "
+                      "search (default: all)");
+  add_kv_flags(*command, flags->kv);
+  accept_switches(*command, {"--no_prompt_template", "--use_py_session"});
   command->final_callback(
       [&app, flags] { app.body = [flags](Context& context) { return run(*flags, context); }; });
 }

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "headrace/kv_flags.h"
 #include "headrace/sampling_flags.h"
 #include "headrace/session_flags.h"
 #include "sampling/sampler.h"
@@ -25,13 +27,22 @@ struct RunFlags {
   bool run_profiling = false;
   SamplingParams sampling;
   BeamFlags beams;
+  std::optional<int32_t> num_return_sequences;  // nothing: 1, or all beams
+  KvFlags kv;
   std::string end_id;  // empty: the model's; -1: never stop early
   std::vector<std::string> stop_words;
+  std::vector<std::string> bad_words;
   bool streaming = false;
   int64_t streaming_interval = 5;
   bool chat = false;
   bool interactive = false;
   bool json = false;
+
+  bool searches() const { return beams.num_beams > 1; }
+  /// Sequences that are shown of each prompt.
+  int32_t outputs_each() const { return num_return_sequences.value_or(beams.num_beams); }
+  /// Requests that each prompt makes.
+  int32_t requests_each() const { return searches() ? 1 : outputs_each(); }
 };
 
 }  // namespace headrace::app

@@ -1,5 +1,6 @@
 #include "headrace/run_observer.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include <fmt/ranges.h>
@@ -37,7 +38,8 @@ void RunObserver::on_beams(size_t request, std::span<const BeamHypothesis> beams
   progress_.update(++tokens_);
   const bool due = ++steps_[request] % flags_.streaming_interval == 0;
   if (flags_.streaming && !flags_.json && due && !last) {
-    for (size_t i = 0; i < beams.size(); ++i) {
+    const auto shown = static_cast<size_t>(flags_.outputs_each());
+    for (size_t i = 0; i < std::min(beams.size(), shown); ++i) {
       print_beam(request, i, beam_text(beams[i].tokens), beams[i].tokens);
     }
     std::fflush(stdout);
@@ -45,8 +47,8 @@ void RunObserver::on_beams(size_t request, std::span<const BeamHypothesis> beams
   if (last && logits_ != nullptr) logits_->end_beams(request, beams);
 }
 
-void RunObserver::on_context_logits(size_t, int64_t, std::span<const float> logits) {
-  if (logits_ != nullptr) logits_->add_context(logits);
+void RunObserver::on_context_logits(size_t request, int64_t, std::span<const float> logits) {
+  if (logits_ != nullptr) logits_->add_context(request, logits);
 }
 
 void RunObserver::on_generation_logits(size_t request, int64_t step,
@@ -80,7 +82,12 @@ std::string RunObserver::finish(size_t request) {
 void RunObserver::print(size_t request) {
   Text& text = texts_[request];
   if (text.pending.empty()) return;
-  if (texts_.size() > 1) std::printf("[Text %zu] ", request);
+  const auto each = static_cast<size_t>(flags_.requests_each());
+  if (each > 1) {
+    std::printf("[Text %zu Beam %zu] ", request / each, request % each);
+  } else if (texts_.size() > 1) {
+    std::printf("[Text %zu] ", request);
+  }
   std::printf("%s%s", text.pending.c_str(), texts_.size() > 1 ? "\n" : "");
   std::fflush(stdout);
   text.printed += text.pending;

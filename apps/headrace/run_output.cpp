@@ -25,19 +25,21 @@ std::string stem(const std::string& path) {
 
 }  // namespace
 
-std::vector<OutputRow> output_rows(const std::vector<GenerationResult>& results, int64_t beams) {
+std::vector<OutputRow> output_rows(const std::vector<GenerationResult>& results,
+                                   const OutputShape& shape) {
+  const auto each = static_cast<size_t>(shape.each);
   std::vector<OutputRow> rows;
   for (size_t i = 0; i < results.size(); ++i) {
     const GenerationResult& result = results[i];
-    if (beams == 1) {
-      rows.push_back({.prompt = i,
+    if (!shape.searches) {
+      rows.push_back({.prompt = i / each,
                       .tokens = result.tokens,
                       .log_probs = result.log_probs,
                       .cumulative_log_prob = result.cumulative_log_prob,
                       .finish_reason = result.finish_reason});
       continue;
     }
-    for (size_t beam = 0; beam < static_cast<size_t>(beams); ++beam) {
+    for (size_t beam = 0; beam < each; ++beam) {
       OutputRow& row = rows.emplace_back(OutputRow{.prompt = i});
       if (beam >= result.beams.size()) continue;
       const BeamHypothesis& found = result.beams[beam];
@@ -74,11 +76,11 @@ void write_token_files(FileSystem& fs, const TokenFiles& files, const std::vecto
 }
 
 void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
-                          std::span<const OutputRow> outputs, int64_t beams,
+                          std::span<const OutputRow> outputs, int64_t outputs_each,
                           int64_t max_output_len) {
-  const int64_t prompts = static_cast<int64_t>(outputs.size()) / beams;
+  const int64_t prompts = static_cast<int64_t>(outputs.size()) / outputs_each;
   if (!files.all.empty()) {
-    NpyWriter writer(fs, files.all, NpyDType::kFloat32, {prompts, beams, max_output_len});
+    NpyWriter writer(fs, files.all, NpyDType::kFloat32, {prompts, outputs_each, max_output_len});
     std::vector<float> all(outputs.size() * static_cast<size_t>(max_output_len));
     for (size_t i = 0; i < outputs.size(); ++i) {
       const size_t begin = i * static_cast<size_t>(max_output_len);
@@ -88,7 +90,7 @@ void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
     writer.commit();
   }
   if (!files.cumulative.empty()) {
-    NpyWriter writer(fs, files.cumulative, NpyDType::kFloat32, {prompts, beams});
+    NpyWriter writer(fs, files.cumulative, NpyDType::kFloat32, {prompts, outputs_each});
     std::vector<float> sums;
     for (const OutputRow& output : outputs) {
       sums.push_back(static_cast<float>(output.cumulative_log_prob));
@@ -99,30 +101,33 @@ void write_log_prob_files(FileSystem& fs, const LogProbFiles& files,
 }
 
 LogitsFiles::LogitsFiles(FileSystem& fs, const std::string& path,
-                         const std::vector<Prompt>& prompts, int64_t beams, int64_t max_output_len,
-                         int64_t vocab_size)
-    : beams_(beams),
+                         const std::vector<Prompt>& prompts, const OutputShape& shape,
+                         int64_t max_output_len, int64_t vocab_size)
+    : shape_(shape),
       max_output_len_(max_output_len),
-      searches_(beams == 1 ? 0 : prompts.size(), BeamLogits(vocab_size)),
+      searches_(shape.searches ? prompts.size() : 0, BeamLogits(vocab_size)),
       context_(fs, stem(path) + "_context.npy", NpyDType::kFloat32,
                {total_prompt_tokens(prompts), vocab_size}),
       generation_(fs, stem(path) + "_generation.npy", NpyDType::kFloat32,
-                  {static_cast<int64_t>(prompts.size()), beams, max_output_len, vocab_size}) {}
+                  {static_cast<int64_t>(prompts.size()), shape.each, max_output_len, vocab_size}) {}
 
-void LogitsFiles::add_context(std::span<const float> logits) { context_.append(logits); }
+void LogitsFiles::add_context(size_t request, std::span<const float> logits) {
+  const bool first = shape_.searches || request % static_cast<size_t>(shape_.each) == 0;
+  if (first) context_.append(logits);
+}
 
-void LogitsFiles::set_generation(size_t prompt, int64_t step, std::span<const float> logits) {
-  if (beams_ > 1) {
-    searches_[prompt].add(step, logits);
+void LogitsFiles::set_generation(size_t request, int64_t step, std::span<const float> logits) {
+  if (shape_.searches) {
+    searches_[request].add(step, logits);
     return;
   }
-  generation_.write_row(static_cast<int64_t>(prompt) * max_output_len_ + step, logits);
+  generation_.write_row(static_cast<int64_t>(request) * max_output_len_ + step, logits);
 }
 
 void LogitsFiles::end_beams(size_t prompt, std::span<const BeamHypothesis> found) {
-  for (size_t beam = 0; beam < found.size(); ++beam) {
+  for (size_t beam = 0; beam < std::min(found.size(), static_cast<size_t>(shape_.each)); ++beam) {
     const int64_t first =
-        (static_cast<int64_t>(prompt) * beams_ + static_cast<int64_t>(beam)) * max_output_len_;
+        (static_cast<int64_t>(prompt) * shape_.each + static_cast<int64_t>(beam)) * max_output_len_;
     for (size_t step = 0; step < found[beam].rows.size(); ++step) {
       generation_.write_row(first + static_cast<int64_t>(step),
                             searches_[prompt].row(found[beam], step));

@@ -40,6 +40,8 @@ void add_sampling_flags(CLI::App& command, SamplingParams& sampling) {
   command.add_option("--repetition_penalty", sampling.repetition_penalty, "Default 1.0");
   command.add_option("--presence_penalty", sampling.presence_penalty, "Default 0.0");
   command.add_option("--frequency_penalty", sampling.frequency_penalty, "Default 0.0");
+  command.add_option("--no_repeat_ngram_size", sampling.no_repeat_ngram_size,
+                     "Never repeat so many tokens in a row (default 0: off)");
   command.add_option("--random_seed", sampling.random_seed, "Default 0")
       ->check(CLI::NonNegativeNumber);
 }

@@ -196,7 +196,8 @@ class Summarizer {
     const std::vector<GenerationResult> results = session_.generate(requests);
     add_to(totals_, session_.stats());
     std::vector<std::string> outputs;
-    for (const OutputRow& row : output_rows(results, flags_.beams.num_beams)) {
+    const OutputShape shape{.each = flags_.beams.num_beams, .searches = flags_.beams.num_beams > 1};
+    for (const OutputRow& row : output_rows(results, shape)) {
       outputs.push_back(tokenizer_.decode(row.tokens));
       tokens_ += static_cast<int64_t>(row.tokens.size());
     }
@@ -282,6 +283,8 @@ int summarize(const SummarizeFlags& flags, Context& context) {
   options.limits.max_sequences = flags.batch_size;
   options.limits.max_beam_width = flags.beams.num_beams;
   options.limits.max_sequence_tokens = lengths.max_input_length + lengths.output_len;
+  check_attention_windows(flags.kv, options.limits.max_sequence_tokens);
+  apply(flags.kv, options.limits);
   const auto session = Session::open(options, context);
   report_plan(*session, context.log);
 
@@ -297,15 +300,16 @@ int summarize(const SummarizeFlags& flags, Context& context) {
   return 0;
 }
 
-void add_later_flags(CLI::App& command) {
+void add_num_return_sequences(CLI::App& command) {
   command.add_option_function<std::string>(
       "--num_return_sequences",
       [](const std::string& value) {
         if (value == "1") return;
         fail(ErrorCode::kUnsupported,
-             "[summarize] --num_return_sequences {}: several sequences come later; use 1", value);
+             "[summarize] --num_return_sequences {}: one summary of an article is scored: use 1",
+             value);
       },
-      "Several sequences come later; only 1");
+      "Accepted: 1, as one summary of an article is scored");
 }
 
 void add_task_flags(CLI::App& command, SummarizeFlags& flags) {
@@ -350,11 +354,10 @@ void add_summarize_command(App& app) {
   add_task_flags(*command, *flags);
   add_sampling_flags(*command, flags->sampling);
   add_beam_flags(*command, flags->beams);
-  add_later_flags(*command);
-  accept_options(*command, {"--max_attention_window_size", "--kv_cache_free_gpu_memory_fraction",
-                            "--vocab_file"});
-  accept_switches(*command, {"--use_py_session", "--debug_mode", "--kv_cache_enable_block_reuse",
-                             "--enable_chunked_context"});
+  add_num_return_sequences(*command);
+  add_kv_flags(*command, flags->kv);
+  accept_options(*command, {"--vocab_file"});
+  accept_switches(*command, {"--use_py_session", "--debug_mode"});
   command->final_callback([&app, flags] {
     app.body = [flags](Context& context) { return summarize(*flags, context); };
   });

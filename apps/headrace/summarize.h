@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "headrace/kv_flags.h"
 #include "headrace/sampling_flags.h"
 #include "headrace/session_flags.h"
 #include "sampling/sampler.h"
@@ -30,6 +31,7 @@ struct SummarizeFlags {
   bool no_add_special_tokens = false;
   bool chat = false;
   SamplingParams sampling;
+  KvFlags kv;
   BeamFlags beams;  // each is scored; the best beam's score is the one that is checked
 };
 

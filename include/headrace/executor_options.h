@@ -21,11 +21,13 @@ enum class CapacityPolicy {
 };
 
 struct KvCacheOptions {
-  std::optional<int64_t> max_tokens = {};  // positions; nothing: by free_memory_fraction
-  double free_memory_fraction = 0.9;  // of the memory that is free beside the weights, whatever
-                                      // share of them is there; no more than max_batch_size
-                                      // sequences can use is taken
-  bool enable_block_reuse = false;    // prompts that begin alike share what was computed
+  static constexpr double kDefaultFraction = 0.9;
+  std::optional<int64_t> max_tokens = {};  // positions, or fewer by free_memory_fraction
+  /// Of the memory that is free beside the weights, whatever share of them is there; no more than
+  /// max_batch_size sequences can use is taken. Nothing: kDefaultFraction without max_tokens, all
+  /// of it with.
+  std::optional<double> free_memory_fraction = {};
+  bool enable_block_reuse = false;  // prompts that begin alike share what was computed
 };
 
 /// One sequence's step, as a logits processor sees it. All views end with the call.

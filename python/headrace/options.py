@@ -23,9 +23,10 @@ class KvCacheConfig(CheckedFields):
     """The memory in which an executor keeps keys and values."""
 
     max_tokens: Optional[int] = None
-    """Positions; None: by `free_memory_fraction`."""
-    free_memory_fraction: float = 0.9
-    """Of the memory that is free beside the weights, which changes with their share."""
+    """Positions, or fewer by `free_memory_fraction`."""
+    free_memory_fraction: Optional[float] = None
+    """Of the memory that is free beside the weights, which changes with their share; None: 0.9
+    without `max_tokens`, all of it with."""
     enable_block_reuse: bool = False
     """Prompts that begin alike share what was computed."""
 

@@ -50,7 +50,7 @@ void check_options(const ExecutorOptions& options) {
   check_at_least("kv_cache.max_tokens", options.kv_cache.max_tokens.value_or(1), 1);
   check_at_least("iteration_stats_max", options.iteration_stats_max, 0);
   check_at_least("request_stats_max", options.request_stats_max, 0);
-  const double fraction = options.kv_cache.free_memory_fraction;
+  const double fraction = options.kv_cache.free_memory_fraction.value_or(1);
   if (!(fraction > 0 && fraction <= 1)) {
     fail(ErrorCode::kInvalidArgument,
          "[executor] kv_cache.free_memory_fraction {}: use more than 0.0, up to 1.0", fraction);
@@ -85,7 +85,8 @@ SessionOptions session_options(const ExecutorOptions& options) {
       options.max_batch_size == 0 ? SessionLimits::kEnginesMost : options.max_batch_size;
   session.limits.max_beam_width = options.max_beam_width;
   session.limits.kv_tokens = options.kv_cache.max_tokens.value_or(0);
-  session.limits.kv_memory_fraction = options.kv_cache.free_memory_fraction;
+  session.limits.kv_memory_fraction = options.kv_cache.free_memory_fraction.value_or(
+      options.kv_cache.max_tokens ? 0 : KvCacheOptions::kDefaultFraction);
   session.prefill_chunk = options.max_num_tokens;
   session.ring_requests = options.ring_requests;
   session.host_threads = options.host_threads;

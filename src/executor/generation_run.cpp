@@ -16,6 +16,7 @@ GenerationRun::GenerationRun(std::span<const GenerationRequest> requests,
                         .end_ids = requests[i].end_ids,
                         .sampling = requests[i].sampling,
                         .beams = requests[i].beams,
+                        .constraints = requests[i].constraints,
                         .arrival = i,
                         .context_logits = context_logits,
                         .logits_use = wants_logits ? LogitsUse::kEach : LogitsUse::kNone}));

@@ -133,21 +133,22 @@ void check_request(const Request& request, const RequestLimits& limits) {
   }
 }
 
+uint64_t sequence_seed(uint64_t request_seed, int32_t index) {
+  if (index == 0) return request_seed;
+  const std::array<uint32_t, 4> bits =
+      philox({static_cast<uint32_t>(index), 0, 0, 1},
+             {static_cast<uint32_t>(request_seed), static_cast<uint32_t>(request_seed >> 32)});
+  return uint64_t{bits[1]} << 32 | bits[0];
+}
+
 SamplingParams sampling_params(const SamplingOptions& options, int32_t index) {
-  uint64_t seed = options.random_seed;
-  if (index > 0) {
-    const std::array<uint32_t, 4> bits =
-        philox({static_cast<uint32_t>(index), 0, 0, 1},
-               {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-    seed = uint64_t{bits[1]} << 32 | bits[0];
-  }
   return {.temperature = options.temperature,
           .top_k = options.top_k,
           .top_p = options.top_p,
           .repetition_penalty = options.repetition_penalty,
           .presence_penalty = options.presence_penalty,
           .frequency_penalty = options.frequency_penalty,
-          .random_seed = seed,
+          .random_seed = sequence_seed(options.random_seed, index),
           .min_length = options.min_length,
           .no_repeat_ngram_size = options.no_repeat_ngram_size,
           .min_p = options.min_p,

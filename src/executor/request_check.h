@@ -51,8 +51,10 @@ void check_request(const Request& request, const RequestLimits& limits);
 /// What check_request() says of a request's size alone: limits may have changed while it waited.
 void check_room(const Request& request, const PromptLimits& limits);
 
-/// The sampler's part of a request. Sequence `index` of several draws with a seed of its own, a
-/// function of the request's; index 0 has the request's.
+/// Sequence `index` of several draws with a seed of its own, a function of the request's; index 0
+/// has the request's.
+uint64_t sequence_seed(uint64_t request_seed, int32_t index);
+/// The sampler's part of a request, for sequence `index`.
 SamplingParams sampling_params(const SamplingOptions& options, int32_t index);
 TokenConstraints token_constraints(const Request& request);
 BeamSearchOptions beam_search_options(const SamplingOptions& options);

@@ -83,9 +83,7 @@ void Session::make_kv() {
        format_bytes(memory_at_start_));
 }
 
-bool Session::kv_follows_weights() const {
-  return options_.limits.kv_memory_fraction > 0 && options_.limits.kv_tokens == 0;
-}
+bool Session::kv_follows_weights() const { return options_.limits.kv_memory_fraction > 0; }
 
 /// As many as can be used, or fit into the session's share of `bytes`.
 int64_t Session::kv_blocks_within(uint64_t bytes) const {
@@ -284,7 +282,8 @@ SchedulerLimits Session::scheduler_limits() const {
   const ModelLimits& limits = model_->limits();
   return {.max_rows = limits.max_tokens,
           .max_logit_rows = limits.max_logit_rows,
-          .max_sequences = limits.max_sequences};
+          .max_sequences = limits.max_sequences,
+          .reuse_prefixes = options_.limits.reuse_prefixes};
 }
 
 PromptLimits Session::prompt_limits() const {
@@ -307,6 +306,7 @@ void Session::check(std::span<const GenerationRequest> requests) const {
     check_prompt(place, request.prompt, request.max_new_tokens, prompt_limits());
     check_beams(place, request.beams.beam_width, static_cast<int64_t>(request.prompt.size()),
                 request.max_new_tokens, prompt_limits());
+    validate_token_constraints(request.constraints, engine_.model().vocab_size);
     lines += request.beams.beam_width;
   }
   if (lines > limits.max_lines()) {

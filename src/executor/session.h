@@ -19,6 +19,7 @@
 #include "plan/plan.h"
 #include "sampling/beam_search.h"
 #include "sampling/sampler.h"
+#include "sampling/token_constraints.h"
 #include "stream/embedding_reader.h"
 #include "stream/weight_stream.h"
 
@@ -33,7 +34,8 @@ struct SessionLimits {
   int64_t max_sequence_tokens = 0;  // prompt + output of one sequence; 0: the engine's max_seq_len
   bool context_logits = false;      // logits of every prompt position are wanted
   int64_t kv_tokens = 0;            // positions of the KV cache; 0: enough for all sequences
-  double kv_memory_fraction = 0;    // with kv_tokens 0: of what is free beside the weights, no more
+  double kv_memory_fraction = 0;    // of what is free beside the weights, no more; 0: not limited
+  bool reuse_prefixes = false;      // sequences that begin alike share what was computed
 
   /// Lines of tokens in one batch: sequences without a beam search, or beams.
   int64_t max_lines() const { return max_sequences * max_beam_width; }
@@ -78,6 +80,7 @@ struct GenerationRequest {
   std::vector<int32_t> end_ids;  // generating one of them ends the sequence; empty: never
   SamplingParams sampling;
   BeamSearchOptions beams = {};  // beam_width 1: none; max_new_tokens above holds
+  TokenConstraints constraints = {};
 };
 
 struct GenerationResult {

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "executor/session.h"
+#include "tests/executor/executor_fixture.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_context.h"
 #include "tests/support/test_profile.h"
@@ -56,7 +57,7 @@ Outcome run(double percent, int threads) {
   TestContext test(threads);
   SessionOptions options;
   options.synthetic = testing::tiny_spec({.canonical_rows = 8});
-  options.device = "cpu";
+  options.device = testing::test_device();
   options.budget.percent = percent;
   options.limits = {.max_sequences = 4, .max_sequence_tokens = 100, .kv_tokens = 80};
   options.prefill_chunk = 16;
@@ -157,7 +158,7 @@ TEST(Batch, WhatAHandlerThrowsFailsItsSequenceAndThoseThatGoWithIt) {
   TestContext test(1);
   SessionOptions options;
   options.synthetic = testing::tiny_spec({});
-  options.device = "cpu";
+  options.device = testing::test_device();
   options.limits = {.max_sequences = 4, .max_sequence_tokens = 100, .context_logits = true};
   options.profile_path = testing::write_test_profile(directory / "profile.json");
   const auto session = Session::open(options, test.context);

@@ -131,7 +131,8 @@ class ExecutorTest : public ::testing::Test {
                             static_cast<double>(session->kv().shape().block_bytes());
     options.memory_limit_bytes =
         memory.total_bytes() - memory.kv_bytes +
-        static_cast<uint64_t>(kv_bytes / options.kv_cache.free_memory_fraction);
+        static_cast<uint64_t>(kv_bytes / options.kv_cache.free_memory_fraction.value_or(
+                                             KvCacheOptions::kDefaultFraction));
   }
 
   /// Sets a percentage, or where requests in flight need the memory, the one that the error names.

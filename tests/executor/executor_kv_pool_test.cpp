@@ -28,6 +28,14 @@ class ExecutorKvPoolTest : public ExecutorTest,
     return some;
   }
 
+  int64_t kv_block_tokens() {
+    TestContext context;
+    return Session::open(session_options(tight_options()), context.context)
+        ->kv()
+        .shape()
+        .block_tokens;
+  }
+
   /// Of 60 positions in the end.
   static std::vector<Request> requests() {
     std::vector<Request> all;
@@ -118,6 +126,22 @@ TEST_P(ExecutorKvPoolTest, ItGrowsAndShrinksUnderRequestsInFlight) {
   const std::vector<IterationStats> passes = executor.latest_iteration_stats();
   EXPECT_GE(blocks(*std::ranges::max_element(passes, {}, blocks)), 8 * kBlocksOfRequest);
   EXPECT_GE(blocks(*std::ranges::min_element(passes, {}, blocks)), kBlocksOfRequest);
+}
+
+TEST_P(ExecutorKvPoolTest, OfTokensAndFractionTheSmallerHolds) {
+  constexpr int64_t kMany = 100'000;
+  constexpr int64_t kFew = 2;  // blocks
+  const int64_t block_tokens = kv_block_tokens();
+  for (const int64_t tokens : {kMany, kFew * block_tokens}) {
+    ExecutorOptions some = tight_options();
+    some.kv_cache.free_memory_fraction = KvCacheOptions::kDefaultFraction;
+    some.kv_cache.max_tokens = tokens;
+    Executor executor(some);
+    await_end(executor, executor.enqueue(request({1, 2, 3}, 2)));
+    executor.set_gpu_weights_percent(1.0);  // the passes have been recorded
+    EXPECT_EQ(executor.latest_iteration_stats().back().kv_cache.max_blocks,
+              tokens == kMany ? kBlocksOfRequest : kFew);
+  }
 }
 
 TEST_P(ExecutorKvPoolTest, WhatFitsDependsOnThePercentage) {

@@ -3,11 +3,15 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <future>
 #include <limits>
 #include <stdexcept>
 #include <thread>
 
+#include <unistd.h>
+
+#include "kernels/backend.h"
 #include "tests/executor/executor_fixture.h"
 #include "tests/support/error_matchers.h"
 
@@ -459,6 +463,37 @@ TEST_F(ExecutorTest, ThePercentageChangesWhileRequestsAreInFlight) {
     streamed += stats.streamed_bytes;
   }
   EXPECT_GT(streamed, 0U);
+}
+
+/// Bytes in use where weights are: of this process, or as a device's driver counts them.
+uint64_t used_memory() {
+  if (testing::test_device() == "cuda") return make_cuda_backend(0)->used_memory_bytes().value();
+  std::ifstream file("/proc/self/statm");
+  uint64_t pages = 0;
+  file >> pages >> pages;  // the second is what is resident
+  return pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST_F(ExecutorTest, SmallerPercentagesGiveMemoryBackWhileRequestsAreInFlight) {
+  constexpr uint64_t kMostRing = uint64_t{4} << 20;
+  ExecutorOptions some = options({.hidden_size = 512, .intermediate_size = 8000});
+  some.ring_requests = 2;
+  uint64_t weights = 0;
+  {
+    testing::TestContext context;
+    weights = Session::open(session_options(some), context.context)->plan().streamable_bytes;
+  }
+  Executor executor(some);
+  const Collected expected = serve(executor, request(kPrompt, 60)).sequences[0];
+  ASSERT_GT(weights, 10 * kMostRing);
+  for (int round = 0; round < 2; ++round) {
+    const uint64_t id = executor.enqueue(request(kPrompt, 60));
+    const uint64_t before = used_memory();
+    executor.set_gpu_weights_percent(0.0);
+    EXPECT_LE(used_memory() + weights - kMostRing, before);
+    EXPECT_EQ(await_end(executor, id).sequences[0], expected);
+    executor.set_gpu_weights_percent(1.0);
+  }
 }
 
 TEST_F(ExecutorTest, StatsTellOfEveryPass) {

@@ -56,6 +56,29 @@ class ExecutorTest(PythonTest):
         chosen = np.take_along_axis(log_probs, np.array(result.tokens)[:, :, None], axis=2)
         np.testing.assert_allclose(chosen[:, :, 0], result.log_probs, atol=1e-4)
 
+    def test_the_run_command_writes_what_the_executor_gives(self):
+        prompt = self.folder / "prompt.csv"
+        prompt.write_text(",".join(map(str, self.prompt)), encoding="utf-8")
+        drawn = headrace.SamplingOptions(num_return_sequences=3, temperature=1.5, top_k=0, top_p=0.9,
+                                         random_seed=11, no_repeat_ngram_size=2)
+        beams = headrace.SamplingOptions(beam_width=4, num_return_sequences=2,
+                                         no_repeat_ngram_size=1)
+        for sampling, flags in (
+                (drawn, ("--temperature", 1.5, "--top_k", 0, "--top_p", 0.9, "--random_seed", 11,
+                         "--num_return_sequences", 3, "--no_repeat_ngram_size", 2)),
+                (beams, ("--num_beams", 4, "--num_return_sequences", 2, "--no_repeat_ngram_size", 1))):
+            self.headrace("run", "--engine_dir", self.engine, "--profile", self.profile, "--device",
+                          self.options["device"], "--input_file", prompt, "--max_output_len", 8,
+                          "--end_id", -1, "--output_npy", self.folder / "ids.npy", *flags)
+            executor = self.open(max_beam_width=sampling.beam_width)
+            responses = executor.await_responses(executor.enqueue(
+                headrace.Request(self.prompt, 8, sampling=sampling)))
+            given = sorted((response.result.sequence_index, response.result.tokens)
+                           for response in responses)
+            rows = [row for _, tokens in given for row in tokens]
+            self.assertEqual(np.load(self.folder / "ids.npy").tolist(), rows)
+            executor.shutdown()
+
     def test_prompts_of_any_integer_type(self):
         executor = self.open()
         for dtype in (np.uint16, np.int32, np.int64, np.uint64):

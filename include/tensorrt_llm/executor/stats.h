@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tensorrt_llm/executor/types.h"
+#include "tensorrt_llm/executor/basicTypes.h"
 
 namespace tensorrt_llm::executor {
 

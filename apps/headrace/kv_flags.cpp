@@ -14,7 +14,8 @@ void add_kv_flags(CLI::App& command, KvFlags& flags) {
                      "Largest share of the memory beside the weights that the KV cache takes "
                      "(default: what the batch needs)");
   command.add_flag("--kv_cache_enable_block_reuse", flags.block_reuse,
-                   "Prompts that begin alike share what was computed");
+                   "Prompts that begin alike share what was computed, also by earlier batches or "
+                   "lines");
   const std::string always = "Accepted: long prompts always go in chunks";
   command.add_flag("--enable_chunked_context", always);
 }

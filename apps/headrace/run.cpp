@@ -64,6 +64,10 @@ std::vector<TokenWord> bad_words(const RunFlags& flags, const Tokenizer* tokeniz
     if (word.empty()) fail(ErrorCode::kInvalidArgument, "[run] --bad_words \"\": give a text");
     for (const std::string& text : {word, " " + word}) {
       words.push_back(tokenizer->encode(text, {.add_special_tokens = false}));
+      if (words.back().empty()) {
+        fail(ErrorCode::kInvalidArgument,
+             "[run] --bad_words '{}': the tokenizer has no token for it", word);
+      }
     }
   }
   return words;

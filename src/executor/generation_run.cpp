@@ -2,10 +2,9 @@
 
 namespace headrace {
 
-GenerationRun::GenerationRun(std::span<const GenerationRequest> requests,
-                             const SchedulerLimits& limits, KvCache& kv, bool context_logits,
-                             GenerationObserver* observer)
-    : observer_(observer), batch_(limits, kv) {
+GenerationRun::GenerationRun(std::span<const GenerationRequest> requests, Batch& batch,
+                             bool context_logits, GenerationObserver* observer)
+    : observer_(observer), batch_(batch) {
   const bool wants_logits = observer != nullptr && observer->wants_logits();
   sequences_.reserve(requests.size());
   for (size_t i = 0; i < requests.size(); ++i) {
@@ -26,6 +25,7 @@ GenerationRun::GenerationRun(std::span<const GenerationRequest> requests,
 
 GenerationRun::~GenerationRun() {
   for (const auto& sequence : sequences_) batch_.remove(*sequence);
+  if (!done_) batch_.forget_prefixes();  // a pass may have thrown
 }
 
 std::vector<GenerationResult> GenerationRun::run(const PassResources& resources,
@@ -47,6 +47,7 @@ std::vector<GenerationResult> GenerationRun::run(const PassResources& resources,
   }
   stats.decode_stream = resources.stream.counters() - before;
   stats.generated_tokens = generated_;
+  done_ = true;
   std::vector<GenerationResult> results;
   results.reserve(sequences_.size());
   for (const auto& sequence : sequences_) {

@@ -11,13 +11,13 @@
 
 namespace headrace {
 
-/// One Session::generate() call: a batch whose requests are all there from the beginning. Gives its
-/// KV blocks back on destruction.
+/// One Session::generate() call: the requests of a batch are all there from the beginning. They
+/// give their KV blocks back on destruction; what the batch remembers of prompts stays.
 class GenerationRun : private BatchEvents {
  public:
-  /// All of it outlives the run; `observer` may be null.
-  GenerationRun(std::span<const GenerationRequest> requests, const SchedulerLimits& limits,
-                KvCache& kv, bool context_logits, GenerationObserver* observer);
+  /// All of it outlives the run; `batch` is empty, `observer` may be null.
+  GenerationRun(std::span<const GenerationRequest> requests, Batch& batch, bool context_logits,
+                GenerationObserver* observer);
   ~GenerationRun() override;
   GenerationRun(const GenerationRun&) = delete;
   GenerationRun& operator=(const GenerationRun&) = delete;
@@ -32,9 +32,10 @@ class GenerationRun : private BatchEvents {
   void on_failure(Sequence& sequence, std::exception_ptr error) override;
 
   GenerationObserver* const observer_;
-  Batch batch_;
+  Batch& batch_;
   std::vector<std::unique_ptr<Sequence>> sequences_;  // by request; the batch points at them
   int64_t generated_ = 0;
+  bool done_ = false;
   std::exception_ptr error_;
 };
 

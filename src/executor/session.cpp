@@ -320,7 +320,8 @@ std::vector<GenerationResult> Session::generate(std::span<const GenerationReques
   check(requests);
   stats_ = {};
   const StreamCounters before = stream_->counters();
-  GenerationRun run(requests, scheduler_limits(), *kv_, options_.limits.context_logits, observer);
+  if (!batch_) batch_ = std::make_unique<Batch>(scheduler_limits(), *kv_);
+  GenerationRun run(requests, *batch_, options_.limits.context_logits, observer);
   std::vector<GenerationResult> results = run.run(resources(), stats_);
   stats_.stream = stream_->counters() - before;
   return results;

@@ -35,7 +35,8 @@ struct SessionLimits {
   bool context_logits = false;      // logits of every prompt position are wanted
   int64_t kv_tokens = 0;            // positions of the KV cache; 0: enough for all sequences
   double kv_memory_fraction = 0;    // of what is free beside the weights, no more; 0: not limited
-  bool reuse_prefixes = false;      // sequences that begin alike share what was computed
+  bool reuse_prefixes = false;      // generate() shares what was computed of equal beginnings, also
+                                    // by earlier calls
 
   /// Lines of tokens in one batch: sequences without a beam search, or beams.
   int64_t max_lines() const { return max_sequences * max_beam_width; }
@@ -181,12 +182,15 @@ class Session {
   /// Generates for all requests as one batch: every sequence decodes one token a pass, and prompts
   /// fill what a pass has left. A request's tokens and logits do not depend on the others.
   /// Error{kInvalidArgument} for an empty prompt, a token outside the vocabulary, or more
-  /// sequences, beams or tokens than the limits allow. `observer` may be null.
+  /// sequences, beams or tokens than the limits allow. `observer` may be null. REQUIRES: nobody
+  /// else uses the KV cache.
   std::vector<GenerationResult> generate(std::span<const GenerationRequest> requests,
                                          GenerationObserver* observer = nullptr);
 
   /// Of the last generate() call.
   const GenerationStats& stats() const { return stats_; }
+  /// Blocks of KV cache that generate() found instead of computing them, in all its calls.
+  int64_t reused_blocks() const { return batch_ ? batch_->scheduler().reused_blocks() : 0; }
 
  private:
   Session(const SessionOptions& options, Context& context);
@@ -214,6 +218,7 @@ class Session {
   uint64_t memory_at_start_ = 0;  // for weights, ring and KV cache
   int64_t most_kv_blocks_ = 0;
   std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<Batch> batch_;  // of generate(), from its first call on
   std::unique_ptr<Model> model_;
   bool loaded_ = false;  // what follows can run passes
   std::unique_ptr<WeightStream> stream_;

@@ -118,6 +118,12 @@ class RunFlagsTest(EndToEndTest):
         for flags in (("--kv_cache_free_gpu_memory_fraction", 0.5), ("--kv_cache_enable_block_reuse",),
                       ("--enable_chunked_context",)):
             self.assertEqual(self.results(*flags), plain, flags)
+        lines = ("run", "--engine_dir", self.engine, "--profile", self.profile, "--interactive",
+                 "--max_output_len", 12, "--end_id", -1)
+        said = "Once upon a time there was a little dog, a cat and a bird\n" * 2
+        answers = [self.headrace(*lines, *flags, input=said).stdout
+                   for flags in ((), ("--kv_cache_enable_block_reuse",))]
+        self.assertEqual(answers[0], answers[1])
         for fraction in (0, 1.5, "nan"):
             process = self.run_prompts("--kv_cache_free_gpu_memory_fraction", fraction, expect=1)
             self.assertIn("use more than 0.0, up to 1.0", process.stderr)

@@ -305,6 +305,59 @@ TEST_F(SessionTest, RequestsThatCannotBeServedAreErrors) {
   expect_error(ErrorCode::kInvalidArgument, "2 beams", [&] { session->generate(beams); });
 }
 
+TEST_F(SessionTest, PrefixesAreReusedInABatchAndByTheNextOne) {
+  TinyModel model;
+  model.tokens_per_block = 4;
+  const std::string engine = make_tiny_engine(model, directory_ / "engine");
+  const std::vector<GenerationRequest> requests(2, request(kPrompt, 9));
+  const auto generate_twice = [&](bool reuse) {
+    TestContext context;
+    SessionOptions some = options(engine);
+    some.limits.max_sequences = 2;
+    some.prefill_chunk = 11;  // the second prompt comes when the first has been computed
+    some.limits.reuse_prefixes = reuse;
+    const auto session = Session::open(some, context.context);
+    std::vector<int64_t> rows;
+    std::vector<std::vector<int32_t>> tokens;
+    for (int batch = 0; batch < 2; ++batch) {
+      for (const GenerationResult& result : session->generate(requests)) {
+        tokens.push_back(result.tokens);
+      }
+      rows.push_back(session->reused_blocks());
+    }
+    return std::pair(tokens, rows);
+  };
+  const auto [tokens, none] = generate_twice(false);
+  const auto [same_tokens, blocks] = generate_twice(true);
+  EXPECT_EQ(same_tokens, tokens);
+  EXPECT_EQ(none, (std::vector<int64_t>{0, 0}));
+  EXPECT_EQ(blocks, (std::vector<int64_t>{2, 6}));  // 2 whole blocks of 11 tokens
+}
+
+TEST_F(SessionTest, SequencesWaitWhereTheShareOfMemoryHoldsFewer) {
+  const std::string engine = make_tiny_engine({}, directory_ / "engine");
+  std::vector<GenerationRequest> requests;
+  for (int32_t i = 0; i < 4; ++i) requests.push_back(request({i, 2, 3}, 9));
+  TestContext context;
+  SessionOptions some = options(engine);
+  some.limits.max_sequences = 4;
+  const auto all = Session::open(some, context.context);
+  const MemoryReport memory = all->memory();
+  const uint64_t one = memory.kv_bytes / 4;
+  some.limits.kv_memory_fraction = 0.5;
+  some.memory_limit = memory.total_bytes() - memory.kv_bytes + 3 * one;
+  const auto fewer = Session::open(some, context.context);
+  EXPECT_LT(fewer->memory().kv_bytes, 2 * one);
+  const auto tokens = [&](Session& session) {
+    std::vector<std::vector<int32_t>> found;
+    for (const GenerationResult& result : session.generate(requests)) {
+      found.push_back(result.tokens);
+    }
+    return found;
+  };
+  EXPECT_EQ(tokens(*fewer), tokens(*all));
+}
+
 TEST_F(SessionTest, SettingsThatCannotBeHonouredAreErrors) {
   const std::string engine = make_tiny_engine({}, directory_ / "engine");
   TestContext context;

@@ -10,9 +10,8 @@ void add_to(GenerationStats& total, const GenerationStats& more) {
   total.prefill_ms += more.prefill_ms;
   total.decode_ms += more.decode_ms;
   total.prefill_tokens += more.prefill_tokens;
-  // Counters know only how to subtract: a - (0 - b) is a + b, in unsigned arithmetic too.
-  total.stream = total.stream - (StreamCounters{} - more.stream);
-  total.decode_stream = total.decode_stream - (StreamCounters{} - more.decode_stream);
+  total.stream = total.stream + more.stream;
+  total.decode_stream = total.decode_stream + more.decode_stream;
 }
 
 }  // namespace headrace::app

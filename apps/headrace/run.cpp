@@ -171,7 +171,7 @@ void print_results(const RunFlags& flags, const std::vector<Prompt>& prompts,
       all.push_back(result_json(prompts[i], own, texts, flags.searches() ? "beams" : "sequences"));
       continue;
     }
-    if (flags.streaming) std::printf("\n");
+    if (flags.prints_stream()) std::printf("\n");
     print_result(i, prompts[i], own, texts);
   }
   using ErrorHandler = nlohmann::json::error_handler_t;
@@ -253,6 +253,7 @@ int run_interactive(RunFlags& flags, const Tokenizer* tokenizer, Context& contex
   }
   flags.streaming = !flags.searches();  // beams replace each other: the best is shown at the end
   flags.streaming_interval = 1;
+  flags.json = false;  // answers are text
   SessionOptions options = session_options(flags.session);
   options.limits.max_sequences = 1;
   options.limits.max_beam_width = flags.beams.num_beams;
@@ -286,6 +287,7 @@ int run(RunFlags& flags, Context& context) {
     fail(ErrorCode::kInvalidArgument, "[run] --max_output_len {}: use 1 to {}",
          flags.max_output_len, kMostOfEngines);
   }
+  bad_words(flags, tokenizer.get());  // before anything large is loaded
   if (flags.interactive) return run_interactive(flags, tokenizer.get(), context);
   const PromptOptions prompt_options{
       .tokenizer = tokenizer.get(), .chat = flags.chat, .max_input_length = flags.max_input_length};

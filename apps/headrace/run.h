@@ -38,6 +38,8 @@ struct RunFlags {
   bool interactive = false;
   bool json = false;
 
+  /// Whether text is printed while it comes: not where standard output is JSON.
+  bool prints_stream() const { return streaming && !json; }
   bool searches() const { return beams.num_beams > 1; }
   /// Sequences that are shown of each prompt.
   int32_t outputs_each() const { return num_return_sequences.value_or(beams.num_beams); }

@@ -28,7 +28,7 @@ bool RunObserver::on_token(size_t request, int32_t token) {
   Text& text = texts_[request];
   text.pending += text.stop.feed(text.detokenizer.push(token));
   const bool stopped = text.stop.stopped();
-  if (flags_.streaming && ++text.tokens % flags_.streaming_interval == 0) print(request);
+  if (flags_.prints_stream() && ++text.tokens % flags_.streaming_interval == 0) print(request);
   return !stopped;
 }
 
@@ -37,7 +37,7 @@ bool RunObserver::on_token(size_t request, int32_t token) {
 void RunObserver::on_beams(size_t request, std::span<const BeamHypothesis> beams, bool last) {
   progress_.update(++tokens_);
   const bool due = ++steps_[request] % flags_.streaming_interval == 0;
-  if (flags_.streaming && !flags_.json && due && !last) {
+  if (flags_.prints_stream() && due && !last) {
     const auto shown = static_cast<size_t>(flags_.outputs_each());
     for (size_t i = 0; i < std::min(beams.size(), shown); ++i) {
       print_beam(request, i, beam_text(beams[i].tokens), beams[i].tokens);
@@ -75,7 +75,7 @@ std::string RunObserver::finish(size_t request) {
     text.pending += text.stop.feed(text.detokenizer.finish());
     text.pending += text.stop.finish();
   }
-  if (flags_.streaming) print(request);
+  if (flags_.prints_stream()) print(request);
   return text.printed + text.pending;
 }
 

@@ -20,7 +20,6 @@ GenerationRun::GenerationRun(std::span<const GenerationRequest> requests, Batch&
                         .context_logits = context_logits,
                         .logits_use = wants_logits ? LogitsUse::kEach : LogitsUse::kNone}));
   }
-  for (const auto& sequence : sequences_) batch_.add(*sequence);
 }
 
 GenerationRun::~GenerationRun() {
@@ -30,8 +29,12 @@ GenerationRun::~GenerationRun() {
 
 std::vector<GenerationResult> GenerationRun::run(const PassResources& resources,
                                                  GenerationStats& stats) {
-  for (const auto& sequence : sequences_) stats.prompt_tokens += sequence->prompt_size;
+  for (const auto& sequence : sequences_) {
+    stats.prompt_tokens += sequence->prompt_size;
+    batch_.add(*sequence);
+  }
   int64_t start_ns = resources.clock.now_ns();
+  int64_t generated_before = 0;
   StreamCounters before = resources.stream.counters();
   while (batch_.step(resources, *this)) {
     if (error_) std::rethrow_exception(error_);
@@ -39,13 +42,16 @@ std::vector<GenerationResult> GenerationRun::run(const PassResources& resources,
     const int64_t end_ns = resources.clock.now_ns();
     ++(prefill ? stats.prefill_passes : stats.decode_passes);
     (prefill ? stats.prefill_ms : stats.decode_ms) += static_cast<double>(end_ns - start_ns) / 1e6;
-    start_ns = end_ns;
-    if (prefill) {  // all of them come before the passes that decode alone
-      before = resources.stream.counters();
-      stats.prefill_tokens = generated_;
+    const StreamCounters after = resources.stream.counters();
+    if (prefill) {
+      stats.prefill_tokens += generated_ - generated_before;
+    } else {
+      stats.decode_stream = stats.decode_stream + (after - before);
     }
+    start_ns = end_ns;
+    generated_before = generated_;
+    before = after;
   }
-  stats.decode_stream = resources.stream.counters() - before;
   stats.generated_tokens = generated_;
   done_ = true;
   std::vector<GenerationResult> results;

@@ -15,7 +15,8 @@ template <typename... Args>
 }
 
 const char* advice_on_kv(const PromptLimits& limits) {
-  return limits.kv_shrunk ? "lower gpu_weights_percent" : "give the cache more tokens";
+  return limits.kv_shrunk ? "lower gpu_weights_percent"
+                          : "give the cache more tokens, or a larger share of memory";
 }
 
 void check_length(std::string_view place, int64_t length, int64_t wanted,

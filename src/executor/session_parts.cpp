@@ -186,7 +186,8 @@ void refuse_kv_memory(double fraction, uint64_t block_bytes, uint64_t most, uint
     constexpr double kSteps = 1e4;
     fail(ErrorCode::kOutOfMemory,
          "[session] kv_cache.free_memory_fraction {} of the {} that are free beside the weights is "
-         "less than a block of KV cache, {}: use {} or more",
+         "less than a block of KV cache, {}: use {} or more (of the commands it is "
+         "--kv_cache_free_gpu_memory_fraction)",
          fraction, format_bytes(free), format_bytes(block_bytes),
          std::min(1.0, std::ceil(block / static_cast<double>(free) * kSteps) / kSteps));
   }

@@ -22,4 +22,9 @@ StreamCounters operator-(const StreamCounters& a, const StreamCounters& b) {
           .pass_ns = a.pass_ns - b.pass_ns};
 }
 
+/// a - (0 - b), in unsigned arithmetic too.
+StreamCounters operator+(const StreamCounters& a, const StreamCounters& b) {
+  return a - (StreamCounters{} - b);
+}
+
 }  // namespace headrace

@@ -26,6 +26,7 @@ struct StreamCounters {
   int64_t wait_ns = 0;                // the consumer waited for bytes
   int64_t pass_ns = 0;                // between begin_pass and end_pass
 
+  friend StreamCounters operator+(const StreamCounters& a, const StreamCounters& b);
   friend StreamCounters operator-(const StreamCounters& a, const StreamCounters& b);
 };
 

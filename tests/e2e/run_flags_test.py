@@ -23,7 +23,7 @@ class RunFlagsTest(EndToEndTest):
             shutil.copy(ROOT / "tests/golden/text/smollm" / name, checkpoint)
         cls.engine = cls.folder / "engine"
         cls.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", cls.engine,
-                     "--max_batch_size", 8, "--max_beam_width", 4)
+                     "--max_batch_size", 8, "--max_beam_width", 4, "--tokens_per_block", 4)
         cls.prompts = [list(range(20, 40)), [7, 8, 9]]
         write_rows(cls.folder / "prompts.csv", cls.prompts)
 
@@ -94,7 +94,15 @@ class RunFlagsTest(EndToEndTest):
             self.assertEqual(ids, result["output_ids"][:1])
             for other in banned:
                 self.assertNotIn(ids[0], other["output_ids"])
-        self.assertIn("give a text", self.run_prompts("--bad_words", "", expect=1).stderr)
+        for flags in ((), ("--interactive",)):
+            process = self.headrace("run", "--engine_dir", self.engine, "--profile", self.profile,
+                                    "--bad_words", "", *flags, expect=1)
+            self.assertIn("give a text", process.stderr)
+            self.assertNotIn("Predicted", process.stderr)  # before weights are loaded
+
+    def test_streaming_leaves_json_alone(self):
+        self.assertEqual(self.results("--streaming", "--num_return_sequences", 2),
+                         self.results("--num_return_sequences", 2))
 
     def test_no_repeat_ngram_size(self):
         def repeats(result):
@@ -121,9 +129,20 @@ class RunFlagsTest(EndToEndTest):
         lines = ("run", "--engine_dir", self.engine, "--profile", self.profile, "--interactive",
                  "--max_output_len", 12, "--end_id", -1)
         said = "Once upon a time there was a little dog, a cat and a bird\n" * 2
-        answers = [self.headrace(*lines, *flags, input=said).stdout
-                   for flags in ((), ("--kv_cache_enable_block_reuse",))]
+        stats = self.folder / "stats.json"
+        answers = []
+        for flags in ((), ("--kv_cache_enable_block_reuse",)):
+            answers.append(self.headrace(*lines, "--stats_json", stats, *flags, input=said).stdout)
+            reused = json.loads(stats.read_text(encoding="utf-8"))["generation"]["reused_blocks"]
+            self.assertEqual(reused > 0, bool(flags))
         self.assertEqual(answers[0], answers[1])
+        several = ("--num_return_sequences", 3, "--output_logits_npy", self.folder / "x.npy")
+        logits = []
+        for flags in ((), ("--kv_cache_enable_block_reuse",)):
+            self.results(*several, *flags)
+            logits.append([np.load(self.folder / f"x_{part}.npy").tobytes()
+                           for part in ("context", "generation")])
+        self.assertEqual(logits[0], logits[1])
         for fraction in (0, 1.5, "nan"):
             process = self.run_prompts("--kv_cache_free_gpu_memory_fraction", fraction, expect=1)
             self.assertIn("use more than 0.0, up to 1.0", process.stderr)

@@ -341,6 +341,7 @@ TEST_F(SessionTest, SequencesWaitWhereTheShareOfMemoryHoldsFewer) {
   TestContext context;
   SessionOptions some = options(engine);
   some.limits.max_sequences = 4;
+  some.limits.max_sequence_tokens = 12;  // a block each
   const auto all = Session::open(some, context.context);
   const MemoryReport memory = all->memory();
   const uint64_t one = memory.kv_bytes / 4;
@@ -356,6 +357,12 @@ TEST_F(SessionTest, SequencesWaitWhereTheShareOfMemoryHoldsFewer) {
     return found;
   };
   EXPECT_EQ(tokens(*fewer), tokens(*all));
+  EXPECT_EQ(all->stats().prefill_passes, 1);
+  const GenerationStats& stats = fewer->stats();
+  EXPECT_EQ(stats.prefill_passes, 4);  // between passes that decode
+  EXPECT_EQ(stats.prefill_tokens, 4);
+  EXPECT_EQ(stats.generated_tokens, 36);
+  EXPECT_EQ(stats.decode_passes, 32);
 }
 
 TEST_F(SessionTest, SettingsThatCannotBeHonouredAreErrors) {

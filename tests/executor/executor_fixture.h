@@ -135,19 +135,24 @@ class ExecutorTest : public ::testing::Test {
                                              KvCacheOptions::kDefaultFraction));
   }
 
-  /// Sets a percentage, or where requests in flight need the memory, the one that the error names.
+  /// Sets a percentage, or where requests in flight need the memory, the one that the error names;
+  /// they may need more by the time that it is asked for.
   static void set_percent_or_less(Executor& executor, double percent) {
-    try {
-      executor.set_gpu_weights_percent(percent);
-    } catch (const Error& error) {
-      const std::string what = error.what();
-      const std::string named = "--gpu_weights_percent ";
-      const size_t found = what.find(named);
-      ASSERT_TRUE(found != std::string::npos && what.ends_with(" fits")) << what;
-      const double fits = std::stod(what.substr(found + named.size()));
-      EXPECT_NE(fits, percent);
-      executor.set_gpu_weights_percent(fits);
+    constexpr int kTries = 100;
+    for (int i = 0; i < kTries; ++i) {
+      try {
+        return executor.set_gpu_weights_percent(percent);
+      } catch (const Error& error) {
+        const std::string what = error.what();
+        const std::string named = "--gpu_weights_percent ";
+        const size_t found = what.find(named);
+        ASSERT_TRUE(found != std::string::npos && what.ends_with(" fits")) << what;
+        const double fits = std::stod(what.substr(found + named.size()));
+        EXPECT_NE(fits, percent) << what;  // it may be larger: a smaller ring
+        percent = fits;
+      }
     }
+    FAIL() << "no percentage was taken";
   }
 
   static Request request(std::vector<int32_t> prompt, int64_t tokens) {

@@ -349,6 +349,7 @@ class ExecutorSoakTest : public ExecutorTest, public ::testing::WithParamInterfa
 
 TEST_P(ExecutorSoakTest, NoResponseIsLostDoubledOrMixedUp) {
   Executor executor(mixed_options());
+  executor.set_gpu_weights_percent(0.3);  // clients that get little time change it never
   Outcomes outcomes;
   const int64_t requests = request_count();
   Client first(executor, kinds_, 22, outcomes);

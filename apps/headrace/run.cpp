@@ -192,12 +192,12 @@ void print_profiling(const Session& session, bool json) {
 
 void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const Tokenizer* tokenizer,
               Session& session, Context& context) {
+  const OutputShape shape{.each = flags.outputs_each(), .searches = flags.searches()};
   std::unique_ptr<LogitsFiles> logits;
   if (!flags.output_logits_npy.empty()) {
-    logits = std::make_unique<LogitsFiles>(
-        context.fs, flags.output_logits_npy, prompts,
-        OutputShape{.each = flags.outputs_each(), .searches = flags.searches()},
-        flags.max_output_len, session.engine().model().vocab_size);
+    logits =
+        std::make_unique<LogitsFiles>(context.fs, flags.output_logits_npy, prompts, shape,
+                                      flags.max_output_len, session.engine().model().vocab_size);
   }
   const std::vector<GenerationRequest> requests =
       make_requests(flags, prompts, tokenizer, session.engine().model().vocab_size);
@@ -206,7 +206,6 @@ void generate(const RunFlags& flags, const std::vector<Prompt>& prompts, const T
                          requests.size() * static_cast<uint64_t>(flags.max_output_len), "tokens");
   const std::vector<GenerationResult> results = session.generate(requests, &observer);
   context.progress.finish();
-  const OutputShape shape{.each = flags.outputs_each(), .searches = flags.searches()};
   const std::vector<OutputRow> outputs = output_rows(results, shape);
   print_results(flags, prompts, outputs, observer);
   if (logits != nullptr) logits->commit();

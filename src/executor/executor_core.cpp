@@ -87,6 +87,7 @@ SessionOptions session_options(const ExecutorOptions& options) {
   session.limits.kv_tokens = options.kv_cache.max_tokens.value_or(0);
   session.limits.kv_memory_fraction = options.kv_cache.free_memory_fraction.value_or(
       options.kv_cache.max_tokens ? 0 : KvCacheOptions::kDefaultFraction);
+  session.limits.reuse_prefixes = options.kv_cache.enable_block_reuse;
   session.prefill_chunk = options.max_num_tokens;
   session.ring_requests = options.ring_requests;
   session.host_threads = options.host_threads;

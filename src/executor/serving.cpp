@@ -15,7 +15,6 @@ namespace {
 SchedulerLimits scheduler_limits(const ExecutorOptions& options, const Session& session) {
   SchedulerLimits limits = session.scheduler_limits();
   limits.policy = options.capacity_policy;
-  limits.reuse_prefixes = options.kv_cache.enable_block_reuse;
   limits.chunked_prompts = options.enable_chunked_context;
   return limits;
 }

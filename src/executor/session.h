@@ -35,8 +35,8 @@ struct SessionLimits {
   bool context_logits = false;      // logits of every prompt position are wanted
   int64_t kv_tokens = 0;            // positions of the KV cache; 0: enough for all sequences
   double kv_memory_fraction = 0;    // of what is free beside the weights, no more; 0: not limited
-  bool reuse_prefixes = false;      // generate() shares what was computed of equal beginnings, also
-                                    // by earlier calls
+  bool reuse_prefixes = false;      // sequences that begin alike share what was computed, also by
+                                    // earlier generate() calls
 
   /// Lines of tokens in one batch: sequences without a beam search, or beams.
   int64_t max_lines() const { return max_sequences * max_beam_width; }

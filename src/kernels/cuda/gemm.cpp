@@ -177,6 +177,7 @@ cudaEvent_t Gemm::record_event() {
 
 /// Takes the times of products that have ended; waits for none.
 void Gemm::collect_timings() {
+  if (timings_.empty()) return;
   cuda::check(cudaGetLastError(), "launching a kernel");
   while (!timings_.empty() && cudaEventQuery(timings_.front().end) == cudaSuccess) {
     const Timing timing = timings_.front();

@@ -41,17 +41,30 @@ struct HostProduct {
 
 /// Where host and device meet beside x and results: memory that both see, each word on a line of
 /// its own. Of the product of that number, progress.bits are the rows before which most results are
-/// there: worth while to look for them. The host writes n into done when all of product n are.
+/// there: worth while to look for them. The host writes n into done when all of product n are. The
+/// device writes n into arrived when it has nothing left to do but to take them.
 struct HostMeetings {
   alignas(64) HostWord progress = {};
   alignas(64) uint32_t done = 0;
+  alignas(64) uint32_t arrived = 0;
 };
 
-/// What the threads did, in total. Times are of the whole pool, from a product's x to its last row.
+/// What the threads did, in total. Times are of the whole pool, from a product's x to its last row,
+/// and from there to the x of the next one if that was enqueued already.
 struct HostWork {
   uint64_t products = 0;
+  uint64_t waited_for = 0;    // of those, by the device
   uint64_t weight_bytes = 0;  // as they are stored
   int64_t busy_ns = 0;
+  int64_t waited_ns = 0;
+
+  HostWork operator-(const HostWork& before) const {
+    return {.products = products - before.products,
+            .waited_for = waited_for - before.waited_for,
+            .weight_bytes = weight_bytes - before.weight_bytes,
+            .busy_ns = busy_ns - before.busy_ns,
+            .waited_ns = waited_ns - before.waited_ns};
+  }
 };
 
 /// Threads that multiply in host memory, each bound to a core of its own. They sleep while nothing
@@ -63,10 +76,11 @@ class HostWorkers {
 
   virtual int threads() const = 0;
   /// Begins product number n, one more than the last, as soon as there are words of that number in
-  /// x, and returns n. What it names must stay until done has come to n. Waits while very many are
-  /// enqueued.
+  /// x, and returns n. What it names must stay until abandon(): a thread that was held up may still
+  /// read it when the product is over. Runs are copied. Waits while very many are enqueued.
   virtual uint32_t enqueue(const HostProduct& product) = 0;
-  /// Gives up all products that are enqueued, whose x may never come; done counts them, too.
+  /// Gives up all products that are enqueued, whose x may never come; done counts them, too. No
+  /// thread reads anything any more then.
   virtual void abandon() = 0;
   virtual HostWork work() const = 0;
 };

@@ -6,19 +6,27 @@
 namespace headrace {
 namespace {
 
-constexpr double kMeetingMs = 0.045;    // x to the host, a wait for the slowest thread, and back
+constexpr double kMeetingMs = 0.03;     // at first
 constexpr double kLeastGain = 0.03;     // of the pass, for which it is worth meeting at all
-constexpr double kWeightOfAPass = 0.1;  // in what is known of the host's speed
-constexpr double kLeastMove = 0.01;     // of a share
+constexpr double kWeightOfAPass = 0.1;  // in what is known of the speeds
+constexpr double kProbe = 0.01;         // by which a link may be quicker than is known
+constexpr double kLeastLinkMs = 1e-3;
+constexpr double kLeastMove = 0.01;  // of a share
 constexpr double kMostSlowdown = 20;
 
 double milliseconds(double bytes, double gbps) { return bytes / gbps / 1e6; }
+double milliseconds(int64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
+
+double within_reason(double slowdown) {
+  return std::clamp(slowdown, 1 / kMostSlowdown, kMostSlowdown);
+}
 
 }  // namespace
 
 HostBalance::HostBalance(const Manifest& manifest, const Plan& plan, const MachineProfile& profile,
                          int64_t canonical_rows) {
   slowdown_.fill(1.0);
+  meeting_ms_ = kMeetingMs;
   std::vector<bool> meets(manifest.groups().size());
   for (const TransferRequest& request : plan.requests) meets[request.group] = true;
   groups_ = std::ranges::count(meets, true);
@@ -42,16 +50,19 @@ HostBalance::HostBalance(const Manifest& manifest, const Plan& plan, const Machi
 
 double HostBalance::host_ms(size_t c) const { return host_ms_[c] * slowdown_[c]; }
 
+double HostBalance::link_ms() const { return link_ms_ * link_slowdown_; }
+
+double HostBalance::meetings_ms() const { return meeting_ms_ * static_cast<double>(groups_); }
+
 SharedPass HostBalance::predict(size_t c) const {
-  const SharedPass alone = {.link_ms = link_ms_};
+  const SharedPass alone = {.link_ms = link_ms()};
   if (host_ms_[c] <= 0) return alone;
   // share x host + meetings = (1 - share) x link
-  const double meetings_ms = kMeetingMs * static_cast<double>(groups_);
-  const double share = std::clamp((link_ms_ - meetings_ms) / (link_ms_ + host_ms(c)), 0.0, 1.0);
+  const double share = std::clamp((link_ms() - meetings_ms()) / (link_ms() + host_ms(c)), 0.0, 1.0);
   const SharedPass shared = {.share = share,
-                             .host_ms = share * host_ms(c) + meetings_ms,
-                             .link_ms = (1 - share) * link_ms_};
-  return shared.pass_ms() < (1 - kLeastGain) * link_ms_ ? shared : alone;
+                             .host_ms = share * host_ms(c) + meetings_ms(),
+                             .link_ms = (1 - share) * link_ms()};
+  return shared.pass_ms() < (1 - kLeastGain) * link_ms() ? shared : alone;
 }
 
 HostShares HostBalance::shares() const {
@@ -60,12 +71,28 @@ HostShares HostBalance::shares() const {
   return shares;
 }
 
-bool HostBalance::correct(size_t c, uint64_t payload_bytes, int64_t busy_ns) {
-  if (payload_bytes == 0 || busy_ns <= 0 || host_ms_[c] <= 0) return false;
-  const double expected_ms = host_ms_[c] * static_cast<double>(payload_bytes) / payload_bytes_;
-  const double slowdown = std::clamp(static_cast<double>(busy_ns) / 1e6 / expected_ms,
-                                     1 / kMostSlowdown, kMostSlowdown);
+/// Where the host had to wait for the device more often than not, the link took as long as the
+/// pass. Where the device waited, it is seen what meetings take, but not what the link could do: it
+/// may be quicker than is known, until it is the one that all wait for.
+void HostBalance::correct_link(double share, const HostPart& pass) {
+  if (2 * pass.waited_for < pass.products) {
+    const double expected_ms = std::max((1 - share) * link_ms_, kLeastLinkMs);
+    const double slowdown =
+        within_reason(milliseconds(pass.busy_ns + pass.waited_ns) / expected_ms);
+    link_slowdown_ += kWeightOfAPass * (slowdown - link_slowdown_);
+    return;
+  }
+  const double meeting_ms = milliseconds(pass.waited_ns) / static_cast<double>(pass.products);
+  meeting_ms_ += kWeightOfAPass * (meeting_ms - meeting_ms_);
+  link_slowdown_ = within_reason(link_slowdown_ * (1 - kProbe));
+}
+
+bool HostBalance::correct(size_t c, const HostPart& pass) {
+  if (pass.payload_bytes == 0 || pass.busy_ns <= 0 || host_ms_[c] <= 0) return false;
+  const double share = static_cast<double>(pass.payload_bytes) / payload_bytes_;
+  const double slowdown = within_reason(milliseconds(pass.busy_ns) / (share * host_ms_[c]));
   slowdown_[c] += kWeightOfAPass * (slowdown - slowdown_[c]);
+  correct_link(share, pass);
   const HostShares now = shares();
   for (size_t i = 0; i < now.size(); ++i) {
     if (std::abs(now[i] - told_[i]) < kLeastMove) continue;

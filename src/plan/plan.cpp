@@ -139,8 +139,8 @@ void make_requests(const Manifest& manifest, const std::vector<bool>& streamed,
 }
 
 /// Counts the requests before lm_head, and those that every use of the tiles has in common: all of
-/// them, or, if the host may take shares, enough to fill the ring, an eighth of what streams at
-/// most.
+/// them, or, if the host may take shares, as much as the link brings while one pass is followed by
+/// the next. The host has nothing to do meanwhile.
 void count_requests(const Manifest& manifest, bool host_shares, Plan& plan) {
   const auto is_body = [&](const TransferRequest& request) {
     const TileInfo& tile = manifest.tiles[request.first_tile];
@@ -151,8 +151,9 @@ void count_requests(const Manifest& manifest, bool host_shares, Plan& plan) {
     plan.common_requests = plan.body_requests;
     return;
   }
+  constexpr uint64_t kRingDivisor = 16;
   constexpr uint64_t kLeastDivisor = 8;
-  uint64_t left = std::min(plan.ring_bytes(), plan.read_bytes / kLeastDivisor);
+  uint64_t left = std::min(plan.ring_bytes() / kRingDivisor, plan.read_bytes / kLeastDivisor);
   while (left > 0 && plan.common_requests < plan.body_requests) {
     left -= std::min(left, plan.requests[plan.common_requests++].size_bytes);
   }

@@ -144,6 +144,7 @@ double measure_rate(HostWorkers& workers, HostMeetings& meetings, const HostProd
     while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != last) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
+    workers.abandon();  // words and weights go
   };
   const int64_t first_ns = clock.now_ns();
   run_rounds(1);

@@ -183,12 +183,15 @@ std::optional<SharedPass> WeightStream::State::shared_pass(int64_t tokens) const
 /// After a pass whose logits somebody has seen: no product of it is under way any more.
 void WeightStream::State::correct_balance() {
   if (!balance_) return;
-  const HostWork work = backend.host_workers()->work();
-  const uint64_t bytes = work.weight_bytes - work_before_.weight_bytes;
-  const int64_t busy_ns = work.busy_ns - work_before_.busy_ns;
-  work_before_ = work;
+  const HostWork now = backend.host_workers()->work();
+  const HostWork work = now - work_before_;
+  work_before_ = now;
   for (size_t c = 0; c < shared_.size(); ++c) {
-    if (use_ == &shared_[c] && balance_->correct(c, bytes, busy_ns)) {
+    if (use_ == &shared_[c] && balance_->correct(c, {.products = work.products,
+                                                     .waited_for = work.waited_for,
+                                                     .payload_bytes = work.weight_bytes,
+                                                     .busy_ns = work.busy_ns,
+                                                     .waited_ns = work.waited_ns})) {
       share_with_host(balance_->shares());
       return;
     }

@@ -1,12 +1,17 @@
 #include "kernels/host_workers.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
+#include <csignal>
 #include <ctime>
+#include <filesystem>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/thread_pool.h"
 #include "tests/kernels/kernel_cases.h"
@@ -73,6 +78,7 @@ TEST(HostWorkers, ProductsHaveTheReferenceBits) {
           wait_done(meetings, number);
           EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)))
               << dtype_name(dtype) << " " << k;
+          workers->abandon();  // `shared` goes
         }
       }
     }
@@ -92,6 +98,7 @@ TEST(HostWorkers, CodedRowsHaveTheReferenceBits) {
       shared.give(number);
       wait_done(meetings, number);
       EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << codec_name(codec);
+      workers->abandon();  // `shared` goes
     }
   }
 }
@@ -117,13 +124,14 @@ TEST(HostWorkers, ManyProductsWaitForTheirTurn) {
   for (uint32_t i = 0; i < products.size(); ++i) {
     EXPECT_TRUE(equal_bits(products[i]->expected, products[i]->values(i + 1)));
   }
+  workers->abandon();
 }
 
 // Threads take pieces before there is x, and fetch them into their caches.
 TEST(HostWorkers, WaitingForXChangesNoBit) {
+  Shared shared({.dtype = DType::kBFloat16, .rows = 1700, .k = 1600, .tokens = 2}, 1, 700);
   HostMeetings meetings;
   const auto workers = make_host_workers(2, kMaxK, meetings);
-  Shared shared({.dtype = DType::kBFloat16, .rows = 1700, .k = 1600, .tokens = 2}, 1, 700);
   for (const int wait_ms : {0, 1, 20}) {
     const uint32_t number = workers->enqueue(shared.product);
     std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
@@ -141,10 +149,10 @@ TEST(HostWorkers, WaitingForXChangesNoBit) {
 TEST(HostWorkers, ASlowThreadChangesNoBit) {
   const std::vector<int> processors = usable_processors();
   if (processors.size() < 2) GTEST_SKIP() << "one processor only: every thread is as slow";
+  Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 1}, 1, 700);
   HostMeetings meetings;
   const auto workers = make_host_workers(2, kMaxK, meetings);
   const BusyProcessor busy(processors[1], 3);
-  Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 1}, 1, 700);
   for (int i = 0; i < 10; ++i) {
     const uint32_t number = workers->enqueue(shared.product);
     shared.give(number);
@@ -153,10 +161,101 @@ TEST(HostWorkers, ASlowThreadChangesNoBit) {
   }
 }
 
-TEST(HostWorkers, AbandonedProductsEnd) {
+/// Holds a thread of this process where it is, by a signal whose handler does not return.
+class HeldThread {
+ public:
+  explicit HeldThread(int tid) {
+    held_.store(false);
+    release_.store(false);
+    struct sigaction action = {};
+    action.sa_handler = [](int) {
+      held_.store(true);
+      while (!release_.load()) {
+        const timespec moment = {.tv_sec = 0, .tv_nsec = 100'000};
+        nanosleep(&moment, nullptr);
+      }
+    };
+    sigaction(SIGUSR1, &action, &before_);
+    syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
+    while (!held_.load()) std::this_thread::yield();
+  }
+  ~HeldThread() {
+    release_.store(true);
+    sigaction(SIGUSR1, &before_, nullptr);
+  }
+
+ private:
+  static inline std::atomic<bool> held_;
+  static inline std::atomic<bool> release_;
+  struct sigaction before_ = {};
+};
+
+std::vector<int> thread_ids() {
+  std::vector<int> ids;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+    ids.push_back(std::stoi(entry.path().filename()));
+  }
+  return ids;
+}
+
+// What it has taken, the others multiply, too; when it comes back, products have gone on.
+TEST(HostWorkers, NobodyWaitsForAThreadThatIsHeldUp) {
+  const std::vector<int> before = thread_ids();
+  Shared shared({.dtype = DType::kBFloat16, .rows = 1700, .k = 1600, .tokens = 2}, 1, 700);
   HostMeetings meetings;
   const auto workers = make_host_workers(3, kMaxK, meetings);
+  std::vector<int> threads = thread_ids();
+  std::erase_if(threads, [&](int id) { return std::ranges::count(before, id) != 0; });
+  ASSERT_EQ(threads.size(), 3u);
+  for (const int held : threads) {
+    uint32_t number = workers->enqueue(shared.product);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // all have taken pieces
+    {
+      const HeldThread hold(held);
+      for (int i = 0; i < 5; ++i) {
+        shared.give(number);
+        wait_done(meetings, number);
+        EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
+        number = workers->enqueue(shared.product);
+      }
+    }
+    shared.give(number);
+    wait_done(meetings, number);
+    EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
+  }
+}
+
+// By that the shares are corrected.
+TEST(HostWorkers, TellWhoWaitedForWhom) {
   Shared shared({.dtype = DType::kFloat16, .rows = 50, .k = 99, .tokens = 1}, 1, 20);
+  HostMeetings meetings;
+  const auto workers = make_host_workers(2, kMaxK, meetings);
+  constexpr int64_t kPauseNs = 20'000'000;
+  const uint32_t first = workers->enqueue(shared.product);
+  const uint32_t second = workers->enqueue(shared.product);
+  std::atomic_ref(meetings.arrived).store(first);
+  shared.give(first);
+  wait_done(meetings, first);
+  EXPECT_EQ(workers->work().waited_for, 1u);
+  EXPECT_EQ(workers->work().waited_ns, 0);
+  std::this_thread::sleep_for(std::chrono::nanoseconds(kPauseNs));
+  shared.give(second);  // the device is late, and will be at the end, too
+  wait_done(meetings, second);
+  EXPECT_EQ(workers->work().waited_for, 1u);
+  EXPECT_GE(workers->work().waited_ns, kPauseNs / 2);
+  const int64_t waited_ns = workers->work().waited_ns;
+  std::this_thread::sleep_for(std::chrono::nanoseconds(kPauseNs));
+  const uint32_t third = workers->enqueue(shared.product);  // of another pass
+  shared.give(third);
+  wait_done(meetings, third);
+  EXPECT_EQ(workers->work().waited_ns, waited_ns);
+  workers->abandon();
+}
+
+TEST(HostWorkers, AbandonedProductsEnd) {
+  Shared shared({.dtype = DType::kFloat16, .rows = 50, .k = 99, .tokens = 1}, 1, 20);
+  HostMeetings meetings;
+  const auto workers = make_host_workers(3, kMaxK, meetings);
   for (int i = 0; i < 5; ++i) workers->enqueue(shared.product);
   workers->abandon();
   EXPECT_EQ(meetings.done, 5u);

@@ -1,5 +1,7 @@
 #include "plan/host_balance.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "tests/support/made_weights.h"
@@ -55,39 +57,77 @@ TEST(HostBalance, PassesOfAnotherOrderHaveNoShare) {
   EXPECT_EQ(shares[3], 0.0);
 }
 
-// Other processes slow the host down; then they go.
-TEST(HostBalance, FollowsWhatTheHostAchieves) {
+/// Passes on a machine whose host and link have other speeds than the profile says.
+struct Machine {
+  double host_gbps = 2.0;
+  double link_gbps = 1.0;
+  double meeting_ms = 0.0;
+
+  /// One of them, with the share that the balance wants.
+  HostPart pass(const Plan& plan, double share) const {
+    const auto bytes = static_cast<double>(plan.streamed_bytes);
+    const double busy_ms = share * bytes / host_gbps / 1e6;
+    const double host_ms = busy_ms + meeting_ms * kProducts;
+    const double link_ms = (1 - share) * bytes / link_gbps / 1e6;
+    return {.products = kProducts,
+            .waited_for = host_ms > link_ms ? kProducts : 0,
+            .payload_bytes = static_cast<uint64_t>(share * bytes),
+            .busy_ns = static_cast<int64_t>(busy_ms * 1e6),
+            .waited_ns = static_cast<int64_t>((std::max(host_ms, link_ms) - busy_ms) * 1e6)};
+  }
+  /// At which both end together.
+  double best_share(const Plan& plan) const {
+    const double all_ms = static_cast<double>(plan.streamed_bytes) / 1e6;
+    return (all_ms / link_gbps - meeting_ms * kProducts) /
+           (all_ms / link_gbps + all_ms / host_gbps);
+  }
+
+  static constexpr uint64_t kProducts = 9;
+};
+
+// Other processes slow one side down; then they go.
+TEST(HostBalance, FollowsWhatHostAndLinkAchieve) {
+  const Manifest manifest = some_manifest();
+  const Plan plan = plan_of(manifest);
+  const Machine known = {.meeting_ms = 0.03};
+  for (const Machine& disturbed :
+       {Machine{.host_gbps = 0.5, .meeting_ms = 0.03}, Machine{.host_gbps = 4, .meeting_ms = 0.03},
+        Machine{.link_gbps = 0.4, .meeting_ms = 0.03}, Machine{.link_gbps = 3, .meeting_ms = 0.03},
+        Machine{.host_gbps = 1, .link_gbps = 0.7, .meeting_ms = 0.2}}) {
+    HostBalance balance(manifest, plan, profile_of(2.0, 1.0), 0);
+    for (const Machine& machine : {disturbed, known}) {
+      double last = balance.shares()[0];
+      for (int pass = 0; pass < 300; ++pass) {
+        balance.correct(0, machine.pass(plan, last));
+        EXPECT_NEAR(balance.shares()[0], last, 0.15);  // smoothly
+        last = balance.shares()[0];
+      }
+      EXPECT_NEAR(last, machine.best_share(plan), 0.03)
+          << machine.host_gbps << " " << machine.link_gbps << " " << machine.meeting_ms;
+    }
+  }
+}
+
+// Host products of other numbers of rows may be slowed down by something else.
+TEST(HostBalance, SpeedsOfTheHostAreByClass) {
   const Manifest manifest = some_manifest();
   const Plan plan = plan_of(manifest);
   HostBalance balance(manifest, plan, profile_of(2.0, 1.0), 0);
-  const double before = balance.shares()[0];
-  const uint64_t bytes = plan.streamed_bytes / 2;
-  const auto at_gbps = [&](double gbps) {
-    return static_cast<int64_t>(static_cast<double>(bytes) / gbps);
-  };
-  double last = before;
-  for (int pass = 0; pass < 60; ++pass) {
-    balance.correct(0, bytes, at_gbps(0.5));
-    EXPECT_LE(balance.shares()[0], last + 1e-9);  // smoothly
-    EXPECT_GT(balance.shares()[0], last - 0.1);
-    last = balance.shares()[0];
-  }
-  EXPECT_NEAR(last, 1.0 / 3, 0.02);
-  EXPECT_EQ(balance.shares()[1], HostBalance(manifest, plan, profile_of(2.0, 1.0), 0).shares()[1]);
-  for (int pass = 0; pass < 100; ++pass) balance.correct(0, bytes, at_gbps(2.0));
-  EXPECT_NEAR(balance.shares()[0], before, 0.01);
+  const Machine slow = {.host_gbps = 0.5, .meeting_ms = 0.03};
+  for (int pass = 0; pass < 20; ++pass) balance.correct(0, slow.pass(plan, balance.shares()[0]));
+  EXPECT_LT(balance.shares()[0], balance.shares()[1] - 0.1);
 }
 
 TEST(HostBalance, TellsOfMovesOnce) {
   const Manifest manifest = some_manifest();
   const Plan plan = plan_of(manifest);
   HostBalance balance(manifest, plan, profile_of(2.0, 1.0), 0);
-  balance.correct(0, plan.streamed_bytes, static_cast<int64_t>(plan.streamed_bytes / 2));
-  EXPECT_FALSE(
-      balance.correct(0, plan.streamed_bytes, static_cast<int64_t>(plan.streamed_bytes / 2)));
-  EXPECT_FALSE(balance.correct(0, 0, 100));  // nothing was multiplied
-  EXPECT_TRUE(
-      balance.correct(0, plan.streamed_bytes, static_cast<int64_t>(4 * plan.streamed_bytes)));
+  const Machine as_known = {.meeting_ms = 0.03};
+  const double share = balance.shares()[0];
+  balance.correct(0, as_known.pass(plan, share));
+  EXPECT_FALSE(balance.correct(0, as_known.pass(plan, share)));
+  EXPECT_FALSE(balance.correct(0, {.products = 9, .busy_ns = 100}));  // nothing was multiplied
+  EXPECT_TRUE(balance.correct(0, Machine{.host_gbps = 0.5}.pass(plan, share)));
 }
 
 }  // namespace

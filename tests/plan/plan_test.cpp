@@ -297,6 +297,24 @@ TEST(PlanTest, RingsOfHostMemoryHaveFewerAndLargerSlots) {
   EXPECT_EQ(ring_limit_bytes(options), uint64_t{128} << 20);
 }
 
+// The host can take no share of it.
+TEST(PlanTest, LittleIsCommonToAllUsesWhereTheHostTakesShares) {
+  const Manifest manifest = one_page_tiles();
+  PlanOptions options = at_percent(0);
+  options.streamed_home = Home::kHost;
+  options.ring_limit_bytes = 32 * 8192;
+  options.request_bytes = 8192;
+  EXPECT_EQ(make_plan(manifest, {}, options).common_requests,
+            make_plan(manifest, {}, options).body_requests);
+  options.host_shares = true;
+  const Plan plan = make_plan(manifest, {}, options);
+  ASSERT_GT(plan.ring_bytes(), 16 * plan.ring_slot_bytes);
+  EXPECT_GE(plan.common_requests, 1u);
+  uint64_t common_bytes = 0;
+  for (uint32_t i = 0; i < plan.common_requests; ++i) common_bytes += plan.requests[i].size_bytes;
+  EXPECT_LE(common_bytes, plan.ring_bytes() / 16 + options.request_bytes);
+}
+
 TEST(PlanTest, RingIsAskedForOrChosenWithinItsLimit) {
   const Manifest manifest = make_weights({}).manifest;
   PlanOptions options = at_percent(0);

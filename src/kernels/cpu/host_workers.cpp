@@ -66,9 +66,7 @@ void store_word(HostWord& to, const HostWord& word) {
   std::atomic_ref(to).store(word, std::memory_order_relaxed);
 }
 
-uint32_t load_acquire(uint32_t& counter) {
-  return std::atomic_ref(counter).load(std::memory_order_acquire);
-}
+uint32_t load_counter(uint32_t& counter) { return std::atomic_ref(counter).load(); }
 
 /// Counters wrap; a lead of less than half their range is one.
 bool reached(uint32_t counter, uint32_t number) {
@@ -81,9 +79,11 @@ struct Pieces {
   uint32_t end = 0;
 };
 
-/// A product in the queue, cut into pieces of rows.
+/// A product in the queue, cut into pieces of rows. Its place is used again when all threads have
+/// left it: one that was held up may come back to it after its end.
 struct Job {
   HostProduct product;
+  std::vector<WeightRun> runs;  // product.runs
   int64_t piece_rows = 0;
   std::atomic<uint32_t> pieces{0};  // read by threads for which the product may be over
   uint32_t late_piece = 0;          // after which little is left
@@ -92,7 +92,27 @@ struct Job {
   std::atomic<uint64_t> next{0};      // number << 32 | first piece that nobody has taken
   std::atomic<uint32_t> finished{0};  // pieces
   std::atomic<uint32_t> ended{0};     // number of the product that has
+  int64_t enqueued_ns = 0;
   std::atomic<int64_t> begin_ns{0};
+  // By piece: the product's number, once a thread has the results that count.
+  std::vector<std::atomic<uint32_t>> settled;
+
+  void set_runs(std::span<const WeightRun> of_product) {
+    runs.assign(of_product.begin(), of_product.end());
+    product.runs = runs;
+  }
+  void make_room(uint32_t number) {
+    if (settled.size() >= pieces.load(std::memory_order_relaxed)) return;
+    settled = std::vector<std::atomic<uint32_t>>(pieces.load(std::memory_order_relaxed));
+    for (auto& piece : settled) piece.store(number - 1, std::memory_order_relaxed);
+  }
+  bool is_settled(uint32_t piece, uint32_t number) const {
+    return settled[piece].load(std::memory_order_relaxed) == number;
+  }
+  /// Whether the caller's results of the piece are those that count: the first ones.
+  bool settle(uint32_t piece, uint32_t number) {
+    return settled[piece].exchange(number, std::memory_order_relaxed) != number;
+  }
 };
 
 class PinnedWorkers : public HostWorkers {
@@ -105,7 +125,7 @@ class PinnedWorkers : public HostWorkers {
         jobs_(kQueue),
         enqueued_(meetings.done),
         abandoned_(meetings.done) {
-    for (int i = 0; i < threads; ++i) owns_.push_back(make_own());
+    for (int i = 0; i < threads; ++i) owns_.push_back(make_own(static_cast<uint32_t>(i)));
     start_threads();
   }
   ~PinnedWorkers() override {
@@ -118,8 +138,10 @@ class PinnedWorkers : public HostWorkers {
   void abandon() override;
   HostWork work() const override {
     return {.products = products_.load(),
+            .waited_for = waited_for_.load(),
             .weight_bytes = weight_bytes_.load(),
-            .busy_ns = busy_ns_.load()};
+            .busy_ns = busy_ns_.load(),
+            .waited_ns = waited_ns_.load()};
   }
 
  private:
@@ -132,15 +154,22 @@ class PinnedWorkers : public HostWorkers {
     Buffer products;             // of a piece, [tokens][kMostPieceRows]
     cpu::FewTokensX forms = {};  // of x, in packed_x and reordered_x,
     uint32_t prepared_for = 0;   // of the product of this number
+    uint32_t index = 0;          // of the thread
+    std::atomic<uint32_t> left;  // it has nothing to do with products up to this one any more
   };
 
-  Own make_own() const;
+  std::unique_ptr<Own> make_own(uint32_t index) const;
   void start_threads();
   void run(int core, Own& own);
   void end_threads();
-  bool wait_for_job(uint32_t number);
+  bool wait_for_job(uint32_t number, Own& own);
+  void wait_until_left(uint32_t number) const;
   bool is_abandoned(uint32_t number) const;
+  bool is_over(uint32_t number) const;
   bool has_x(uint32_t number);
+  void wait_for_x(uint32_t number, Own& own);
+  void help(uint32_t number, Own& own);
+  uint32_t unsettled_piece(const Job& job, uint32_t number, uint32_t index) const;
   void take_x(const HostProduct& product, uint32_t number, Own& own) const;
   void run_product(uint32_t number, Own& own);
   Pieces take(Job& job, uint32_t number) const;
@@ -151,6 +180,8 @@ class PinnedWorkers : public HostWorkers {
   void multiply(const Job& job, uint32_t piece, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
   static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
+  void begin(Job& job);
+  void do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own);
   void finish_piece(Job& job, uint32_t number);
   void publish_done();
   int64_t piece_rows(int64_t rows, int64_t bytes) const;
@@ -166,12 +197,15 @@ class PinnedWorkers : public HostWorkers {
   std::atomic<uint32_t> abandoned_;  // products up to this one need no x
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> products_{0};
+  std::atomic<uint64_t> waited_for_{0};
   std::atomic<uint64_t> weight_bytes_{0};
   std::atomic<int64_t> busy_ns_{0};
+  std::atomic<int64_t> waited_ns_{0};
+  std::atomic<int64_t> last_end_ns_{0};  // of a product
   std::mutex mutex_;
   std::condition_variable woken_;
   std::atomic<int> sleepers_{0};
-  std::vector<Own> owns_;  // by thread
+  std::vector<std::unique_ptr<Own>> owns_;  // by thread
   std::vector<std::thread> threads_;
 };
 
@@ -187,13 +221,14 @@ int64_t PinnedWorkers::piece_rows(int64_t rows, int64_t bytes) const {
 uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   HR_CHECK(product.tokens >= 1 && product.tokens <= kMostHostTokens && product.k <= max_k_);
   const uint32_t number = enqueued_.load(std::memory_order_relaxed) + 1;
-  for (Poll poll; !reached(load_acquire(meetings_.done), number - kQueue);) poll.wait();
+  wait_until_left(number - kQueue);
   // It must not fall behind by half of what a number can count.
   if (!reached(abandoned_.load(std::memory_order_relaxed), number - kQueue)) {
     abandoned_.store(number - kQueue, std::memory_order_release);
   }
   Job& job = job_at(number);
   job.product = product;
+  job.set_runs(product.runs);
   job.rows = 0;
   uint64_t bytes = 0;
   for (const WeightRun& run : product.runs) {
@@ -208,7 +243,9 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   const int64_t piece_bytes = static_cast<int64_t>(bytes) / job.pieces;
   const auto late = static_cast<uint32_t>(threads() * (kLateBytes / piece_bytes + 1));
   job.late_piece = job.pieces > late ? job.pieces - late : 0;
+  job.make_room(number);
   job.finished.store(0, std::memory_order_relaxed);
+  job.enqueued_ns = now_ns();
   job.begin_ns.store(0, std::memory_order_relaxed);
   job.next.store(static_cast<uint64_t>(number) << 32, std::memory_order_release);
   enqueued_.store(number);
@@ -219,7 +256,16 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
 void PinnedWorkers::abandon() {
   const uint32_t last = enqueued_.load();
   abandoned_.store(last, std::memory_order_release);
-  for (Poll poll; !reached(load_acquire(meetings_.done), last);) poll.wait();
+  wait_until_left(last);
+}
+
+/// Until no thread has anything to do any more with products up to this one, which are over: who
+/// helps says so first (Own::left) and looks then whether they are.
+void PinnedWorkers::wait_until_left(uint32_t number) const {
+  for (Poll poll; !is_over(number);) poll.wait();
+  for (const auto& own : owns_) {
+    for (Poll poll; !reached(own->left.load(), number);) poll.wait();
+  }
 }
 
 void PinnedWorkers::wake() {
@@ -229,15 +275,18 @@ void PinnedWorkers::wake() {
   woken_.notify_all();
 }
 
-PinnedWorkers::Own PinnedWorkers::make_own() const {
+std::unique_ptr<PinnedWorkers::Own> PinnedWorkers::make_own(uint32_t index) const {
   constexpr const char* kPurpose = "products of host threads";
   const int64_t x_floats = cpu::FewTokens::floats(max_k_);
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
-  return {.x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
-          .packed_x = allocate_host(floats(x_floats), kPurpose),
-          .reordered_x = allocate_host(floats(x_floats), kPurpose),
-          .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
-          .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose)};
+  return std::unique_ptr<Own>(
+      new Own{.x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
+              .packed_x = allocate_host(floats(x_floats), kPurpose),
+              .reordered_x = allocate_host(floats(x_floats), kPurpose),
+              .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
+              .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose),
+              .index = index,
+              .left = first_ - 1});
 }
 
 void PinnedWorkers::start_threads() {
@@ -246,7 +295,7 @@ void PinnedWorkers::start_threads() {
     for (size_t i = 0; i < owns_.size(); ++i) {
       // The first core is left to the thread that enqueues.
       const int core = cores.empty() ? -1 : cores[(i + 1) % cores.size()];
-      threads_.emplace_back([this, core, i] { run(core, owns_[i]); });
+      threads_.emplace_back([this, core, i] { run(core, *owns_[i]); });
     }
   } catch (const std::system_error& error) {
     end_threads();
@@ -265,14 +314,18 @@ void PinnedWorkers::end_threads() {
 
 void PinnedWorkers::run(int core, Own& own) {
   if (core >= 0) bind_this_thread(core);
-  for (uint32_t number = first_; wait_for_job(number); ++number) run_product(number, own);
+  for (uint32_t number = first_; wait_for_job(number, own); ++number) {
+    run_product(number, own);
+    own.left.store(number);
+  }
 }
 
 /// False when there is nothing to do any more.
-bool PinnedWorkers::wait_for_job(uint32_t number) {
+bool PinnedWorkers::wait_for_job(uint32_t number, Own& own) {
   for (Poll poll; !poll.is_long(); poll.wait()) {
     if (reached(enqueued_.load(std::memory_order_acquire), number)) return true;
     if (stop_.load(std::memory_order_relaxed)) return false;
+    help(number - 1, own);
   }
   std::unique_lock lock(mutex_);
   sleepers_.fetch_add(1);
@@ -285,9 +338,15 @@ bool PinnedWorkers::is_abandoned(uint32_t number) const {
   return reached(abandoned_.load(std::memory_order_acquire), number);
 }
 
+/// Whether the device may have gone on to later products.
+bool PinnedWorkers::is_over(uint32_t number) const {
+  return reached(load_counter(meetings_.done), number);
+}
+
 /// Whether x of a product of which the caller has pieces begins to be there, or never will.
 bool PinnedWorkers::has_x(uint32_t number) {
-  return load_word(job_at(number).product.x[0]).number == number || is_abandoned(number);
+  return load_word(job_at(number).product.x[0]).number == number || is_abandoned(number) ||
+         is_over(number);
 }
 
 void PinnedWorkers::run_product(uint32_t number, Own& own) {
@@ -295,7 +354,10 @@ void PinnedWorkers::run_product(uint32_t number, Own& own) {
   while (true) {
     const Pieces pieces = take(job, number);
     if (pieces.begin == pieces.end) return;
-    if (!has_x(number)) fetch(number, pieces);
+    if (!has_x(number)) {
+      fetch(number, pieces);
+      wait_for_x(number, own);
+    }
     show_progress(number, job, pieces.begin);
     run_pieces(number, pieces, own);
   }
@@ -357,20 +419,69 @@ void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
   }
 }
 
+/// Others may be held up, where the system gives their cores away, while all wait for what they
+/// have taken: who has nothing else to do multiplies that, too.
+void PinnedWorkers::wait_for_x(uint32_t number, Own& own) {
+  for (Poll poll; !has_x(number); poll.wait()) help(number - 1, own);
+}
+
+/// Multiplies pieces of a product that others have taken and not ended. Takes no part in a product
+/// of which it has no x.
+void PinnedWorkers::help(uint32_t number, Own& own) {
+  if (own.prepared_for != number || is_over(number)) return;
+  own.left.store(number - 1);
+  while (!is_over(number)) {
+    Job& job = job_at(number);
+    const uint32_t piece = unsettled_piece(job, number, own.index);
+    if (piece == job.pieces.load(std::memory_order_relaxed)) break;
+    do_piece(job, piece, number, own);
+  }
+  own.left.store(number);
+}
+
+/// One of those that nobody has ended, for each thread another if there are enough; job.pieces if
+/// there is none.
+uint32_t PinnedWorkers::unsettled_piece(const Job& job, uint32_t number, uint32_t index) const {
+  const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);
+  uint32_t found = pieces;
+  uint32_t to_skip = index;
+  for (uint32_t piece = 0; piece < pieces; ++piece) {
+    if (job.is_settled(piece, number)) continue;
+    found = piece;
+    if (to_skip-- == 0) break;
+  }
+  return found;
+}
+
 void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
   Job& job = job_at(number);
   if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
+  begin(job);
   for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
-    if (piece == 0) job.begin_ns.store(now_ns(), std::memory_order_relaxed);
-    if (!is_abandoned(number)) {
-      multiply(job, piece, own);
-      hand_over(job, piece, number, own);
-    }
-    finish_piece(job, number);
+    if (!job.is_settled(piece, number)) do_piece(job, piece, number, own);
   }
 }
 
-/// Waits for every word of x.
+/// Says when the product began, if nobody has.
+void PinnedWorkers::begin(Job& job) {
+  if (job.begin_ns.load(std::memory_order_relaxed) != 0) return;
+  const int64_t now = now_ns();
+  int64_t not_begun = 0;
+  if (!job.begin_ns.compare_exchange_strong(not_begun, now, std::memory_order_relaxed)) return;
+  const int64_t last_end = last_end_ns_.load(std::memory_order_relaxed);
+  if (job.enqueued_ns < last_end) waited_ns_.fetch_add(now - last_end, std::memory_order_relaxed);
+}
+
+/// Whatever its x was: once the product is over, all its pieces are settled.
+void PinnedWorkers::do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own) {
+  const bool needed = !is_abandoned(number);
+  if (needed) multiply(job, piece, own);
+  if (!job.settle(piece, number)) return;
+  if (needed) hand_over(job, piece, number, own);
+  finish_piece(job, number);
+}
+
+/// Waits for every word of x; not when it is too late for that.
 void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own) const {
   auto* const bits = reinterpret_cast<uint32_t*>(own.x.data());
   const size_t words = static_cast<size_t>(product.tokens) * words_of_x(product.k, product.dtype);
@@ -385,7 +496,7 @@ void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own
         others |= word.number ^ number;
       }
       if (others == 0) break;
-      if (is_abandoned(number)) return;
+      if (is_abandoned(number) || is_over(number)) return;
     }
   }
 }
@@ -455,9 +566,13 @@ void PinnedWorkers::finish_piece(Job& job, uint32_t number) {
   const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);  // before another may end it
   if (job.finished.fetch_add(1, std::memory_order_acq_rel) + 1 < pieces) return;
   products_.fetch_add(1, std::memory_order_relaxed);
+  if (load_counter(meetings_.arrived) == number) {
+    waited_for_.fetch_add(1, std::memory_order_relaxed);
+  }
   weight_bytes_.fetch_add(job.bytes, std::memory_order_relaxed);
-  busy_ns_.fetch_add(now_ns() - job.begin_ns.load(std::memory_order_relaxed),
-                     std::memory_order_relaxed);
+  const int64_t now = now_ns();
+  busy_ns_.fetch_add(now - job.begin_ns.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  last_end_ns_.store(now, std::memory_order_relaxed);
   job.ended.store(number);
   publish_done();
 }

@@ -89,6 +89,7 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
     taken.products = products;
     taken.progress = reinterpret_cast<const uint64_t*>(&shared->meetings.progress);
     taken.rows_before = static_cast<int32_t>(products - first_product);
+    taken.arrived = &shared->meetings.arrived;
     taken.overdue = &shared->overdue;
     taken.number = number_;
     for (int32_t i = 0; i < taken.run_count; ++i) {

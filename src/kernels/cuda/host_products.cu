@@ -89,6 +89,7 @@ __global__ void __launch_bounds__(kThreads)
   allow_next();
   wait_for_previous();
   const uint64_t deadline_ns = now_ns() + kDeadlineNs;
+  if (blockIdx.x == 0 && threadIdx.x == 0) store_release_system(taken.arrived, taken.number);
   int run = 0;
   const int rows = taken.first_row[taken.run_count];
   for (int begin = static_cast<int>(blockIdx.x) * kThreads; begin < rows;

@@ -31,6 +31,7 @@ struct TakenProducts {
   const uint64_t* products = nullptr;     // the host's: HostWord, the number above the value
   const uint64_t* progress = nullptr;     // HostMeetings::progress, the number above the rows
   int32_t rows_before = 0;                // of the product, that other launches take
+  uint32_t* arrived = nullptr;            // HostMeetings::arrived
   uint32_t* overdue = nullptr;            // the host's: set if the products do not come
   uint32_t number = 0;
 };

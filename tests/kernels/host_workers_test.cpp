@@ -281,7 +281,7 @@ TEST(HostWorkers, NumbersMayPassTheirSignAndWrap) {
       shared.give(number);
       wait_done(meetings, number);
       ASSERT_TRUE(equal_bits(shared.expected, shared.values(number))) << number;
-      ASSERT_EQ(meetings.progress.number, number);
+      ASSERT_EQ(std::atomic_ref(meetings.progress).load().number, number);
     }
     for (int i = 0; i < 3; ++i) workers->enqueue(shared.product);
     workers->abandon();

@@ -9,7 +9,7 @@ namespace {
 constexpr double kMeetingMs = 0.03;     // at first
 constexpr double kLeastGain = 0.03;     // of the pass, for which it is worth meeting at all
 constexpr double kWeightOfAPass = 0.1;  // in what is known of the speeds
-constexpr double kProbe = 0.01;         // by which a link may be quicker than is known
+constexpr double kProbe = 0.01;         // by which what is not seen may be quicker than is known
 constexpr double kLeastLinkMs = 1e-3;
 constexpr double kLeastMove = 0.01;  // of a share
 constexpr double kMostSlowdown = 20;
@@ -87,12 +87,22 @@ void HostBalance::correct_link(double share, const HostPart& pass) {
   link_slowdown_ = within_reason(link_slowdown_ * (1 - kProbe));
 }
 
+/// A host that took no part may by now do what the profile says.
+void HostBalance::forget_host(size_t c) {
+  slowdown_[c] = std::max(1.0, slowdown_[c] * (1 - kProbe));
+  meeting_ms_ = std::max(kMeetingMs, meeting_ms_ * (1 - kProbe));
+}
+
 bool HostBalance::correct(size_t c, const HostPart& pass) {
-  if (pass.payload_bytes == 0 || pass.busy_ns <= 0 || host_ms_[c] <= 0) return false;
-  const double share = static_cast<double>(pass.payload_bytes) / payload_bytes_;
-  const double slowdown = within_reason(milliseconds(pass.busy_ns) / (share * host_ms_[c]));
-  slowdown_[c] += kWeightOfAPass * (slowdown - slowdown_[c]);
-  correct_link(share, pass);
+  if (host_ms_[c] <= 0) return false;
+  if (pass.payload_bytes == 0 || pass.busy_ns <= 0) {
+    forget_host(c);
+  } else {
+    const double share = static_cast<double>(pass.payload_bytes) / payload_bytes_;
+    const double slowdown = within_reason(milliseconds(pass.busy_ns) / (share * host_ms_[c]));
+    slowdown_[c] += kWeightOfAPass * (slowdown - slowdown_[c]);
+    correct_link(share, pass);
+  }
   const HostShares now = shares();
   for (size_t i = 0; i < now.size(); ++i) {
     if (std::abs(now[i] - told_[i]) < kLeastMove) continue;

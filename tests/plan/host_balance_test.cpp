@@ -118,6 +118,24 @@ TEST(HostBalance, SpeedsOfTheHostAreByClass) {
   EXPECT_LT(balance.shares()[0], balance.shares()[1] - 0.1);
 }
 
+TEST(HostBalance, AHostThatWasOfNoUseIsTriedAgain) {
+  const Manifest manifest = some_manifest();
+  const Plan plan = plan_of(manifest);
+  HostBalance balance(manifest, plan, profile_of(2.0, 1.0), 0);
+  const Machine stopped = {.host_gbps = 0.001, .meeting_ms = 0.03};
+  int passes = 0;
+  while (balance.shares()[0] > 0 && passes++ < 300) {
+    balance.correct(0, stopped.pass(plan, balance.shares()[0]));
+  }
+  ASSERT_EQ(balance.shares()[0], 0.0);
+  bool moved = false;
+  for (passes = 0; balance.shares()[0] == 0 && passes < 500; ++passes) {
+    moved = balance.correct(0, {});
+  }
+  EXPECT_GT(balance.shares()[0], 0.0);
+  EXPECT_TRUE(moved);
+}
+
 TEST(HostBalance, TellsOfMovesOnce) {
   const Manifest manifest = some_manifest();
   const Plan plan = plan_of(manifest);

@@ -76,8 +76,9 @@ class HostWorkers {
 
   virtual int threads() const = 0;
   /// Begins product number n, one more than the last, as soon as there are words of that number in
-  /// x, and returns n. What it names must stay until abandon(): a thread that was held up may still
-  /// read it when the product is over. Runs are copied. Waits while very many are enqueued.
+  /// x, and returns n. Memory that it names must stay until abandon(), and weights as they are: a
+  /// thread that was held up may still read there when the product is over. Runs are copied; x and
+  /// out may be used again when done has come to n. Waits while very many are enqueued.
   virtual uint32_t enqueue(const HostProduct& product) = 0;
   /// Gives up all products that are enqueued, whose x may never come; done counts them, too. No
   /// thread reads anything any more then.

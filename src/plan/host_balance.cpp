@@ -10,6 +10,8 @@ constexpr double kMeetingMs = 0.03;     // at first
 constexpr double kLeastGain = 0.03;     // of the pass, for which it is worth meeting at all
 constexpr double kWeightOfAPass = 0.1;  // in what is known of the speeds
 constexpr double kProbe = 0.01;         // by which what is not seen may be quicker than is known
+constexpr double kMostChange = 4;       // between two passes, that is believed
+constexpr uint64_t kFewOf = 8;          // products: one
 constexpr double kLeastLinkMs = 1e-3;
 constexpr double kLeastMove = 0.01;  // of a share
 constexpr double kMostSlowdown = 20;
@@ -19,6 +21,11 @@ double milliseconds(int64_t nanoseconds) { return static_cast<double>(nanosecond
 
 double within_reason(double slowdown) {
   return std::clamp(slowdown, 1 / kMostSlowdown, kMostSlowdown);
+}
+
+/// Moves what is known towards what a pass showed, not far: it may have been held up by chance.
+void approach(double& known, double seen) {
+  known += kWeightOfAPass * (std::clamp(seen, known / kMostChange, known * kMostChange) - known);
 }
 
 }  // namespace
@@ -71,37 +78,37 @@ HostShares HostBalance::shares() const {
   return shares;
 }
 
-/// Where the host had to wait for the device more often than not, the link took as long as the
-/// pass. Where the device waited, it is seen what meetings take, but not what the link could do: it
-/// may be quicker than is known, until it is the one that all wait for.
+/// Where the host had to wait for the device in more than a few products, the link took as long as
+/// the pass. Where the device waited, it is seen what meetings take, but not what the link could
+/// do: it may be quicker than is known, until it is the one that all wait for.
 void HostBalance::correct_link(double share, const HostPart& pass) {
-  if (2 * pass.waited_for < pass.products) {
+  if (kFewOf * (pass.products - pass.waited_for) > pass.products) {
     const double expected_ms = std::max((1 - share) * link_ms_, kLeastLinkMs);
-    const double slowdown =
-        within_reason(milliseconds(pass.busy_ns + pass.waited_ns) / expected_ms);
-    link_slowdown_ += kWeightOfAPass * (slowdown - link_slowdown_);
+    approach(link_slowdown_, milliseconds(pass.busy_ns + pass.waited_ns) / expected_ms);
+    meeting_ms_ += kProbe * (kMeetingMs - meeting_ms_);
     return;
   }
-  const double meeting_ms = milliseconds(pass.waited_ns) / static_cast<double>(pass.products);
-  meeting_ms_ += kWeightOfAPass * (meeting_ms - meeting_ms_);
-  link_slowdown_ = within_reason(link_slowdown_ * (1 - kProbe));
+  approach(meeting_ms_, milliseconds(pass.waited_ns) / static_cast<double>(pass.products));
+  link_slowdown_ *= 1 - kProbe;
 }
 
-/// A host that took no part may by now do what the profile says.
-void HostBalance::forget_host(size_t c) {
-  slowdown_[c] = std::max(1.0, slowdown_[c] * (1 - kProbe));
-  meeting_ms_ = std::max(kMeetingMs, meeting_ms_ * (1 - kProbe));
+/// Host and link may by now do what the profile says.
+void HostBalance::forget(size_t c) {
+  slowdown_[c] += kProbe * (1 - slowdown_[c]);
+  link_slowdown_ += kProbe * (1 - link_slowdown_);
+  meeting_ms_ += kProbe * (kMeetingMs - meeting_ms_);
 }
 
 bool HostBalance::correct(size_t c, const HostPart& pass) {
-  if (host_ms_[c] <= 0) return false;
-  if (pass.payload_bytes == 0 || pass.busy_ns <= 0) {
-    forget_host(c);
-  } else {
-    const double share = static_cast<double>(pass.payload_bytes) / payload_bytes_;
-    const double slowdown = within_reason(milliseconds(pass.busy_ns) / (share * host_ms_[c]));
-    slowdown_[c] += kWeightOfAPass * (slowdown - slowdown_[c]);
+  const double share = static_cast<double>(pass.payload_bytes) / payload_bytes_;
+  if (host_ms_[c] <= 0 || share > 1) return false;
+  if (pass.payload_bytes == 0) {
+    forget(c);
+  } else if (pass.products > 0 && pass.busy_ns > 0) {
+    approach(slowdown_[c], milliseconds(pass.busy_ns) / (share * host_ms_[c]));
+    slowdown_[c] = within_reason(slowdown_[c]);
     correct_link(share, pass);
+    link_slowdown_ = within_reason(link_slowdown_);
   }
   const HostShares now = shares();
   for (size_t i = 0; i < now.size(); ++i) {

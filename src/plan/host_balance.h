@@ -50,7 +50,7 @@ class HostBalance {
   double link_ms() const;
   double meetings_ms() const;
   void correct_link(double share, const HostPart& pass);
-  void forget_host(size_t c);
+  void forget(size_t c);
 
   int64_t groups_ = 0;        // that meet
   double payload_bytes_ = 0;  // not resident

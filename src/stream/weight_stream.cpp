@@ -89,7 +89,8 @@ class WeightStream::State : public WeightFeed {
   std::vector<SharedUse> shared_;  // by class of kSharedRows; empty: the host takes no share
 
   std::optional<HostBalance> balance_;
-  HostWork work_before_;  // of the host's threads, before the last pass
+  HostWork work_before_;       // of the host's threads, before the last passes,
+  int64_t passes_worked_ = 0;  // so many
 
   // The pass.
   const SharedUse* use_ = &all_;
@@ -171,6 +172,7 @@ void WeightStream::State::share_with_host(const HostShares& shares) {
 void WeightStream::State::balance_with_host(const HostBalance& balance) {
   balance_ = balance;
   work_before_ = backend.host_workers()->work();
+  passes_worked_ = 0;
   share_with_host(balance_->shares());
 }
 
@@ -186,6 +188,7 @@ void WeightStream::State::correct_balance() {
   const HostWork now = backend.host_workers()->work();
   const HostWork work = now - work_before_;
   work_before_ = now;
+  if (std::exchange(passes_worked_, 0) != 1) return;  // of several, that are not told apart
   for (size_t c = 0; c < shared_.size(); ++c) {
     if (use_ == &shared_[c] && balance_->correct(c, {.products = work.products,
                                                      .waited_for = work.waited_for,
@@ -202,6 +205,7 @@ void WeightStream::State::begin_pass(bool with_logits, int64_t tokens) {
   HR_CHECK(loaded_);
   if (in_pass_ && ring) ring->abandon_pass();
   if (!in_pass_ && with_logits_) correct_balance();
+  ++passes_worked_;
   use_ = &all_;
   for (size_t c = shared_.size(); c-- > 0;) {
     if (tokens <= kSharedRows[c]) use_ = &shared_[c];

@@ -174,6 +174,7 @@ class HeldThread {
         const timespec moment = {.tv_sec = 0, .tv_nsec = 100'000};
         nanosleep(&moment, nullptr);
       }
+      held_.store(false);
     };
     sigaction(SIGUSR1, &action, &before_);
     syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
@@ -181,6 +182,7 @@ class HeldThread {
   }
   ~HeldThread() {
     release_.store(true);
+    while (held_.load()) std::this_thread::yield();
     sigaction(SIGUSR1, &before_, nullptr);
   }
 
@@ -250,6 +252,23 @@ TEST(HostWorkers, TellWhoWaitedForWhom) {
   wait_done(meetings, third);
   EXPECT_EQ(workers->work().waited_ns, waited_ns);
   workers->abandon();
+}
+
+// A product of one piece: the others have not begun it.
+TEST(HostWorkers, NobodyWaitsForTheOnlyThreadOfAProduct) {
+  const std::vector<int> before = thread_ids();
+  Shared shared({.dtype = DType::kFloat16, .rows = 4, .k = 99, .tokens = 1}, 1, 2);
+  HostMeetings meetings;
+  const auto workers = make_host_workers(2, kMaxK, meetings);
+  for (const int held : thread_ids()) {
+    if (std::ranges::count(before, held) != 0) continue;
+    const uint32_t number = workers->enqueue(shared.product);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // one has taken it
+    const HeldThread hold(held);
+    shared.give(number);
+    wait_done(meetings, number);
+    EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
+  }
 }
 
 TEST(HostWorkers, AbandonedProductsEnd) {

@@ -136,6 +136,33 @@ TEST(HostBalance, AHostThatWasOfNoUseIsTriedAgain) {
   EXPECT_TRUE(moved);
 }
 
+// As when the machine sleeps for a moment, or several passes are taken for one.
+TEST(HostBalance, OneStrangePassMovesLittle) {
+  const Manifest manifest = some_manifest();
+  const Plan plan = plan_of(manifest);
+  const Machine machine = {.meeting_ms = 0.03};
+  const double best = machine.best_share(plan);
+  for (const uint64_t waited_for : {Machine::kProducts, uint64_t{0}}) {
+    HostBalance balance(manifest, plan, profile_of(2.0, 1.0), 0);
+    HostPart stalled = machine.pass(plan, best);
+    stalled.waited_for = waited_for;
+    stalled.waited_ns += 2'000'000'000;
+    balance.correct(0, stalled);
+    EXPECT_NEAR(balance.shares()[0], best, 0.1) << waited_for;
+    for (int pass = 0; pass < 300; ++pass) {
+      balance.correct(0, machine.pass(plan, balance.shares()[0]));
+    }
+    EXPECT_NEAR(balance.shares()[0], best, 0.03) << waited_for;
+    const double before = balance.shares()[0];
+    HostPart twice = machine.pass(plan, before);
+    twice.payload_bytes *= 2;
+    EXPECT_FALSE(balance.correct(0, twice));
+    EXPECT_EQ(balance.shares()[0], before);
+    EXPECT_FALSE(balance.correct(0, {.payload_bytes = 1000, .busy_ns = 1000}));  // no product
+    EXPECT_EQ(balance.shares()[0], before);
+  }
+}
+
 TEST(HostBalance, TellsOfMovesOnce) {
   const Manifest manifest = some_manifest();
   const Plan plan = plan_of(manifest);

@@ -153,7 +153,7 @@ class PinnedWorkers : public HostWorkers {
     Buffer decoded;              // rows of weights
     Buffer products;             // of a piece, [tokens][kMostPieceRows]
     cpu::FewTokensX forms = {};  // of x, in packed_x and reordered_x,
-    uint32_t prepared_for = 0;   // of the product of this number
+    uint32_t prepared_for;       // of the product of this number
     uint32_t index = 0;          // of the thread
     std::atomic<uint32_t> left;  // it has nothing to do with products up to this one any more
   };
@@ -180,7 +180,7 @@ class PinnedWorkers : public HostWorkers {
   void multiply(const Job& job, uint32_t piece, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
   static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
-  void begin(Job& job);
+  void begin(Job& job, uint32_t number, Own& own);
   void do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own);
   void finish_piece(Job& job, uint32_t number);
   void publish_done();
@@ -285,6 +285,7 @@ std::unique_ptr<PinnedWorkers::Own> PinnedWorkers::make_own(uint32_t index) cons
               .reordered_x = allocate_host(floats(x_floats), kPurpose),
               .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
               .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose),
+              .prepared_for = first_ - 1,
               .index = index,
               .left = first_ - 1});
 }
@@ -322,7 +323,7 @@ void PinnedWorkers::run(int core, Own& own) {
 
 /// False when there is nothing to do any more.
 bool PinnedWorkers::wait_for_job(uint32_t number, Own& own) {
-  for (Poll poll; !poll.is_long(); poll.wait()) {
+  for (Poll poll; !poll.is_long() || !is_over(number - 1); poll.wait()) {
     if (reached(enqueued_.load(std::memory_order_acquire), number)) return true;
     if (stop_.load(std::memory_order_relaxed)) return false;
     help(number - 1, own);
@@ -425,15 +426,15 @@ void PinnedWorkers::wait_for_x(uint32_t number, Own& own) {
   for (Poll poll; !has_x(number); poll.wait()) help(number - 1, own);
 }
 
-/// Multiplies pieces of a product that others have taken and not ended. Takes no part in a product
-/// of which it has no x.
+/// Multiplies pieces of a product that others have taken and not ended.
 void PinnedWorkers::help(uint32_t number, Own& own) {
-  if (own.prepared_for != number || is_over(number)) return;
+  if (is_over(number)) return;
   own.left.store(number - 1);
-  while (!is_over(number)) {
+  while (!is_over(number) && has_x(number)) {
     Job& job = job_at(number);
     const uint32_t piece = unsettled_piece(job, number, own.index);
     if (piece == job.pieces.load(std::memory_order_relaxed)) break;
+    begin(job, number, own);
     do_piece(job, piece, number, own);
   }
   own.left.store(number);
@@ -443,36 +444,41 @@ void PinnedWorkers::help(uint32_t number, Own& own) {
 /// there is none.
 uint32_t PinnedWorkers::unsettled_piece(const Job& job, uint32_t number, uint32_t index) const {
   const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);
-  uint32_t found = pieces;
-  uint32_t to_skip = index;
-  for (uint32_t piece = 0; piece < pieces; ++piece) {
-    if (job.is_settled(piece, number)) continue;
-    found = piece;
-    if (to_skip-- == 0) break;
-  }
-  return found;
+  const auto next_from = [&](uint32_t piece) {
+    while (piece < pieces && job.is_settled(piece, number)) ++piece;
+    return piece;
+  };
+  uint32_t count = 0;
+  for (uint32_t piece = next_from(0); piece < pieces; piece = next_from(piece + 1)) ++count;
+  if (count == 0) return pieces;
+  uint32_t found = next_from(0);
+  for (uint32_t i = 0; i < index % count; ++i) found = next_from(found + 1);
+  return std::min(found, pieces);  // others settle some meanwhile
 }
 
 void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
   Job& job = job_at(number);
-  if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
-  begin(job);
+  begin(job, number, own);
   for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
     if (!job.is_settled(piece, number)) do_piece(job, piece, number, own);
   }
 }
 
-/// Says when the product began, if nobody has.
-void PinnedWorkers::begin(Job& job) {
+/// Gets the thread's x ready, and says when the product began, if nobody has.
+void PinnedWorkers::begin(Job& job, uint32_t number, Own& own) {
+  if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
   if (job.begin_ns.load(std::memory_order_relaxed) != 0) return;
+  const int64_t last_end = last_end_ns_.load(std::memory_order_relaxed);
   const int64_t now = now_ns();
   int64_t not_begun = 0;
   if (!job.begin_ns.compare_exchange_strong(not_begun, now, std::memory_order_relaxed)) return;
-  const int64_t last_end = last_end_ns_.load(std::memory_order_relaxed);
-  if (job.enqueued_ns < last_end) waited_ns_.fetch_add(now - last_end, std::memory_order_relaxed);
+  if (job.enqueued_ns < last_end) {
+    waited_ns_.fetch_add(std::max<int64_t>(0, now - last_end), std::memory_order_relaxed);
+  }
 }
 
-/// Whatever its x was: once the product is over, all its pieces are settled.
+/// Whatever its x was: once the product is over, all its pieces are settled. Who is held up between
+/// settling a piece and handing it over, a few stores, is still waited for.
 void PinnedWorkers::do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own) {
   const bool needed = !is_abandoned(number);
   if (needed) multiply(job, piece, own);

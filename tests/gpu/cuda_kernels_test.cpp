@@ -262,7 +262,7 @@ TEST(CudaCodedMatmul, NormsGoAlong) {
   std::vector<std::pair<CodecId, DType>> codecs(std::begin(kCodecs), std::end(kCodecs));
   codecs.emplace_back(CodecId::kRaw, DType::kBFloat16);
   for (const auto& [codec, dtype] : codecs) {
-    for (const int64_t k : {264, 1024, 4096, 11008}) {
+    for (const int64_t k : {264, 1024, 2056, 4096, 11008}) {
       for (const int64_t tokens : {1, 2, 3}) {
         constexpr int64_t kRows = 70;
         Numbers numbers(static_cast<uint32_t>(k));
@@ -296,9 +296,15 @@ TEST(CudaCodedMatmul, NormsGoAlong) {
                           .outputs = outputs},
                          feed);
           backend.download(std::as_writable_bytes(std::span(result)), out.data());
-          return result;
+          std::vector<std::byte> x_bytes(static_cast<size_t>(tokens) * x_stride);
+          backend.download(x_bytes, normed.data());
+          return std::pair(result, x_bytes);
         };
-        EXPECT_TRUE(equal_bits(run(*reference), run(*device)))
+        const auto expected = run(*reference);
+        const auto actual = run(*device);
+        EXPECT_TRUE(equal_bits(expected.first, actual.first))
+            << codec_name(codec) << " k " << k << " tokens " << tokens;
+        EXPECT_TRUE(equal_elements(dtype, expected.second, actual.second))
             << codec_name(codec) << " k " << k << " tokens " << tokens;
       }
     }
@@ -473,7 +479,7 @@ TEST(CudaAttention, MatrixClassDoesNotDependOnCutsAndIsClose) {
 TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
   const auto reference = make_reference_backend();
   for (const DType dtype : kAllDTypes) {
-    for (const int64_t width : {1, 7, 75, 255, 256, 576, 4096, 11008}) {
+    for (const int64_t width : {1, 7, 75, 255, 256, 576, 2056, 4096, 11008}) {
       for (const Data data : {Data::kPlain, Data::kBroken}) {
         constexpr int64_t kTokens = 3;
         Numbers numbers(static_cast<uint32_t>(width), data);

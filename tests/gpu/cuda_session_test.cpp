@@ -349,6 +349,35 @@ TEST_F(CudaSessionTest, FusedDecodeHasTheBitsOfTheCpu) {
   }
 }
 
+// Contexts of one split and of several in one pass, and one that grows past the splits that run
+// beside the product before (attention_decode_early.cu).
+TEST_F(CudaSessionTest, DecodeOfUnequalContextsHasTheBitsOfTheCpu) {
+  const auto expect_bits_of_cpu = [&](const std::string& engine,
+                                      const std::vector<GenerationRequest>& requests) {
+    SessionOptions gpu = options(engine);
+    gpu.limits.max_sequences = static_cast<int64_t>(requests.size());
+    gpu.limits.context_logits = false;
+    SessionOptions cpu = gpu;
+    cpu.device = "cpu";
+    EXPECT_EQ(generate(gpu, requests).logits, generate(cpu, requests).logits);
+  };
+  std::vector<GenerationRequest> unequal;
+  for (const size_t length : {size_t{1}, size_t{255}, size_t{600}}) {
+    unequal.push_back(prompts(1, length, 4).front());
+  }
+  for (const int64_t head_size : {64, 128}) {
+    TinyModel shape;
+    shape.head_size = head_size;
+    shape.hidden_size = 64;
+    shape.num_hidden_layers = 2;
+    shape.max_position_embeddings = 2100;
+    shape.tokens_per_block = 64;
+    const std::string engine = make_tiny_engine(shape, directory_ / std::to_string(head_size));
+    expect_bits_of_cpu(engine, unequal);
+    expect_bits_of_cpu(engine, prompts(1, 2044, 8));
+  }
+}
+
 // So many heads and sequences that a block takes several splits.
 TEST_F(CudaSessionTest, FusedDecodeOfManyHasTheBitsOfTheCpu) {
   TinyModel shape;

@@ -1,6 +1,7 @@
 #include "tests/gpu/mirrored_backend.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace headrace::testing {
 namespace {
@@ -109,25 +110,10 @@ void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   for (size_t i = 0; i < results.size(); ++i) fetch(args.outputs[i].out, results[i]);
 }
 
-void MirroredBackend::rope_and_store(const RopeStoreArgs& args) {
-  const int64_t width = (args.heads + 2 * args.kv_heads) * args.head_dim;
-  const Buffer qkv = mirror(args.qkv, bytes_of(args.tokens * width, sizeof(float)));
-  const size_t angles = bytes_of(args.tokens * args.head_dim / 2, sizeof(float));
-  const Buffer cos = mirror(args.cos, angles);
-  const Buffer sin = mirror(args.sin, angles);
-  const Buffer cache = mirror(args.kv.k, cache_bytes(args.kv, args.sequences));
-  RopeStoreArgs mirrored = args;
-  mirrored.qkv = qkv.floats();
-  mirrored.cos = cos.floats();
-  mirrored.sin = sin.floats();
-  mirrored.kv.k = cache.data();
-  mirrored.kv.v = cache.data() + (args.kv.v - args.kv.k);
-  device_->rope_and_store(mirrored);
-  fetch(args.qkv, qkv);
-  fetch(args.kv.k, cache);
-}
+void MirroredBackend::rope_and_store(const RopeStoreArgs& args) { rope_ = args; }
 
 void MirroredBackend::attention(const AttentionArgs& args) {
+  const std::optional<RopeStoreArgs> rope = std::exchange(rope_, std::nullopt);
   const Buffer qkv = mirror(args.qkv, bytes_of(args.tokens * args.qkv_stride, sizeof(float)));
   const Buffer cache = mirror(args.kv.k, cache_bytes(args.kv, args.sequences));
   const Buffer out = mirror(
@@ -137,8 +123,22 @@ void MirroredBackend::attention(const AttentionArgs& args) {
   mirrored.kv.k = cache.data();
   mirrored.kv.v = cache.data() + (args.kv.v - args.kv.k);
   mirrored.out = out.data();
+  Buffer cos;
+  Buffer sin;
+  if (rope) {
+    const size_t angles = bytes_of(rope->tokens * rope->head_dim / 2, sizeof(float));
+    cos = mirror(rope->cos, angles);
+    sin = mirror(rope->sin, angles);
+    RopeStoreArgs rotated = *rope;
+    rotated.qkv = qkv.floats();
+    rotated.cos = cos.floats();
+    rotated.sin = sin.floats();
+    rotated.kv = mirrored.kv;
+    device_->rope_and_store(rotated);
+  }
   device_->attention(mirrored);
   fetch(args.out, out);
+  fetch(args.kv.k, cache);
 }
 
 bool MirroredBackend::best_tokens(const float* logits, int64_t vocab, const BestTokens& best) {

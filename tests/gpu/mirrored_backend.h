@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,7 +13,8 @@
 namespace headrace::testing {
 
 /// Runs the ops of a backend with memory of its own on host memory: copies operands there and
-/// results back, so that tests written for host memory serve every backend.
+/// results back, so that tests written for host memory serve every backend. A rotation waits for
+/// the attention that follows it, so that the device gets both at once, as in a pass.
 class MirroredBackend : public Backend {
  public:
   explicit MirroredBackend(std::unique_ptr<Backend> device) : device_(std::move(device)) {}
@@ -53,6 +55,7 @@ class MirroredBackend : public Backend {
   }
 
   std::unique_ptr<Backend> device_;
+  std::optional<RopeStoreArgs> rope_;  // waits
 };
 
 }  // namespace headrace::testing

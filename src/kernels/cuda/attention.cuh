@@ -116,6 +116,10 @@ bool attention_tiles(const AttentionParams& params, Queue& queue);
 /// Attention of tiles of one row, for the shapes that have such a kernel; false for others.
 bool attention_decode(const AttentionParams& params, Queue& queue);
 
+/// The same where no multiprocessor gets more than one split and K and V are stored on the way; false
+/// for others. REQUIRES: attention_is_specialized().
+bool attention_decode_early(const AttentionParams& params, Queue& queue);
+
 /// Attention of the matrix class. REQUIRES: attention_is_specialized().
 void attention_tiles_matrix(const AttentionParams& params, Queue& queue);
 void attention_decode_matrix(const AttentionParams& params, Queue& queue);

@@ -53,19 +53,6 @@ __device__ __forceinline__ float softmax_terms(const float (&dots)[2], float sca
   return most;
 }
 
-/// Sums p in 16 lanes, each in order, then as a tree. Called by the first warp.
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void sum_terms(int count, Shared<T, kHeadDim>& shared) {
-  float sum = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kSplit / kSumLanes; ++i) {
-    const int t = i * kSumLanes + static_cast<int>(threadIdx.x) % kSumLanes;
-    if (t < count) sum = __fadd_rn(sum, shared.p[t]);
-  }
-  sum = tree_sum<kSumLanes>(sum);
-  if (threadIdx.x == 0) shared.sum = sum;
-}
-
 /// Adds `count` positions of a chunk of V to the thread's dimension.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void add_values(const T* stage, const float* p, int count,
@@ -127,7 +114,13 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
       shared.own.q[thread] = params.qkv[query.row * params.qkv_stride + query.head * kHeadDim + thread];
     }
   } else if (thread < kHeadDim / 2) {
-    rotate_and_store(params, query, own_position >= 0, shared.own);
+    const RowSource<T, kHeadDim> source(params, query);
+    const RowRotation rotation = source.rotation(thread);
+    source.take_q(thread, rotation, shared.own);
+    if (own_position >= 0) {
+      source.take_k(thread, rotation, shared.own);
+      source.take_v(thread, shared.own);
+    }
   }
   const int64_t unit = static_cast<int64_t>(tile_index) * params.heads + query.head;
   float* const partials = params.partials + unit * params.max_splits * (kHeadDim + 2);
@@ -164,7 +157,10 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Attention
         add_values<T, kHeadDim>(stage(n), shared.p + begin, min(C::kVPositions, count - begin),
                                 weighted[0]);
       }
-      if (chunk == C::kOfK && thread < 32) sum_terms(count, shared);
+      if (chunk == C::kOfK && thread < 32) {
+        const float sum = sum_of_terms(shared.p, count);
+        if (thread == 0) shared.sum = sum;
+      }
     }
     if (parts == 1) {
       folded.fold(most, shared.sum, weighted);
@@ -224,6 +220,7 @@ bool attention_is_specialized(const KvView& kv, DType out_dtype) {
 
 bool attention_decode(const AttentionParams& params, Queue& queue) {
   if (!attention_is_specialized(params.kv, params.out_dtype)) return false;
+  if (attention_decode_early(params, queue)) return true;
   HR_DISPATCH_SPECIALIZED(params.kv, T, kHeadDim, (launch_decode<T, kHeadDim>(params, queue)))
   return true;
 }

@@ -3,10 +3,11 @@
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/row_rotation.cuh"
 
-/// What canonical decode attention is made of. A block attends for one row and head over
-/// consecutive splits. K and V of a split pass through shared memory as chunks of 16 KiB in a queue
-/// that does not drain between splits: first K, some dimensions of all positions at a time; then V,
-/// some positions of all dimensions at a time.
+/// What canonical decode attention is made of. In the kernel for any number of rows
+/// (attention_decode.cu) a block attends for one row and head over consecutive splits. K and V of a
+/// split pass through shared memory as chunks of 16 KiB in a queue that does not drain between splits:
+/// first K, some dimensions of all positions at a time; then V, some positions of all dimensions at a
+/// time.
 namespace headrace::cuda::decode {
 
 inline constexpr int kThreads = kSplit / 2;
@@ -35,7 +36,7 @@ __device__ __forceinline__ void prefetch(const void* address, int bytes) {
 #endif
 }
 
-/// What rotate_and_store() leaves for the block.
+/// What the block has of the row itself.
 template <typename T, int kHeadDim>
 struct OwnRow {
   float q[kHeadDim];
@@ -91,40 +92,79 @@ struct Query {
   }
 };
 
-/// Rotates the thread's pair of Q; if the row's own position is this block's, that of K too, and takes
-/// V. One head of each group writes both to the cache.
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void rotate_and_store(const AttentionParams& params,
-                                                 const Query<T, kHeadDim>& query, bool owns,
-                                                 OwnRow<T, kHeadDim>& own) {
-  constexpr int kHalf = kHeadDim / 2;
-  const int d = static_cast<int>(threadIdx.x);
-  const RowRotation rotation = {.cos = params.rope.cos[query.row * kHalf + d],
-                                .sin = params.rope.sin[query.row * kHalf + d]};
-  const float* const row = params.qkv + query.row * params.qkv_stride;
-  const auto pair_of = [&](int64_t head) {
-    return make_float2(row[head * kHeadDim + d], row[head * kHeadDim + d + kHalf]);
-  };
-  const float2 q = rotation.of(pair_of(query.head));
-  own.q[d] = q.x;
-  own.q[d + kHalf] = q.y;
-  if (!owns) return;
-  const int64_t group = params.heads / params.kv.kv_heads;
-  const int64_t kv_head = query.head / group;
-  const float2 k = rotation.of(pair_of(params.heads + kv_head));
-  const float2 v = pair_of(params.heads + params.kv.kv_heads + kv_head);
-  own.k[d] = round_to<T>(k.x);
-  own.k[d + kHalf] = round_to<T>(k.y);
-  own.v[d] = round_to<T>(v.x);
-  own.v[d + kHalf] = round_to<T>(v.y);
-  if (query.head % group != 0) return;
-  const int position = query.context - 1;
-  T* const k_out = const_cast<T*>(query.cache.k_at(position));
-  T* const v_out = const_cast<T*>(query.cache.v_at(position));
-  k_out[query.cache.k_dim(d)] = own.k[d];
-  k_out[query.cache.k_dim(d + kHalf)] = own.k[d + kHalf];
-  v_out[d] = own.v[d];
-  v_out[d + kHalf] = own.v[d + kHalf];
+/// Sums `count` terms of a split in 16 lanes, each in order, then as a tree. Called by whole warps;
+/// lane 0 gets the sum.
+__device__ __forceinline__ float sum_of_terms(const float* p, int count) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kSplit / kSumLanes; ++i) {
+    const int t = i * kSumLanes + static_cast<int>(threadIdx.x) % kSumLanes;
+    if (t < count) sum = __fadd_rn(sum, p[t]);
+  }
+  return tree_sum<kSumLanes>(sum);
 }
+
+/// Where the row's own Q, K and V of the head come from, and where K and V go. Needs no earlier kernel:
+/// made before wait_for_previous(), it leaves little to compute.
+template <typename T, int kHeadDim>
+struct RowSource {
+  static constexpr int kHalf = kHeadDim / 2;
+  const float* q;
+  const float* k;
+  const float* v;
+  const float* cos;
+  const float* sin;
+  T* k_out;  // null: another head of the group stores K and V
+  T* v_out;
+  int block_shift;
+
+  __device__ RowSource(const AttentionParams& params, const Query<T, kHeadDim>& query)
+      : cos(params.rope.cos + query.row * kHalf),
+        sin(params.rope.sin + query.row * kHalf),
+        block_shift(query.cache.block_shift) {
+    const int heads = static_cast<int>(params.heads);
+    const int kv_heads = static_cast<int>(params.kv.kv_heads);
+    const int group = heads / kv_heads;
+    const int kv_head = query.head / group;
+    const float* const row = params.qkv + query.row * params.qkv_stride;
+    q = row + query.head * kHeadDim;
+    k = row + (heads + kv_head) * kHeadDim;
+    v = row + (heads + kv_heads + kv_head) * kHeadDim;
+    const bool stores = query.head == kv_head * group;
+    const int position = query.context - 1;
+    k_out = stores ? const_cast<T*>(query.cache.k_at(position)) : nullptr;
+    v_out = stores ? const_cast<T*>(query.cache.v_at(position)) : nullptr;
+  }
+
+  /// Of pair d: dimensions d and d + kHalf.
+  __device__ __forceinline__ RowRotation rotation(int d) const {
+    return {.cos = cos[d], .sin = sin[d]};
+  }
+  /// Pair d of Q, rotated.
+  __device__ __forceinline__ void take_q(int d, const RowRotation& rotation,
+                                         OwnRow<T, kHeadDim>& own) const {
+    const float2 pair = rotation.of(make_float2(q[d], q[d + kHalf]));
+    own.q[d] = pair.x;
+    own.q[d + kHalf] = pair.y;
+  }
+  /// Pair d of K, rotated; into the cache too.
+  __device__ __forceinline__ void take_k(int d, const RowRotation& rotation,
+                                         OwnRow<T, kHeadDim>& own) const {
+    const float2 pair = rotation.of(make_float2(k[d], k[d + kHalf]));
+    own.k[d] = round_to<T>(pair.x);
+    own.k[d + kHalf] = round_to<T>(pair.y);
+    if (k_out == nullptr) return;
+    k_out[d << block_shift] = own.k[d];
+    k_out[(d + kHalf) << block_shift] = own.k[d + kHalf];
+  }
+  /// Pair d of V; likewise.
+  __device__ __forceinline__ void take_v(int d, OwnRow<T, kHeadDim>& own) const {
+    own.v[d] = round_to<T>(v[d]);
+    own.v[d + kHalf] = round_to<T>(v[d + kHalf]);
+    if (v_out == nullptr) return;
+    v_out[d] = own.v[d];
+    v_out[d + kHalf] = own.v[d + kHalf];
+  }
+};
 
 }  // namespace headrace::cuda::decode

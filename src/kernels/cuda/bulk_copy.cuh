@@ -2,14 +2,15 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/arrival.cuh"
 #include "kernels/cuda/canonical_matmul.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/row_norm.cuh"
 
 /// What the canonical products share whose weights reach shared memory by bulk copies (sm_90), a queue
-/// of its own per warp. The queues fill before the kernel waits for the one before it, so that memory
-/// does not rest while small kernels run between the products of a pass.
+/// of its own per warp. The queues begin to fill before the kernel waits for the one before it, so that
+/// memory does not rest while small kernels run between the products of a pass.
 namespace headrace::cuda {
 
 inline constexpr int kMostStages = 8;
@@ -27,54 +28,11 @@ struct BulkLaunch {
   NormRows norm;  // of kernels that begin with one
 };
 
-/// Says when a stage's copies have arrived. Its functions do nothing before sm_90, where the kernel
-/// is not launched.
-struct Arrival {
-  uint64_t barrier;
-
-  __device__ __forceinline__ void init() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(&barrier)));
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-#endif
-  }
-  __device__ __forceinline__ void expect(int bytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     shared_address(&barrier)),
-                 "r"(bytes)
-                 : "memory");
-#endif
-  }
-  __device__ __forceinline__ void copy(void* to, const void* from, int bytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-            shared_address(to)),
-        "l"(from), "r"(bytes), "r"(shared_address(&barrier))
-        : "memory");
-#endif
-  }
-  __device__ __forceinline__ void wait(int phase) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "again:\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-        "@!done bra again;\n"
-        "}" ::"r"(shared_address(&barrier)),
-        "r"(phase)
-        : "memory");
-#endif
-  }
-
-#if __CUDA_ARCH__ >= 900
-  static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
-  }
-#endif
-};
+/// Makes the warp's arrivals, for as many stages.
+__device__ __forceinline__ void init_arrivals(Arrival* arrived, int stages, int lane) {
+  if (lane < stages) arrived[lane].init();
+  __syncwarp();
+}
 
 /// The groups of kRows rows of one warp.
 template <int kRows, int kWarps>
@@ -104,6 +62,7 @@ class RowGroups {
 
  private:
   __device__ __forceinline__ void find_run() {
+#pragma unroll 1
     while (run_ + 1 < launch_.run_count && launch_.first_group[run_ + 1] <= group_) ++run_;
   }
 
@@ -127,26 +86,54 @@ __device__ __forceinline__ void copy_x(const BulkLaunch& launch, T* x, int x_str
                                        Arrival& arrival) {
   const int bytes = launch.k * static_cast<int>(sizeof(T));
   arrival.expect(launch.tokens * bytes);
+#pragma unroll 1
   for (int t = 0; t < launch.tokens; ++t) {
     arrival.copy(x + t * x_stride, launch.x + t * launch.x_stride_bytes, bytes);
   }
 }
 
-/// The launch's norm, into shared memory; the first block's is what others will read.
+/// The norm that makes a launch's x, of kTokens token rows at most.
 template <typename T, int kTokens>
-__device__ __forceinline__ void finish_norm(const NormRows& rows, RowNorm<T>& norm, T* x,
-                                            int64_t x_stride) {
-  __shared__ float partials[kTokens][kNormThreads];
-  const int token = static_cast<int>(threadIdx.x) / kNormThreads;
-  const int64_t begin = token * rows.width;
-  const int64_t x_begin = token * x_stride;
-  // With fewer token rows than threads for them, the last of the threads have none.
-  norm.read(token < rows.tokens ? rows.x + begin : nullptr, rows.epsilon, partials[token]);
-  norm.write([&](int i, T value) {
-    x[x_begin + i] = value;
-    if (blockIdx.x == 0) reinterpret_cast<T*>(rows.out)[begin + i] = value;
-  });
-}
+class LaunchNorm {
+ public:
+  /// Before wait_for_previous(), and before the queue fills: what is asked for later comes later.
+  __device__ __forceinline__ explicit LaunchNorm(const NormRows& rows)
+      : rows_(rows),
+        token_(static_cast<int>(threadIdx.x) / kNormThreads),
+        norm_(rows.weight, static_cast<int>(rows.width),
+              static_cast<int>(threadIdx.x) % kNormThreads) {}
+  /// Begins to read.
+  __device__ __forceinline__ void read() {
+    // With fewer token rows than threads for them, the last of the threads have none.
+    norm_.read(token_ < rows_.tokens ? rows_.x + token_ * rows_.width : nullptr);
+  }
+  /// Leaves x in shared memory, token rows x_stride columns apart; the first block's is what others
+  /// will read.
+  __device__ __forceinline__ void finish(T* x, int x_stride) {
+    __shared__ float partials[kTokens][kNormThreads];
+    norm_.finish(rows_.epsilon, partials[token_]);
+    norm_.write([&](int i, T value) { x[token_ * x_stride + i] = value; });
+    __syncthreads();
+    if (blockIdx.x == 0) store(x, x_stride);
+  }
+
+ private:
+  __device__ __forceinline__ void store(const T* x, int x_stride) const {
+    constexpr int kElements = static_cast<int>(sizeof(uint4) / sizeof(T));  // divide the width
+    const int vectors = static_cast<int>(rows_.width) / kElements;
+    if (token_ >= rows_.tokens) return;
+    const auto* const from = reinterpret_cast<const uint4*>(x + token_ * x_stride);
+    auto* const to = reinterpret_cast<uint4*>(rows_.out) + static_cast<int64_t>(token_) * vectors;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x) % kNormThreads; i < vectors; i += kNormThreads) {
+      to[i] = from[i];
+    }
+  }
+
+  const NormRows& rows_;
+  const int token_;
+  RowNorm<T> norm_;
+};
 
 /// [row][token][column]
 template <int kRows, int kTokens>

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <type_traits>
 
 #include "kernels/cuda/bulk_copy.cuh"
@@ -6,7 +7,9 @@ namespace headrace::cuda {
 namespace {
 
 constexpr int kFewestStages = 2;
-constexpr int kQueueBytes = 192 << 10;  // of all warps: as much is on its way at any time
+constexpr int kQueueBytes = 192 << 10;  // of all warps: as much is on its way while they multiply
+constexpr int kGentleBytes = 64 << 10;  // as much before, if no norm comes first
+constexpr int kStagesAhead = 2;         // that begin to fill before a norm's row is asked for
 
 /// How a block shares the work.
 template <typename Type, int kRowCount, int kTokenCount, int kWarpCount, int kChunks>
@@ -18,6 +21,7 @@ struct Shape {
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kSegment = kChunks * kChunk;  // columns of a row, copied at a time
   static constexpr int kStage = kRows * kSegment;    // elements
+  static constexpr int kStageBytes = kWarps * kStage * static_cast<int>(sizeof(T));  // of a block
 };
 
 /// The copies of a warp: segment by segment of each group of rows. Lane r copies row r's.
@@ -30,6 +34,17 @@ class WeightQueue {
                                          Arrival* arrived)
       : k_(launch.k), lane_(lane), stages_(stages), arrived_(arrived), ahead_(launch, warp) {
     begin_group();
+  }
+  /// Fills the stages with few copies under way at a time: other reads and writes, such as the last ones
+  /// of the kernel before, queue behind them.
+  __device__ __forceinline__ void fill_gently(int stages) {
+    constexpr int kOnTheirWay =
+        Shape::kStageBytes < kGentleBytes ? kGentleBytes / Shape::kStageBytes : 1;
+#pragma unroll 1
+    for (int stage = 0; stage < stages && !ahead_.done(); ++stage) {
+      if (stage >= kOnTheirWay) arrived_[stage - kOnTheirWay].wait(0);
+      copy_next(stage);
+    }
   }
   __device__ __forceinline__ void copy_next(int stage) {
     if (ahead_.done()) return;
@@ -97,18 +112,23 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   Arrival* const arrived = arrivals[warp];
   allow_next();
   if (threadIdx.x == 0) x_arrival.init();
-  if (lane == 0) {
-    for (int stage = 0; stage < launch.stages; ++stage) arrived[stage].init();
-  }
-  __syncwarp();
+  init_arrivals(arrived, launch.stages, lane);
   WeightQueue<Shape> queue(launch, warp, lane, stages, arrived);
-  for (int stage = 0; stage < launch.stages; ++stage) queue.copy_next(stage);
   if constexpr (kNorm) {
-    RowNorm<T> norm(launch.norm.weight, launch.k, static_cast<int>(threadIdx.x) % kNormThreads);
-    wait_for_previous();
-    finish_norm<T, Shape::kThreads / kNormThreads>(launch.norm, norm, x, launch.norm.width);
-    __syncthreads();
+    LaunchNorm<T, Shape::kThreads / kNormThreads> norm(launch.norm);
+    const int ahead = min(kStagesAhead, launch.stages);
+#pragma unroll 1
+    for (int stage = 0;; ++stage) {  // one place that copies: the code is short, as RowNorm's
+      if (stage == ahead) {
+        wait_for_previous();
+        norm.read();
+      }
+      if (stage == launch.stages) break;
+      queue.copy_next(stage);
+    }
+    norm.finish(x, launch.k);
   } else {
+    queue.fill_gently(launch.stages);
     wait_for_previous();
     if (threadIdx.x == 0) copy_x(launch, x, launch.k, x_arrival);
     __syncthreads();
@@ -142,9 +162,9 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
 
 template <typename Shape, bool kNorm>
 bool launch_bulk(BulkLaunch launch, Queue& queue) {
-  constexpr int kSize = static_cast<int>(sizeof(typename Shape::T));
-  constexpr int kStageBytes = Shape::kWarps * Shape::kStage * kSize;
-  const int64_t x_bytes = static_cast<int64_t>(Shape::kTokens) * launch.k * kSize;
+  constexpr int kStageBytes = Shape::kStageBytes;
+  const int64_t x_bytes =
+      static_cast<int64_t>(Shape::kTokens) * launch.k * sizeof(typename Shape::T);
   const int64_t room = queue.shared_bytes - kBulkStaticBytes - x_bytes;
   launch.stages = static_cast<int32_t>(
       std::min<int64_t>({kMostStages, kQueueBytes / kStageBytes, room / kStageBytes}));

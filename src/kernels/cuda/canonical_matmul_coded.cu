@@ -79,20 +79,21 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
                                 launch.headers * Shape::kRows * launch.header_bytes));
   allow_next();
   if (threadIdx.x == 0) x_arrival.init();
-  if (lane == 0) {
-    for (int stage = 0; stage < launch.stages; ++stage) arrived[stage].init();
-  }
-  __syncwarp();
+  init_arrivals(arrived, launch.stages, lane);
   CodedQueue<Shape> queue(launch, warp, lane, shared, arrived);
-  for (int stage = 0; stage < launch.stages; ++stage) queue.copy_next(stage);
-  pad_x<T, Shape::kThreads>(launch, x);
+  const auto fill = [&] {
+#pragma unroll 1
+    for (int stage = 0; stage < launch.stages; ++stage) queue.copy_next(stage);
+    pad_x<T, Shape::kThreads>(launch, x);
+    wait_for_previous();
+  };
   if constexpr (kNorm) {
-    RowNorm<T> norm(launch.norm.weight, launch.k, static_cast<int>(threadIdx.x) % kNormThreads);
-    wait_for_previous();
-    finish_norm<T, Shape::kThreads / kNormThreads>(launch.norm, norm, x, launch.x_stride);
-    __syncthreads();
+    LaunchNorm<T, Shape::kThreads / kNormThreads> norm(launch.norm);
+    fill();
+    norm.read();
+    norm.finish(x, launch.x_stride);
   } else {
-    wait_for_previous();
+    fill();
     if (threadIdx.x == 0) copy_x(launch, x, launch.x_stride, x_arrival);
     __syncthreads();
     x_arrival.wait(0);

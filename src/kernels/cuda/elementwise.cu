@@ -61,7 +61,8 @@ __global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormRows rows) {
   RowNorm<T> norm(rows.weight, width, static_cast<int>(threadIdx.x));
   wait_for_previous();
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * width;
-  norm.read(rows.x + begin, rows.epsilon, partials);
+  norm.read(rows.x + begin);
+  norm.finish(rows.epsilon, partials);
   norm.write([&](int i, T value) { reinterpret_cast<T*>(rows.out)[begin + i] = value; });
 }
 

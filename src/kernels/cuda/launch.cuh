@@ -22,21 +22,51 @@ __device__ __forceinline__ void wait_for_previous() {
 #endif
 }
 
+/// Blocks of a cluster, along x; 0: a launch without clusters.
+struct ClusterSize {
+  unsigned blocks = 0;
+};
+
+/// The largest cluster of a kernel without dynamic shared memory that the device can run.
+template <typename... Parameters>
+int most_cluster_blocks(void (*kernel)(Parameters...), dim3 block) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = 1;
+  config.blockDim = block;
+  int blocks = 0;
+  if (cudaOccupancyMaxPotentialClusterSize(&blocks, kernel, &config) == cudaSuccess) return blocks;
+  cudaGetLastError();
+  return 0;
+}
+
 template <typename... Parameters, typename... Arguments>
-void launch(Queue& queue, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-            Arguments... arguments) {
-  cudaLaunchAttribute overlap = {};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+void launch(Queue& queue, void (*kernel)(Parameters...), ClusterSize cluster, dim3 grid, dim3 block,
+            size_t shared_bytes, Arguments... arguments) {
+  cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = queue.stream;
-  config.attrs = &overlap;
-  config.numAttrs = queue.may_overlap ? 1 : 0;
+  config.attrs = attributes;
+  if (queue.may_overlap) {
+    cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster.blocks > 0) {
+    cudaLaunchAttribute& size = attributes[config.numAttrs++];
+    size.id = cudaLaunchAttributeClusterDimension;
+    size.val.clusterDim = {.x = cluster.blocks, .y = 1, .z = 1};
+  }
   cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
   queue.may_overlap = queue.can_overlap;
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(Queue& queue, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            Arguments... arguments) {
+  launch(queue, kernel, ClusterSize(), grid, block, shared_bytes, arguments...);
 }
 
 }  // namespace headrace::cuda

@@ -126,7 +126,7 @@ struct AttentionParams {
 };
 
 /// Attention for tiles of exactly one row (decode): a block per (tile, head, part of the splits);
-/// the block that finishes a (tile, head) last folds its splits in order.
+/// one of them, which comes last or waits for the others, folds their splits in order.
 void attention_one_row(const AttentionParams& params, Queue& queue);
 /// Whether there are kernels for this head size and 16-bit caches and outputs: those rotate on
 /// their way, and only they know the matrix class.

@@ -8,34 +8,31 @@ namespace headrace::cuda {
 inline constexpr int kNormThreads = static_cast<int>(numerics::kPartials);
 
 /// rms_norm of one row (docs/numerics.md) by kNormThreads threads of a block, `thread` of them each;
-/// each owns a partial sum. The first kKept elements of a thread stay in registers. Every thread of
-/// the block calls the functions, as they meet at a barrier; where there is no row, with row null.
+/// each owns a partial sum. The first elements of a thread stay in registers, whole batches of them.
+/// Every thread of the block calls the functions, as they meet at a barrier; where there is no row, with
+/// row null. The code is short, as it runs once in a launch, before anything else can.
 template <typename T>
 class RowNorm {
  public:
   /// What needs no earlier kernel.
   __device__ __forceinline__ RowNorm(const float* weight, int width, int thread)
       : weight_(weight), width_(width), thread_(thread) {
-#pragma unroll
-    for (int u = 0; u < kKept; ++u) {
-      weights_[u] = index(u) < width_ ? weight_[index(u)] : 0.0f;
-    }
+    for_kept([&](int u) { weights_[u] = weight_[index(u)]; });
   }
 
-  /// Reads the row; `partials` is shared by the row's threads.
-  __device__ __forceinline__ void read(const float* row, float epsilon,
-                                       float (&partials)[kNormThreads]) {
+  /// Begins to read the row.
+  __device__ __forceinline__ void read(const float* row) {
     row_ = row;
+    if (row_ != nullptr) for_kept([&](int u) { kept_[u] = row_[index(u)]; });
+  }
+
+  /// `partials` is shared by the row's threads.
+  __device__ __forceinline__ void finish(float epsilon, float (&partials)[kNormThreads]) {
     float sum = 0.0f;
     if (row_ != nullptr) {
-#pragma unroll
-      for (int u = 0; u < kKept; ++u) kept_[u] = index(u) < width_ ? row_[index(u)] : 0.0f;
-#pragma unroll
-      for (int u = 0; u < kKept; ++u) {
-        if (index(u) < width_) sum = __fmaf_rn(kept_[u], kept_[u], sum);
-      }
-#pragma unroll 8
-      for (int i = index(kKept); i < width_; i += kNormThreads) {
+      for_kept([&](int u) { sum = __fmaf_rn(kept_[u], kept_[u], sum); });
+#pragma unroll 4
+      for (int i = first_left(); i < width_; i += kNormThreads) {
         sum = __fmaf_rn(row_[i], row_[i], sum);
       }
     }
@@ -47,16 +44,30 @@ class RowNorm {
   template <typename Put>
   __device__ __forceinline__ void write(const Put& put) const {
     if (row_ == nullptr) return;
-#pragma unroll
-    for (int u = 0; u < kKept; ++u) {
-      if (index(u) < width_) put(index(u), scaled(kept_[u], weights_[u]));
-    }
-#pragma unroll 8
-    for (int i = index(kKept); i < width_; i += kNormThreads) put(i, scaled(row_[i], weight_[i]));
+    for_kept([&](int u) { put(index(u), scaled(kept_[u], weights_[u])); });
+#pragma unroll 4
+    for (int i = first_left(); i < width_; i += kNormThreads) put(i, scaled(row_[i], weight_[i]));
   }
 
  private:
-  static constexpr int kKept = 16;
+  static constexpr int kBatch = 8;
+  static constexpr int kBatches = 2;
+  static constexpr int kKept = kBatches * kBatch;
+
+  /// Calls body(u) for the elements in registers.
+  template <typename Body>
+  __device__ __forceinline__ void for_kept(const Body& body) const {
+#pragma unroll
+    for (int batch = 0; batch < kBatches; ++batch) {
+      if (width_ < (batch + 1) * kBatch * kNormThreads) return;
+#pragma unroll
+      for (int u = 0; u < kBatch; ++u) body(batch * kBatch + u);
+    }
+  }
+  /// The first element that is not.
+  __device__ __forceinline__ int first_left() const {
+    return index(min(width_ / (kBatch * kNormThreads), kBatches) * kBatch);
+  }
 
   __device__ __forceinline__ int index(int u) const { return thread_ + u * kNormThreads; }
   __device__ __forceinline__ T scaled(float x, float weight) const {

@@ -23,7 +23,6 @@ constexpr int kMostSplits = 8;    // a cluster's blocks, on every device of full
 constexpr int kFewestBlocks = 2;  // of a cluster: what is launched with one has none to send within
 constexpr int kRoleThreads = kSplit / 2;
 constexpr int kRegisters = 160;  // a thread; a product of one row leaves that many
-constexpr uint32_t kMinusZeros = 0x80008000u;  // of either 16-bit type
 
 /// What a split comes to.
 template <int kHeadDim>
@@ -41,6 +40,9 @@ struct Shared {
   alignas(8) float weighted[kHeadDim];      // of V's parts so far
   SplitSums<kHeadDim> splits[kMostSplits];  // in the cluster's first block
   Arrival arrival;                          // of them
+
+  /// __syncthreads() where the roles' ways have parted.
+  static __device__ __forceinline__ void meet() { asm volatile("bar.sync 0;" ::: "memory"); }
 };
 
 /// Which positions the block attends to.
@@ -62,13 +64,6 @@ struct Split {
         owns(own < kSplit) {}
 };
 
-/// __syncthreads() where the roles' ways have parted.
-__device__ __forceinline__ void meet() { asm volatile("bar.sync 0;" ::: "memory"); }
-/// The same for the threads of V.
-__device__ __forceinline__ void meet_role() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kRoleThreads) : "memory");
-}
-
 template <typename T>
 __device__ __forceinline__ float2 widen2(uint32_t pair) {
   const auto values = reinterpret_cast<const Packed<T, 2>&>(pair);
@@ -81,12 +76,6 @@ template <int kCount>
 __device__ __forceinline__ void keep_packed(uint32_t (&held)[kCount]) {
 #pragma unroll
   for (uint32_t& pair : held) asm volatile("" : "+r"(pair));
-}
-
-__device__ __forceinline__ float largest_of_warp(float value) {
-#pragma unroll
-  for (int s = 16; s > 0; s /= 2) value = larger(value, __shfl_xor_sync(0xffffffffu, value, s));
-  return value;
 }
 
 /// The threads of K, each with two positions of the split. begin() takes what the cache has: dimension d
@@ -121,7 +110,7 @@ class KeyThread {
 
   /// Leaves p of the split in shared memory; returns the largest score.
   __device__ __forceinline__ float score(Shared<T, kHeadDim>& shared) {
-    meet();  // Q and the row's own K and V are there
+    shared.meet();  // Q and the row's own K and V are there
     keep_packed(held_);
     float2 dots = make_float2(0.0f, 0.0f);
 #pragma unroll
@@ -136,7 +125,7 @@ class KeyThread {
     if (first_ + 1 < split_.cached) scores.y = __fmul_rn(dots.y, scale_);
     const float of_warp = largest_of_warp(larger(larger(-INFINITY, scores.x), scores.y));
     if (thread_ % 32 == 0) shared.warp_max[thread_ / 32] = of_warp;
-    meet();  // all scores are there
+    shared.meet();  // all scores are there
     float most = -INFINITY;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) most = larger(most, shared.warp_max[w]);
@@ -147,7 +136,7 @@ class KeyThread {
     }
     shared.p[first_] = canonical_exp(__fsub_rn(scores.x, most));
     shared.p[first_ + 1] = canonical_exp(__fsub_rn(scores.y, most));
-    meet();  // p is there
+    shared.meet();  // p is there
     return most;
   }
 
@@ -161,6 +150,12 @@ class KeyThread {
 
  private:
   static constexpr int kHalf = kHeadDim / 2;
+
+  static __device__ __forceinline__ float largest_of_warp(float value) {
+#pragma unroll
+    for (int s = 16; s > 0; s /= 2) value = larger(value, __shfl_xor_sync(0xffffffffu, value, s));
+    return value;
+  }
 
   const Split<T, kHeadDim>& split_;
   const float scale_;
@@ -196,6 +191,10 @@ class ValueThread {
     }
   }
 
+  /// Waits for the other threads of V.
+  static __device__ __forceinline__ void meet_role() {
+    asm volatile("bar.sync 1, %0;" ::"n"(kRoleThreads) : "memory");
+  }
   /// The row's own V.
   __device__ __forceinline__ void take_own(OwnRow<T, kHeadDim>& own) const {
     if (split_.owns && thread_ < kPairs) source_.take_v(thread_, own);
@@ -203,10 +202,10 @@ class ValueThread {
 
   /// Waits for p, and returns the sums of the part and those before it.
   __device__ __forceinline__ float2 weigh(Shared<T, kHeadDim>& shared) {
-    meet();
+    shared.meet();
     if (split_.owns && thread_ == 0) shared.own_score = own_score(shared.own);
-    meet();
-    meet();
+    shared.meet();
+    shared.meet();
 #pragma unroll 1
     for (int before = 0; before < part_; ++before) meet_role();
     keep_packed(held_);
@@ -233,6 +232,7 @@ class ValueThread {
   static constexpr int kPairs = kHeadDim / 2;
   static constexpr int kParts = kRoleThreads / kPairs;
   static constexpr int kPositions = kSplit / kParts;
+  static constexpr uint32_t kMinusZeros = 0x80008000u;  // of either 16-bit type
 
   static __device__ __forceinline__ void add(float p, float2 v, float2& sums) {
     sums.x = __fmaf_rn(p, v.x, sums.x);
@@ -310,7 +310,7 @@ __global__ void __maxnreg__(kRegisters) attention_decode_early_kernel(AttentionP
 #pragma unroll 1
     for (int turn = 1; turn <= kTurns; ++turn) {
       if (turn == kTurns) {
-        meet_role();  // all have left the row's own V
+        value.meet_role();  // all have left the row's own V
         wait_for_previous();
         value.take_own(shared.own);
       }

@@ -85,11 +85,11 @@ struct Job {
   HostProduct product;
   std::vector<WeightRun> runs;  // product.runs
   int64_t piece_rows = 0;
-  std::atomic<uint32_t> pieces{0};  // read by threads for which the product may be over
-  uint32_t late_piece = 0;          // after which little is left
+  uint32_t pieces = 0;
+  uint32_t late_piece = 0;  // after which little is left
   int64_t rows = 0;
   uint64_t bytes = 0;
-  std::atomic<uint64_t> next{0};      // number << 32 | first piece that nobody has taken
+  std::atomic<uint32_t> next{0};      // first piece that nobody has taken
   std::atomic<uint32_t> finished{0};  // pieces
   std::atomic<uint32_t> ended{0};     // number of the product that has
   int64_t enqueued_ns = 0;
@@ -102,8 +102,8 @@ struct Job {
     product.runs = runs;
   }
   void make_room(uint32_t number) {
-    if (settled.size() >= pieces.load(std::memory_order_relaxed)) return;
-    settled = std::vector<std::atomic<uint32_t>>(pieces.load(std::memory_order_relaxed));
+    if (settled.size() >= pieces) return;
+    settled = std::vector<std::atomic<uint32_t>>(pieces);
     for (auto& piece : settled) piece.store(number - 1, std::memory_order_relaxed);
   }
   bool is_settled(uint32_t piece, uint32_t number) const {
@@ -169,10 +169,10 @@ class PinnedWorkers : public HostWorkers {
   bool has_x(uint32_t number);
   void wait_for_x(uint32_t number, Own& own);
   void help(uint32_t number, Own& own);
-  uint32_t unsettled_piece(const Job& job, uint32_t number, uint32_t index) const;
+  static uint32_t unsettled_piece(const Job& job, uint32_t number, const Own& own);
   void take_x(const HostProduct& product, uint32_t number, Own& own) const;
   void run_product(uint32_t number, Own& own);
-  Pieces take(Job& job, uint32_t number) const;
+  Pieces take(Job& job) const;
   void fetch(uint32_t number, Pieces pieces);
   void show_progress(uint32_t number, const Job& job, uint32_t taken);
   void run_pieces(uint32_t number, Pieces pieces, Own& own);
@@ -247,7 +247,7 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   job.finished.store(0, std::memory_order_relaxed);
   job.enqueued_ns = now_ns();
   job.begin_ns.store(0, std::memory_order_relaxed);
-  job.next.store(static_cast<uint64_t>(number) << 32, std::memory_order_release);
+  job.next.store(0, std::memory_order_relaxed);
   enqueued_.store(number);
   if (sleepers_.load() > 0) wake();
   return number;
@@ -353,7 +353,7 @@ bool PinnedWorkers::has_x(uint32_t number) {
 void PinnedWorkers::run_product(uint32_t number, Own& own) {
   Job& job = job_at(number);
   while (true) {
-    const Pieces pieces = take(job, number);
+    const Pieces pieces = take(job);
     if (pieces.begin == pieces.end) return;
     if (!has_x(number)) {
       fetch(number, pieces);
@@ -365,18 +365,13 @@ void PinnedWorkers::run_product(uint32_t number, Own& own) {
 }
 
 /// Half of a thread's share of what is left, so that it reads long stretches of memory, and all end
-/// together. Empty if nothing is left. A thread that comes late, after the device has gone on,
-/// touches nothing of the product.
-Pieces PinnedWorkers::take(Job& job, uint32_t number) const {
-  uint64_t next = job.next.load(std::memory_order_acquire);
-  while (next >> 32 == number) {
-    const auto begin = static_cast<uint32_t>(next);
-    const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);
-    if (begin >= pieces) return {};
-    const auto shares = static_cast<uint32_t>(2 * threads());
-    const uint32_t end = begin + std::max(1u, (pieces - begin) / shares);
-    const uint64_t rest = static_cast<uint64_t>(number) << 32 | end;
-    if (job.next.compare_exchange_weak(next, rest, std::memory_order_acq_rel)) return {begin, end};
+/// together. Empty if nothing is left.
+Pieces PinnedWorkers::take(Job& job) const {
+  const auto shares = static_cast<uint32_t>(2 * threads());
+  uint32_t begin = job.next.load(std::memory_order_relaxed);
+  while (begin < job.pieces) {
+    const uint32_t end = begin + std::max(1u, (job.pieces - begin) / shares);
+    if (job.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) return {begin, end};
   }
   return {};
 }
@@ -384,11 +379,10 @@ Pieces PinnedWorkers::take(Job& job, uint32_t number) const {
 /// When a thread takes pieces, those are done that were taken before the other threads took their
 /// last ones: take() leaves about 3/5 when each has had its turn.
 void PinnedWorkers::show_progress(uint32_t number, const Job& job, uint32_t taken) {
-  const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);
-  const uint32_t begun = std::min(pieces, (pieces - taken) * 5 / 3);
+  const uint32_t begun = std::min(job.pieces, (job.pieces - taken) * 5 / 3);
   const bool late = taken >= job.late_piece;
-  const HostWord now = {static_cast<uint32_t>(late ? job.rows : (pieces - begun) * job.piece_rows),
-                        number};
+  const HostWord now = {
+      static_cast<uint32_t>(late ? job.rows : (job.pieces - begun) * job.piece_rows), number};
   const std::atomic_ref progress(meetings_.progress);
   HostWord last = progress.load(std::memory_order_relaxed);
   while ((last.number == number ? last.bits < now.bits : !reached(last.number, number)) &&
@@ -432,8 +426,8 @@ void PinnedWorkers::help(uint32_t number, Own& own) {
   own.left.store(number - 1);
   while (!is_over(number) && has_x(number)) {
     Job& job = job_at(number);
-    const uint32_t piece = unsettled_piece(job, number, own.index);
-    if (piece == job.pieces.load(std::memory_order_relaxed)) break;
+    const uint32_t piece = unsettled_piece(job, number, own);
+    if (piece == job.pieces) break;
     begin(job, number, own);
     do_piece(job, piece, number, own);
   }
@@ -442,18 +436,17 @@ void PinnedWorkers::help(uint32_t number, Own& own) {
 
 /// One of those that nobody has ended, for each thread another if there are enough; job.pieces if
 /// there is none.
-uint32_t PinnedWorkers::unsettled_piece(const Job& job, uint32_t number, uint32_t index) const {
-  const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);
+uint32_t PinnedWorkers::unsettled_piece(const Job& job, uint32_t number, const Own& own) {
   const auto next_from = [&](uint32_t piece) {
-    while (piece < pieces && job.is_settled(piece, number)) ++piece;
+    while (piece < job.pieces && job.is_settled(piece, number)) ++piece;
     return piece;
   };
   uint32_t count = 0;
-  for (uint32_t piece = next_from(0); piece < pieces; piece = next_from(piece + 1)) ++count;
-  if (count == 0) return pieces;
+  for (uint32_t piece = next_from(0); piece < job.pieces; piece = next_from(piece + 1)) ++count;
+  if (count == 0) return job.pieces;
   uint32_t found = next_from(0);
-  for (uint32_t i = 0; i < index % count; ++i) found = next_from(found + 1);
-  return std::min(found, pieces);  // others settle some meanwhile
+  for (uint32_t i = 0; i < own.index % count; ++i) found = next_from(found + 1);
+  return std::min(found, job.pieces);  // others settle some meanwhile
 }
 
 void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
@@ -569,8 +562,7 @@ void PinnedWorkers::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix,
 }
 
 void PinnedWorkers::finish_piece(Job& job, uint32_t number) {
-  const uint32_t pieces = job.pieces.load(std::memory_order_relaxed);  // before another may end it
-  if (job.finished.fetch_add(1, std::memory_order_acq_rel) + 1 < pieces) return;
+  if (job.finished.fetch_add(1, std::memory_order_acq_rel) + 1 < job.pieces) return;
   products_.fetch_add(1, std::memory_order_relaxed);
   if (load_counter(meetings_.arrived) == number) {
     waited_for_.fetch_add(1, std::memory_order_relaxed);

@@ -200,14 +200,20 @@ std::vector<int> thread_ids() {
   return ids;
 }
 
+/// The threads of this process that are not among `before`.
+std::vector<int> threads_since(const std::vector<int>& before) {
+  std::vector<int> ids = thread_ids();
+  std::erase_if(ids, [&](int id) { return std::ranges::count(before, id) != 0; });
+  return ids;
+}
+
 // What it has taken, the others multiply, too; when it comes back, products have gone on.
 TEST(HostWorkers, NobodyWaitsForAThreadThatIsHeldUp) {
   const std::vector<int> before = thread_ids();
   Shared shared({.dtype = DType::kBFloat16, .rows = 1700, .k = 1600, .tokens = 2}, 1, 700);
   HostMeetings meetings;
   const auto workers = make_host_workers(3, kMaxK, meetings);
-  std::vector<int> threads = thread_ids();
-  std::erase_if(threads, [&](int id) { return std::ranges::count(before, id) != 0; });
+  const std::vector<int> threads = threads_since(before);
   ASSERT_EQ(threads.size(), 3u);
   for (const int held : threads) {
     uint32_t number = workers->enqueue(shared.product);
@@ -260,8 +266,9 @@ TEST(HostWorkers, NobodyWaitsForTheOnlyThreadOfAProduct) {
   Shared shared({.dtype = DType::kFloat16, .rows = 4, .k = 99, .tokens = 1}, 1, 2);
   HostMeetings meetings;
   const auto workers = make_host_workers(2, kMaxK, meetings);
-  for (const int held : thread_ids()) {
-    if (std::ranges::count(before, held) != 0) continue;
+  const std::vector<int> threads = threads_since(before);
+  ASSERT_EQ(threads.size(), 2u);
+  for (const int held : threads) {
     const uint32_t number = workers->enqueue(shared.product);
     std::this_thread::sleep_for(std::chrono::milliseconds(2));  // one has taken it
     const HeldThread hold(held);

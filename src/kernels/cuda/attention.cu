@@ -92,11 +92,7 @@ __device__ void stage_v(const AttentionParams& params, const Query& query, int b
 
 /// Largest of the block's scores, of which a NaN never is; leaves it in every thread.
 __device__ float block_max(float value, SharedRow& shared) {
-  value = larger(-INFINITY, value);
-#pragma unroll
-  for (int s = 16; s > 0; s /= 2) {
-    value = larger(value, __shfl_xor_sync(0xffffffffu, value, s));
-  }
+  value = largest_of_warp(larger(-INFINITY, value));
   if (threadIdx.x % 32 == 0) shared.warp_max[threadIdx.x / 32] = value;
   __syncthreads();
   float most = shared.warp_max[0];

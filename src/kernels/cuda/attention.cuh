@@ -14,6 +14,13 @@ inline constexpr int kSumLanes = static_cast<int>(numerics::kSumLanes);
 
 __device__ __forceinline__ int log2_of(int power_of_two) { return 31 - __clz(power_of_two); }
 
+/// In every lane, the largest of a warp's values, of which none is a NaN.
+__device__ __forceinline__ float largest_of_warp(float value) {
+#pragma unroll
+  for (int s = 16; s > 0; s /= 2) value = larger(value, __shfl_xor_sync(0xffffffffu, value, s));
+  return value;
+}
+
 /// Where K and V of one head are in the cache, for the sequence of a tile. REQUIRES: blocks of a power
 /// of two of positions.
 template <typename T, int kHeadDim>

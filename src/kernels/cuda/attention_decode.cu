@@ -42,8 +42,7 @@ __device__ __forceinline__ float softmax_terms(const float (&dots)[2], float sca
     scores[i] = first + i < count ? __fmul_rn(dots[i], scale) : -INFINITY;
     most = larger(most, scores[i]);
   }
-#pragma unroll
-  for (int s = 16; s > 0; s /= 2) most = larger(most, __shfl_xor_sync(0xffffffffu, most, s));
+  most = largest_of_warp(most);
   if (threadIdx.x % 32 == 0) shared.warp_max[threadIdx.x / 32] = most;
   __syncthreads();
 #pragma unroll

@@ -78,8 +78,8 @@ __device__ __forceinline__ void keep_packed(uint32_t (&held)[kCount]) {
   for (uint32_t& pair : held) asm volatile("" : "+r"(pair));
 }
 
-/// The threads of K, each with two positions of the split. begin() takes what the cache has: dimension d
-/// of both in held_[d].
+/// The threads of K, each with two positions of the split: of what the cache has, dimension d of both
+/// in held_[d].
 template <typename T, int kHeadDim>
 class KeyThread {
  public:
@@ -150,12 +150,6 @@ class KeyThread {
 
  private:
   static constexpr int kHalf = kHeadDim / 2;
-
-  static __device__ __forceinline__ float largest_of_warp(float value) {
-#pragma unroll
-    for (int s = 16; s > 0; s /= 2) value = larger(value, __shfl_xor_sync(0xffffffffu, value, s));
-    return value;
-  }
 
   const Split<T, kHeadDim>& split_;
   const float scale_;

@@ -21,7 +21,7 @@ struct Shape {
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kSegment = kChunks * kChunk;  // columns of a row, copied at a time
   static constexpr int kStage = kRows * kSegment;    // elements
-  static constexpr int kStageBytes = kWarps * kStage * static_cast<int>(sizeof(T));  // of a block
+  static constexpr int kBlockStageBytes = kWarps * kStage * static_cast<int>(sizeof(T));
 };
 
 /// The copies of a warp: segment by segment of each group of rows. Lane r copies row r's.
@@ -39,7 +39,7 @@ class WeightQueue {
   /// of the kernel before, queue behind them.
   __device__ __forceinline__ void fill_gently(int stages) {
     constexpr int kOnTheirWay =
-        Shape::kStageBytes < kGentleBytes ? kGentleBytes / Shape::kStageBytes : 1;
+        Shape::kBlockStageBytes < kGentleBytes ? kGentleBytes / Shape::kBlockStageBytes : 1;
 #pragma unroll 1
     for (int stage = 0; stage < stages && !ahead_.done(); ++stage) {
       if (stage >= kOnTheirWay) arrived_[stage - kOnTheirWay].wait(0);
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
 
 template <typename Shape, bool kNorm>
 bool launch_bulk(BulkLaunch launch, Queue& queue) {
-  constexpr int kStageBytes = Shape::kStageBytes;
+  constexpr int kStageBytes = Shape::kBlockStageBytes;
   const int64_t x_bytes =
       static_cast<int64_t>(Shape::kTokens) * launch.k * sizeof(typename Shape::T);
   const int64_t room = queue.shared_bytes - kBulkStaticBytes - x_bytes;

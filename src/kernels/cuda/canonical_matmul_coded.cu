@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   if (threadIdx.x == 0) x_arrival.init();
   init_arrivals(arrived, launch.stages, lane);
   CodedQueue<Shape> queue(launch, warp, lane, shared, arrived);
-  const auto fill = [&] {
+  const auto fill_and_wait = [&] {
 #pragma unroll 1
     for (int stage = 0; stage < launch.stages; ++stage) queue.copy_next(stage);
     pad_x<T, Shape::kThreads>(launch, x);
@@ -89,11 +89,11 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   };
   if constexpr (kNorm) {
     LaunchNorm<T, Shape::kThreads / kNormThreads> norm(launch.norm);
-    fill();
+    fill_and_wait();
     norm.read();
     norm.finish(x, launch.x_stride);
   } else {
-    fill();
+    fill_and_wait();
     if (threadIdx.x == 0) copy_x(launch, x, launch.x_stride, x_arrival);
     __syncthreads();
     x_arrival.wait(0);

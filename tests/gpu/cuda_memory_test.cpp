@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -105,6 +107,32 @@ TEST(CudaMemory, RowsArriveAsTheyAreWritten) {
     backend->download(read, buffer.data());
     EXPECT_TRUE(read == expected);
   }
+}
+
+// Short ones are copied together, unless one goes where another does.
+TEST(CudaMemory, ShortUploadsArriveInTheirOrder) {
+  const std::unique_ptr<Backend> backend = make_cuda_backend(0);
+  std::vector<std::byte> expected(64 << 10);
+  const Buffer buffer = backend->allocate(expected.size(), "test");
+  std::mt19937 random(19);
+  const auto below = [&](size_t end) { return random() % end; };
+  for (int i = 0; i < 200; ++i) {
+    const size_t alignment = below(4) == 0 ? 1 : 16;
+    const size_t size = 1 + below(9000);
+    const size_t at = below(expected.size() - size) / alignment * alignment;
+    const std::vector<std::byte> bytes(size, static_cast<std::byte>(i));
+    std::ranges::copy(bytes, expected.begin() + static_cast<ptrdiff_t>(at));
+    if (below(8) == 0) {
+      backend->upload(buffer.data() + at, bytes);
+    } else {
+      backend->upload_rows(buffer.data() + at, size, 1, [&](int64_t, std::span<std::byte> to) {
+        std::ranges::copy(bytes, to.begin());
+      });
+    }
+  }
+  std::vector<std::byte> read(expected.size());
+  backend->download(read, buffer.data());
+  EXPECT_TRUE(read == expected);
 }
 
 TEST(CudaMemory, MoreThanThereIsIsAnErrorThatLeavesNothingBehind) {

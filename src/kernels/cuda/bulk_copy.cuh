@@ -34,6 +34,18 @@ __device__ __forceinline__ void init_arrivals(Arrival* arrived, int stages, int 
   __syncwarp();
 }
 
+/// Where the rows of a group are. Of the last group's some may be past the end: the last row stands for
+/// them.
+struct GroupRows {
+  const std::byte* first = nullptr;
+  int stride_bytes = 0;  // rows fit in shared memory
+  int last = 0;
+
+  __device__ __forceinline__ int64_t offset(int r) const {
+    return static_cast<int64_t>(min(r, last)) * stride_bytes;
+  }
+};
+
 /// The groups of kRows rows of one warp.
 template <int kRows, int kWarps>
 class RowGroups {
@@ -54,10 +66,9 @@ class RowGroups {
   __device__ __forceinline__ int first_row() const {
     return (group_ - launch_.first_group[run_]) * kRows;
   }
-  /// Of the last group's rows some may be past the end: the last row stands for them.
-  __device__ __forceinline__ const std::byte* row(int r) const {
-    const int row = min(first_row() + r, run().rows - 1);
-    return run().weights + static_cast<int64_t>(row) * run().row_stride_bytes;
+  __device__ __forceinline__ GroupRows rows() const {
+    return {run().weights + first_row() * run().row_stride_bytes,
+            static_cast<int>(run().row_stride_bytes), run().rows - 1 - first_row()};
   }
 
  private:

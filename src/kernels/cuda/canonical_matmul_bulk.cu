@@ -24,15 +24,15 @@ struct Shape {
   static constexpr int kBlockStageBytes = kWarps * kStage * static_cast<int>(sizeof(T));
 };
 
-/// The copies of a warp: segment by segment of each group of rows. Lane r copies row r's.
+/// The copies of a warp: segment by segment of each group of rows.
 template <typename Shape>
 class WeightQueue {
   using T = typename Shape::T;
 
  public:
-  __device__ __forceinline__ WeightQueue(const BulkLaunch& launch, int warp, int lane, T* stages,
+  __device__ __forceinline__ WeightQueue(const BulkLaunch& launch, int warp, T* stages,
                                          Arrival* arrived)
-      : k_(launch.k), lane_(lane), stages_(stages), arrived_(arrived), ahead_(launch, warp) {
+      : k_(launch.k), stages_(stages), arrived_(arrived), ahead_(launch, warp) {
     begin_group();
   }
   /// Fills the stages with few copies under way at a time: other reads and writes, such as the last ones
@@ -50,9 +50,13 @@ class WeightQueue {
     if (ahead_.done()) return;
     // Rows are padded to whole vectors, and k is whole vectors.
     const int bytes = min(Shape::kSegment, left_) * static_cast<int>(sizeof(T));
-    if (lane_ == 0) arrived_[stage].expect(Shape::kRows * bytes);
-    if (lane_ < Shape::kRows) {
-      arrived_[stage].copy(stages_ + stage * Shape::kStage + lane_ * Shape::kSegment, from_, bytes);
+    if (elect_thread()) {
+      arrived_[stage].expect(Shape::kRows * bytes);
+#pragma unroll
+      for (int r = 0; r < Shape::kRows; ++r) {
+        arrived_[stage].copy(stages_ + stage * Shape::kStage + r * Shape::kSegment,
+                             from_ + rows_.offset(r), bytes);
+      }
     }
     from_ += bytes;
     left_ -= Shape::kSegment;
@@ -64,17 +68,18 @@ class WeightQueue {
  private:
   __device__ __forceinline__ void begin_group() {
     if (ahead_.done()) return;
-    from_ = ahead_.row(lane_);
+    rows_ = ahead_.rows();
+    from_ = rows_.first;
     left_ = k_;
   }
 
   const int k_;
-  const int lane_;
   T* const stages_;
   Arrival* const arrived_;
   RowGroups<Shape::kRows, Shape::kWarps> ahead_;
-  const std::byte* from_ = nullptr;
-  int left_ = 0;  // columns
+  GroupRows rows_;
+  const std::byte* from_ = nullptr;  // of the first row
+  int left_ = 0;                     // columns
 };
 
 /// Adds the products of a segment with token rows of x, `x_stride` columns apart. `columns` of them
@@ -107,14 +112,14 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   __shared__ Arrival arrivals[Shape::kWarps][kMostStages];
   __shared__ Arrival x_arrival;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = warp_of_block();
   T* const stages = reinterpret_cast<T*>(shared) + warp * launch.stages * Shape::kStage;
   T* const x = reinterpret_cast<T*>(shared) + Shape::kWarps * launch.stages * Shape::kStage;
   Arrival* const arrived = arrivals[warp];
   allow_next();
   if (threadIdx.x == 0) x_arrival.init();
   init_arrivals(arrived, launch.stages, lane);
-  WeightQueue<Shape> queue(launch, warp, lane, stages, arrived);
+  WeightQueue<Shape> queue(launch, warp, stages, arrived);
   if constexpr (kNorm) {
     LaunchNorm<T, Shape::kThreads / kNormThreads> norm(launch.norm);
     const int ahead = min(kStagesAhead, launch.stages);

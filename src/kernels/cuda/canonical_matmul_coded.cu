@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   __shared__ Arrival arrivals[Shape::kWarps][kMostStages];
   __shared__ Arrival x_arrival;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = warp_of_block();
   Arrival* const arrived = arrivals[warp];
   T* const x = reinterpret_cast<T*>(
       shared + Shape::kWarps * (launch.stages * Shape::kStageBytes +
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   allow_next();
   if (threadIdx.x == 0) x_arrival.init();
   init_arrivals(arrived, launch.stages, lane);
-  CodedQueue<Shape> queue(launch, warp, lane, shared, arrived);
+  CodedQueue<Shape> queue(launch, warp, shared, arrived);
   const auto fill_and_wait = [&] {
 #pragma unroll 1
     for (int stage = 0; stage < launch.stages; ++stage) queue.copy_next(stage);

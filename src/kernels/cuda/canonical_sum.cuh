@@ -20,10 +20,7 @@ __device__ __forceinline__ void widen8<__half>(const uint4* vectors, float (&out
   const uint32_t words[4] = {vectors->x, vectors->y, vectors->z, vectors->w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    __half2_raw pair;
-    pair.x = static_cast<unsigned short>(words[i] & 0xffffu);
-    pair.y = static_cast<unsigned short>(words[i] >> 16);
-    const float2 wide = __half22float2(pair);
+    const float2 wide = __half22float2(*reinterpret_cast<const __half2*>(&words[i]));
     out[2 * i] = wide.x;
     out[2 * i + 1] = wide.y;
   }

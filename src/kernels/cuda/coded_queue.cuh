@@ -46,15 +46,13 @@ struct CodedRow {
   }
 };
 
-/// The copies of a warp, group by group of each group of rows; the first with the rows' headers. Lane r
-/// copies row r's.
+/// The copies of a warp, group by group of each group of rows; the first with the rows' headers.
 template <typename Shape>
 class CodedQueue {
  public:
-  __device__ __forceinline__ CodedQueue(const CodedLaunch& launch, int warp, int lane,
-                                        std::byte* shared, Arrival* arrived)
+  __device__ __forceinline__ CodedQueue(const CodedLaunch& launch, int warp, std::byte* shared,
+                                        Arrival* arrived)
       : launch_(launch),
-        lane_(lane),
         stages_(shared + warp * launch.stages * Shape::kStageBytes),
         headers_(shared + Shape::kWarps * launch.stages * Shape::kStageBytes +
                  warp * launch.headers * Shape::kRows * launch.header_bytes),
@@ -80,11 +78,15 @@ class CodedQueue {
     if (ahead_.done()) return;
     Arrival& arrival = arrived_[stage];
     const int size = Shape::bytes(min(kGroupChunks, left_));
-    if (lane_ == 0) arrival.expect(Shape::kRows * (header_left_ + size));
-    if (lane_ < Shape::kRows) {
-      if (header_left_ > 0) arrival.copy(header(header_, lane_), from_, header_left_);
-      arrival.copy(stages_ + stage * Shape::kStageBytes + lane_ * Shape::kBytes,
-                   from_ + header_left_, size);
+    if (elect_thread()) {
+      arrival.expect(Shape::kRows * (header_left_ + size));
+#pragma unroll
+      for (int r = 0; r < Shape::kRows; ++r) {
+        const std::byte* const from = from_ + rows_.offset(r);
+        if (header_left_ > 0) arrival.copy(header(header_, r), from, header_left_);
+        arrival.copy(stages_ + stage * Shape::kStageBytes + r * Shape::kBytes, from + header_left_,
+                     size);
+      }
     }
     from_ += header_left_ + size;
     header_left_ = 0;
@@ -98,18 +100,19 @@ class CodedQueue {
  private:
   __device__ __forceinline__ void begin_rows() {
     if (ahead_.done()) return;
-    from_ = ahead_.row(lane_);
+    rows_ = ahead_.rows();
+    from_ = rows_.first;
     header_left_ = header_bytes(ahead_.run());
     left_ = launch_.x_stride / kChunk;
   }
 
   const CodedLaunch& launch_;
-  const int lane_;
   std::byte* const stages_;
   std::byte* const headers_;
   Arrival* const arrived_;
   RowGroups<Shape::kRows, Shape::kWarps> ahead_;
-  const std::byte* from_ = nullptr;
+  GroupRows rows_;
+  const std::byte* from_ = nullptr;  // of the first row
   int header_left_ = 0;  // bytes
   int left_ = 0;         // chunks
   int header_ = 0;       // of the rows ahead

@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ Arrival arrivals[Shape::kWarps][kMostStages];
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = warp_of_block();
   Arrival* const arrived = arrivals[warp];
   allow_next();
   if (lane == 0) {
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   }
   __syncwarp();
   wait_for_previous();
-  CodedQueue<Shape> queue(launch, warp, lane, shared, arrived);
+  CodedQueue<Shape> queue(launch, warp, shared, arrived);
   for (int stage = 0; stage < launch.stages; ++stage) queue.copy_next(stage);
 
   int stage = 0;

@@ -104,13 +104,13 @@ std::unique_ptr<GrowableMemory> CudaBackend::allocate_growable(size_t most_bytes
 }
 
 void CudaBackend::upload(std::byte* to, std::span<const std::byte> from) {
-  ops();
+  enqueue_waiting_op();
   staging_->upload(to, from);
 }
 
 void CudaBackend::upload_rows(std::byte* to, size_t row_bytes, int64_t rows,
                               const RowWriter& write) {
-  ops();
+  enqueue_waiting_op();
   staging_->upload_rows(to, row_bytes, rows, write);
 }
 
@@ -138,9 +138,14 @@ void CudaBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int6
 }
 
 Queue& CudaBackend::ops() {
+  staging_->send();
+  enqueue_waiting_op();
+  return queue_;
+}
+
+void CudaBackend::enqueue_waiting_op() {
   if (norm_) cuda::rms_norm(*std::exchange(norm_, std::nullopt), queue_);
   if (rope_) cuda::rope_and_store(*std::exchange(rope_, std::nullopt), queue_);
-  return queue_;
 }
 
 void CudaBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
@@ -245,6 +250,7 @@ void CudaBackend::multiply(const MatmulArgs& args, const MatmulRuns& matmul, boo
 
 /// Decodes coded runs, as many rows at a time as there is room for, and multiplies by them.
 void CudaBackend::multiply_decoded(const MatmulArgs& args, const MatmulRuns& coded, bool in_order) {
+  staging_->send();
   const auto row_bytes = decoded_row_bytes(args.dtype, args.k);
   const auto room = static_cast<int64_t>(decoded_bytes(args.dtype, args.k) / row_bytes) /
                     kDecodedRows * kDecodedRows;
@@ -396,6 +402,7 @@ size_t CudaBackend::reserve(const PassLimits& limits) {
 }
 
 void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
+  staging_->forget();
   ops();
   pass_ = {};
   std::vector<RowTile> all;
@@ -436,7 +443,7 @@ void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
 
   const size_t bytes = pass_words_.size() * sizeof(int32_t);
   const std::byte* memory = grown(pass_memory_, bytes, "block tables").data();
-  upload(pass_memory_.data(), std::as_bytes(std::span(pass_words_)));
+  staging_->upload_later(pass_memory_.data(), std::as_bytes(std::span(pass_words_)));
   pass_.sequences = reinterpret_cast<const RowTile*>(memory);
   pass_.sequence_count = static_cast<int32_t>(all.size());
   pass_.single_rows = pass_.sequences + all.size();

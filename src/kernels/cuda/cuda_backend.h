@@ -76,8 +76,9 @@ class CudaBackend : public Backend {
     int32_t tile_count = 0;
   };
 
-  /// Enqueues the op that waits, if there is one; returns the queue.
+  /// Enqueues the uploads that wait and the op that does, if there are any; returns the queue.
   Queue& ops();
+  void enqueue_waiting_op();
   bool writes_x(const MatmulArgs& args) const;
   FusedRope take_rope(const AttentionParams& params);
   bool canonical(int64_t pass_tokens) const;

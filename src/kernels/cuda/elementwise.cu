@@ -23,6 +23,20 @@ __device__ __forceinline__ int64_t index_step() {
   return static_cast<int64_t>(gridDim.x) * blockDim.x;
 }
 
+/// Copy blockIdx.y.
+__global__ void copy_staged_kernel(const __grid_constant__ StagedCopies staged) {
+  allow_next();
+  wait_for_previous();
+  const StagedCopies::Copy copy = staged.copies[blockIdx.y];
+  const int64_t vectors = copy.bytes / static_cast<int>(sizeof(uint4));
+#pragma unroll 4
+  for (int64_t i = first_index(); i < vectors; i += index_step()) {
+    reinterpret_cast<uint4*>(copy.to)[i] = reinterpret_cast<const uint4*>(copy.from)[i];
+  }
+  const int64_t i = vectors * static_cast<int64_t>(sizeof(uint4)) + first_index();
+  if (i < copy.bytes) copy.to[i] = copy.from[i];
+}
+
 template <typename T>
 __global__ void widen_kernel(const T* in, int64_t count, float* out) {
   allow_next();
@@ -76,6 +90,16 @@ __global__ void add_bias_kernel(float* out, int64_t stride, int rows, const floa
 }
 
 }  // namespace
+
+void copy_staged(const StagedCopies& staged, Queue& queue) {
+  constexpr int kBytesOfBlock = kThreads * static_cast<int>(sizeof(uint4));
+  int32_t most = 0;
+  for (int32_t i = 0; i < staged.count; ++i) most = std::max(most, staged.copies[i].bytes);
+  const dim3 grid(static_cast<unsigned>((most + kBytesOfBlock - 1) / kBytesOfBlock),
+                  static_cast<unsigned>(staged.count));
+  launch(queue, copy_staged_kernel, grid, kThreads, 0, staged);
+  queue.interrupted();  // kernels read weights and tables before they wait for the kernel before them
+}
 
 void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& queue) {
   HR_DISPATCH_DTYPE(dtype, T,

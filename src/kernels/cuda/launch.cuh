@@ -27,6 +27,30 @@ struct ClusterSize {
   unsigned blocks = 0;
 };
 
+/// The number of a thread's warp in its block. The compiler knows that it is the same in all threads of
+/// the warp, and keeps what follows from it in registers of the warp: what copies in bulk takes its
+/// operands from there.
+__device__ __forceinline__ int warp_of_block() {
+  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
+}
+
+/// True in one thread of the warp, whose threads are all here; the compiler knows that it is one.
+__device__ __forceinline__ bool elect_thread() {
+#if __CUDA_ARCH__ >= 900
+  uint32_t elected;
+  asm volatile(
+      "{\n"
+      ".reg .pred elected;\n"
+      "elect.sync _|elected, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, elected;\n"
+      "}"
+      : "=r"(elected));
+  return elected != 0;
+#else
+  return threadIdx.x % 32 == 0;
+#endif
+}
+
 /// The largest cluster of a kernel without dynamic shared memory that the device can run.
 template <typename... Parameters>
 int most_cluster_blocks(void (*kernel)(Parameters...), dim3 block) {

@@ -31,6 +31,22 @@ struct Queue {
 
 // --- elementwise.cu -----------------------------------------------------------------------------
 
+inline constexpr int32_t kMostStagedCopies = 8;
+
+/// Bytes on their way from pinned host memory; both ends are aligned to 16 bytes, and no two copies go to
+/// the same place.
+struct StagedCopies {
+  struct Copy {
+    std::byte* to;
+    const std::byte* from;
+    int32_t bytes;
+  };
+  Copy copies[kMostStagedCopies] = {};
+  int32_t count = 0;
+};
+
+void copy_staged(const StagedCopies& staged, Queue& queue);
+
 /// out[i] = float32(in[i]).
 void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& queue);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/cuda_check.h"
@@ -10,6 +11,8 @@ namespace headrace::cuda {
 namespace {
 
 constexpr size_t kAlignment = 256;
+/// As much costs the host less to have copied by a kernel than by a copy of its own.
+constexpr size_t kShortBytes = 256 << 10;
 
 }  // namespace
 
@@ -30,6 +33,7 @@ Staging::~Staging() {
 
 std::span<std::byte> Staging::take(size_t size_bytes) {
   if (used_ + size_bytes > kHalfBytes) {
+    send();
     check(cudaEventRecord(done_[half_], queue_.interrupted()), "recording an event");
     half_ = 1 - half_;
     used_ = 0;
@@ -41,13 +45,21 @@ std::span<std::byte> Staging::take(size_t size_bytes) {
 }
 
 void Staging::upload(std::byte* to, std::span<const std::byte> from) {
+  send();
   while (!from.empty()) {
     const std::span<std::byte> part = take(std::min(from.size(), kHalfBytes));
     std::memcpy(part.data(), from.data(), part.size());
-    send(to, part);
+    copy(to, part);
     to += part.size();
     from = from.subspan(part.size());
   }
+}
+
+void Staging::upload_later(std::byte* to, std::span<const std::byte> from) {
+  if (from.size() > kShortBytes) return upload(to, from);
+  const std::span<std::byte> part = take(from.size());
+  std::memcpy(part.data(), from.data(), from.size());
+  copy_later(to, part);
 }
 
 void Staging::upload_rows(std::byte* to, size_t row_bytes, int64_t rows,
@@ -65,14 +77,37 @@ void Staging::upload_rows(std::byte* to, size_t row_bytes, int64_t rows,
     const auto count = static_cast<size_t>(std::min(most, rows - first));
     const std::span<std::byte> part = take(count * row_bytes);
     write(first, part);
-    send(to + static_cast<size_t>(first) * row_bytes, part);
+    copy_later(to + static_cast<size_t>(first) * row_bytes, part);
   }
 }
 
-void Staging::send(std::byte* to, std::span<const std::byte> staged) {
+void Staging::send() {
+  if (waiting_.count > 0) copy_staged(std::exchange(waiting_, {}), queue_);
+}
+
+void Staging::copy(std::byte* to, std::span<const std::byte> staged) {
   check(cudaMemcpyAsync(to, staged.data(), staged.size(), cudaMemcpyHostToDevice,
                         queue_.interrupted()),
         "uploading");
+}
+
+void Staging::copy_later(std::byte* to, std::span<const std::byte> staged) {
+  if (staged.empty()) return;
+  if (staged.size() > kShortBytes || reinterpret_cast<uintptr_t>(to) % sizeof(uint4) != 0) {
+    send();
+    return copy(to, staged);
+  }
+  if (waiting_.count == kMostStagedCopies || waits_for(to, staged.size())) send();
+  waiting_.copies[waiting_.count++] = {
+      .to = to, .from = staged.data(), .bytes = static_cast<int32_t>(staged.size())};
+}
+
+/// Whether a copy that waits goes to some of the same place.
+bool Staging::waits_for(const std::byte* place, size_t size_bytes) const {
+  const auto waiting = std::span(waiting_.copies).first(static_cast<size_t>(waiting_.count));
+  return std::ranges::any_of(waiting, [&](const StagedCopies::Copy& copy) {
+    return copy.to < place + size_bytes && place < copy.to + copy.bytes;
+  });
 }
 
 }  // namespace headrace::cuda

@@ -7,8 +7,8 @@ namespace headrace {
 /// SwiGLU.
 void llama_forward(Forward& pass) {
   const Workspace& space = pass.space();
-  pass.embed();
   pass.prepare_rope();
+  pass.embed();
   for (int32_t layer = 0; layer < pass.config().num_hidden_layers; ++layer) {
     pass.norm(layer, Role::kInputNorm);
     pass.matmul(layer, space.normed, {{.role = Role::kQkv, .out = space.qkv}});

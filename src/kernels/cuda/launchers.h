@@ -33,8 +33,8 @@ struct Queue {
 
 inline constexpr int32_t kMostStagedCopies = 8;
 
-/// Bytes on their way from pinned host memory; both ends are aligned to 16 bytes, and no two copies go to
-/// the same place.
+/// Bytes on their way from pinned host memory; both ends are aligned to 16 bytes, and no two copies
+/// go to the same place.
 struct StagedCopies {
   struct Copy {
     std::byte* to;

@@ -10,10 +10,10 @@
 
 namespace headrace::cuda {
 
-/// Pinned host memory through which small uploads go, so that the caller's bytes are free although the
-/// copy is only enqueued. Two halves take turns; a half is used again when the copies out of it are done.
-/// What a pass begins with is several short uploads: those wait for send(), which enqueues one kernel for
-/// all of them. Used by one thread.
+/// Pinned host memory through which small uploads go, so that the caller's bytes are free although
+/// the copy is only enqueued. Two halves take turns; a half is used again when the copies out of it
+/// are done. What a pass begins with is several short uploads: those wait for send(), which
+/// enqueues one kernel for all of them. Used by one thread.
 class Staging {
  public:
   explicit Staging(Queue& queue);

@@ -135,7 +135,8 @@ class Backend {
   }
   virtual void upload(std::byte* to, std::span<const std::byte> from) = 0;
   /// upload() of `rows` rows of row_bytes each that write(first, to) makes on the way, some whole
-  /// rows at a time, from `first` on.
+  /// rows at a time, from `first` on. The copy may wait for the next op or synchronize(), until
+  /// which `to` stays.
   using RowWriter = std::function<void(int64_t first, std::span<std::byte> to)>;
   virtual void upload_rows(std::byte* to, size_t row_bytes, int64_t rows, const RowWriter& write) {
     write(0, {to, row_bytes * static_cast<size_t>(rows)});

@@ -109,14 +109,15 @@ TEST(CudaMemory, RowsArriveAsTheyAreWritten) {
   }
 }
 
-// Short ones are copied together, unless one goes where another does.
+// Short ones are copied together, unless one goes where another does: in all more than staging
+// memory holds, now and then more at a time than one kernel copies.
 TEST(CudaMemory, ShortUploadsArriveInTheirOrder) {
   const std::unique_ptr<Backend> backend = make_cuda_backend(0);
-  std::vector<std::byte> expected(64 << 10);
+  std::vector<std::byte> expected(256 << 10);
   const Buffer buffer = backend->allocate(expected.size(), "test");
   std::mt19937 random(19);
   const auto below = [&](size_t end) { return random() % end; };
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 4000; ++i) {
     const size_t alignment = below(4) == 0 ? 1 : 16;
     const size_t size = 1 + below(9000);
     const size_t at = below(expected.size() - size) / alignment * alignment;

@@ -38,8 +38,8 @@ __device__ __forceinline__ void init_arrivals(Arrival* arrived, int stages, int 
 /// them.
 struct GroupRows {
   const std::byte* first = nullptr;
-  int stride_bytes = 0;  // rows fit in shared memory
-  int last = 0;
+  int stride_bytes = 0;  // a row's k elements fit in shared memory
+  int last = 0;          // row of the run, from the first on; may be past the group
 
   __device__ __forceinline__ int64_t offset(int r) const {
     return static_cast<int64_t>(min(r, last)) * stride_bytes;

@@ -113,9 +113,9 @@ class CodedQueue {
   RowGroups<Shape::kRows, Shape::kWarps> ahead_;
   GroupRows rows_;
   const std::byte* from_ = nullptr;  // of the first row
-  int header_left_ = 0;  // bytes
-  int left_ = 0;         // chunks
-  int header_ = 0;       // of the rows ahead
+  int header_left_ = 0;              // bytes
+  int left_ = 0;                     // chunks
+  int header_ = 0;                   // of the rows ahead
 };
 
 /// Divides shared memory up; false if it is not enough.

@@ -250,7 +250,7 @@ void CudaBackend::multiply(const MatmulArgs& args, const MatmulRuns& matmul, boo
 
 /// Decodes coded runs, as many rows at a time as there is room for, and multiplies by them.
 void CudaBackend::multiply_decoded(const MatmulArgs& args, const MatmulRuns& coded, bool in_order) {
-  staging_->send();
+  staging_->send();  // not ops(): the product takes the norm that waits along
   const auto row_bytes = decoded_row_bytes(args.dtype, args.k);
   const auto room = static_cast<int64_t>(decoded_bytes(args.dtype, args.k) / row_bytes) /
                     kDecodedRows * kDecodedRows;
@@ -402,7 +402,6 @@ size_t CudaBackend::reserve(const PassLimits& limits) {
 }
 
 void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
-  staging_->forget();
   ops();
   pass_ = {};
   std::vector<RowTile> all;

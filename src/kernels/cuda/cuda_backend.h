@@ -16,8 +16,9 @@
 namespace headrace::cuda {
 
 /// Backend of one CUDA device. Ops are enqueued on one stream and run in order; only allocate(),
-/// download(), synchronize(), best_tokens() and an upload() that outruns the staging memory wait. A
-/// norm or a rotation may wait for the next op, which can take it along. Used by one thread.
+/// download(), synchronize(), best_tokens() and uploads that outrun the staging memory wait. A norm
+/// or a rotation may wait for the next op, which can take it along, or short uploads, which go
+/// together: never both, as either enqueues the other first. Used by one thread.
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(int index);

@@ -56,6 +56,7 @@ void Staging::upload(std::byte* to, std::span<const std::byte> from) {
 }
 
 void Staging::upload_later(std::byte* to, std::span<const std::byte> from) {
+  if (from.empty()) return;
   if (from.size() > kShortBytes) return upload(to, from);
   const std::span<std::byte> part = take(from.size());
   std::memcpy(part.data(), from.data(), from.size());
@@ -92,7 +93,6 @@ void Staging::copy(std::byte* to, std::span<const std::byte> staged) {
 }
 
 void Staging::copy_later(std::byte* to, std::span<const std::byte> staged) {
-  if (staged.empty()) return;
   if (staged.size() > kShortBytes || reinterpret_cast<uintptr_t>(to) % sizeof(uint4) != 0) {
     send();
     return copy(to, staged);

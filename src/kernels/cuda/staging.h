@@ -29,8 +29,6 @@ class Staging {
   void upload_rows(std::byte* to, size_t row_bytes, int64_t rows, const Backend::RowWriter& write);
   /// Enqueues the copies that wait: before whatever reads what they bring.
   void send();
-  /// Drops the copies that wait, of a pass that ended early: where they go may be gone.
-  void forget() { waiting_ = {}; }
 
  private:
   static constexpr size_t kHalfBytes = size_t{8} << 20;  // threads fill it in some 100 us

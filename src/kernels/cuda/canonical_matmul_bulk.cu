@@ -102,8 +102,8 @@ __device__ __forceinline__ void multiply_segment(
   }
 }
 
-/// A block per multiprocessor. Of one token row it leaves 25 KiB of shared memory and, at 96 registers
-/// a thread, 160 for as many threads: attention_decode_early.cu runs beside it.
+/// A block per multiprocessor. Of one token row it leaves 25 KiB of shared memory and, at up to 96
+/// registers a thread, 160 for as many threads: attention_decode_early.cu runs beside it.
 template <typename Shape, bool kNorm>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
     canonical_bulk_kernel(const __grid_constant__ BulkLaunch launch) {

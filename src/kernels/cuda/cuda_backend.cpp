@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <utility>
 
@@ -442,7 +443,10 @@ void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
 
   const size_t bytes = pass_words_.size() * sizeof(int32_t);
   const std::byte* memory = grown(pass_memory_, bytes, "block tables").data();
-  staging_->upload_later(pass_memory_.data(), std::as_bytes(std::span(pass_words_)));
+  upload_rows(pass_memory_.data(), sizeof(int32_t), static_cast<int64_t>(pass_words_.size()),
+              [&](int64_t first, std::span<std::byte> to) {
+                std::memcpy(to.data(), pass_words_.data() + first, to.size());
+              });
   pass_.sequences = reinterpret_cast<const RowTile*>(memory);
   pass_.sequence_count = static_cast<int32_t>(all.size());
   pass_.single_rows = pass_.sequences + all.size();

@@ -45,6 +45,7 @@ struct StagedCopies {
   int32_t count = 0;
 };
 
+/// What is enqueued next begins when the copies are there.
 void copy_staged(const StagedCopies& staged, Queue& queue);
 
 /// out[i] = float32(in[i]).

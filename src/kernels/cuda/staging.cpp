@@ -55,14 +55,6 @@ void Staging::upload(std::byte* to, std::span<const std::byte> from) {
   }
 }
 
-void Staging::upload_later(std::byte* to, std::span<const std::byte> from) {
-  if (from.empty()) return;
-  if (from.size() > kShortBytes) return upload(to, from);
-  const std::span<std::byte> part = take(from.size());
-  std::memcpy(part.data(), from.data(), from.size());
-  copy_later(to, part);
-}
-
 void Staging::upload_rows(std::byte* to, size_t row_bytes, int64_t rows,
                           const Backend::RowWriter& write) {
   const auto most = static_cast<int64_t>(kHalfBytes / row_bytes);

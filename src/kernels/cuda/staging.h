@@ -22,8 +22,6 @@ class Staging {
   Staging& operator=(const Staging&) = delete;
 
   void upload(std::byte* to, std::span<const std::byte> from);
-  /// The same; it may wait for send().
-  void upload_later(std::byte* to, std::span<const std::byte> from);
   /// Backend::upload_rows(), whose rows are written right here: while some are copied, the next
   /// ones. It may wait for send().
   void upload_rows(std::byte* to, size_t row_bytes, int64_t rows, const Backend::RowWriter& write);

@@ -506,6 +506,32 @@ TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
   }
 }
 
+// Passes of thousands of rows have kernels of their own.
+TEST(CudaElementwise, ManyRowsHaveTheReferenceBits) {
+  const auto reference = make_reference_backend();
+  constexpr int64_t kTokens = 3000;
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t width : {4, 75, 252, 1028, 4104}) {
+      for (const Data data : {Data::kPlain, Data::kBroken}) {
+        Numbers numbers(static_cast<uint32_t>(width), data);
+        const auto count = static_cast<size_t>(kTokens * width);
+        const std::vector<float> a = numbers.floats(count);
+        const std::vector<float> b = numbers.floats(count);
+        const auto run = [&](Backend& backend) {
+          std::vector<std::byte> normed(count * dtype_size(dtype));
+          std::vector<std::byte> activated(normed.size());
+          backend.rms_norm(a.data(), b.data(), 1e-5f, kTokens, width, dtype, normed.data());
+          backend.silu_multiply(a.data(), b.data(), kTokens, width, dtype, activated.data());
+          normed.insert(normed.end(), activated.begin(), activated.end());
+          return normed;
+        };
+        EXPECT_TRUE(equal_elements(dtype, run(*reference), run(cuda())))
+            << dtype_name(dtype) << " width " << width;
+      }
+    }
+  }
+}
+
 TEST(CudaSampling, BestTokensAreTheLargestLogits) {
   for (const int64_t vocab : {1, 5, 1003, 32000, 128256}) {
     Numbers numbers(static_cast<uint32_t>(vocab));

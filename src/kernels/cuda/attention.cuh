@@ -129,6 +129,8 @@ bool attention_decode_early(const AttentionParams& params, Queue& queue);
 
 /// Attention of the matrix class. REQUIRES: attention_is_specialized().
 void attention_tiles_matrix(const AttentionParams& params, Queue& queue);
+/// The same where a block's warps can multiply together (sm_90a); false, and nothing done, elsewhere.
+bool attention_tiles_together(const AttentionParams& params, Queue& queue);
 void attention_decode_matrix(const AttentionParams& params, Queue& queue);
 
 /// Calls the statement with the type T and the head size of a cache that attention_is_specialized() for.

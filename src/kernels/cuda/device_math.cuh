@@ -60,11 +60,12 @@ __device__ __forceinline__ float canonical_exp(float x) {
   return isnan(x) ? x : result;
 }
 
-/// Where exp_of_normal() ends; up to 0 no result is subnormal.
+/// Where exp_of_normal() begins and ends: between them results are normal numbers.
 inline constexpr float kExpNormalLowest = -86.0f;
+inline constexpr float kExpNormalHighest = 86.0f;
 
-/// canonical_exp(x) for x in [kExpNormalLowest, 0], in half of the instructions: the power of two is
-/// added to the exponent.
+/// canonical_exp(x) for x in [kExpNormalLowest, kExpNormalHighest], in half of the instructions: the
+/// power of two is added to the exponent.
 __device__ __forceinline__ float exp_of_normal(float x) {
   namespace n = numerics;
   const float q = __fmaf_rn(x, n::kLog2E, n::kRoundMagic);
@@ -79,8 +80,9 @@ __device__ __forceinline__ float exp_of_normal(float x) {
   return __int_as_float(__float_as_int(p) + (__float_as_int(q) << 23));  // kRoundMagic's bits go
 }
 
-__device__ __forceinline__ float silu(float z) {
-  return __fdiv_rn(z, __fadd_rn(1.0f, canonical_exp(-z)));
+/// silu(z), given exp(-z).
+__device__ __forceinline__ float silu(float z, float exp) {
+  return __fdiv_rn(z, __fadd_rn(1.0f, exp));
 }
 
 /// The larger of two, of which a NaN is never the larger.

@@ -44,26 +44,62 @@ __global__ void widen_kernel(const T* in, int64_t count, float* out) {
   for (int64_t i = first_index(); i < count; i += index_step()) out[i] = to_float(in[i]);
 }
 
-template <typename T>
-__device__ __forceinline__ T silu_product(float a, float b) {
-  return round_to<T>(__fmul_rn(silu(a), b));
+template <typename T, int kCount>
+__device__ __forceinline__ Packed<T, kCount> silu_products(const Packed<float, kCount>& a,
+                                                           const Packed<float, kCount>& b) {
+  bool normal = true;  // no NaN either
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) normal &= fabsf(a.values[i]) <= kExpNormalHighest;
+  float exp[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) exp[i] = exp_of_normal(-a.values[i]);
+  if (!normal) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) exp[i] = canonical_exp(-a.values[i]);
+  }
+  Packed<T, kCount> products;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    products.values[i] = round_to<T>(__fmul_rn(silu(a.values[i], exp[i]), b.values[i]));
+  }
+  return products;
 }
 
-/// Four elements at a time, then the up to three that are left.
-template <typename T>
-__global__ void silu_multiply_kernel(const float* a, const float* b, int64_t count, T* out) {
+/// kBatch times four elements a thread, then the up to three that are left. Blocks take neighbouring
+/// pieces, so that those that run at the same time read neighbouring memory.
+template <typename T, int kBatch>
+__global__ void __launch_bounds__(kThreads)
+    silu_multiply_kernel(const float* a, const float* b, int64_t count, T* out) {
+  using Vector = Packed<float, 4>;
   allow_next();
   wait_for_previous();
-#pragma unroll 4
-  for (int64_t i = first_index(); i < count / 4; i += index_step()) {
-    const float4 x = reinterpret_cast<const float4*>(a)[i];
-    const float4 y = reinterpret_cast<const float4*>(b)[i];
-    reinterpret_cast<Packed<T, 4>*>(out)[i] = {
-        {silu_product<T>(x.x, y.x), silu_product<T>(x.y, y.y), silu_product<T>(x.z, y.z),
-         silu_product<T>(x.w, y.w)}};
+  const int64_t vectors = count / 4;
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kBatch * kThreads + threadIdx.x;
+  Vector x[kBatch];
+  Vector y[kBatch];
+#pragma unroll
+  for (int u = 0; u < kBatch; ++u) {
+    const int64_t i = begin + u * kThreads;
+    if (i >= vectors) break;
+    x[u] = reinterpret_cast<const Vector*>(a)[i];
+    y[u] = reinterpret_cast<const Vector*>(b)[i];
   }
-  const int64_t i = count / 4 * 4 + first_index();
-  if (i < count) out[i] = silu_product<T>(a[i], b[i]);
+#pragma unroll
+  for (int u = 0; u < kBatch; ++u) {
+    const int64_t i = begin + u * kThreads;
+    if (i >= vectors) break;
+    reinterpret_cast<Packed<T, 4>*>(out)[i] = silu_products<T, 4>(x[u], y[u]);
+  }
+  const int64_t i = vectors * 4 + first_index();
+  if (i < count) out[i] = silu_products<T, 1>({{a[i]}}, {{b[i]}}).values[0];
+}
+
+template <typename T, int kBatch>
+void launch_silu(const float* a, const float* b, int64_t count, std::byte* out, Queue& queue) {
+  constexpr int64_t kElements = int64_t{4} * kBatch * kThreads;  // of a block
+  launch(queue, silu_multiply_kernel<T, kBatch>,
+         static_cast<unsigned>((count + kElements - 1) / kElements), kThreads, 0, a, b, count,
+         reinterpret_cast<T*>(out));
 }
 
 /// A block per token row.
@@ -78,6 +114,74 @@ __global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormRows rows) {
   norm.read(rows.x + begin);
   norm.finish(rows.epsilon, partials);
   norm.write([&](int i, T value) { reinterpret_cast<T*>(rows.out)[begin + i] = value; });
+}
+
+// The same where many rows of whole vectors keep memory busy: a thread owns four neighbouring partial
+// sums.
+constexpr int kVectorNormThreads = kNormThreads / 4;
+constexpr int kKeptVectors = 16;  // of a thread, in registers
+
+/// The canonical tree over all partial sums, in every thread.
+__device__ __forceinline__ float tree_of_vectors(float4 partial,
+                                                 float4 (&partials)[kVectorNormThreads]) {
+  constexpr int kWarp = 32;
+  static_assert(kVectorNormThreads == 2 * kWarp);
+  const int thread = static_cast<int>(threadIdx.x);
+  partials[thread] = partial;
+  __syncthreads();
+  const float4 low = partials[thread % kWarp];
+  const float4 high = partials[thread % kWarp + kWarp];
+  const float x = tree_sum<kWarp>(__fadd_rn(low.x, high.x));
+  const float y = tree_sum<kWarp>(__fadd_rn(low.y, high.y));
+  const float z = tree_sum<kWarp>(__fadd_rn(low.z, high.z));
+  const float w = tree_sum<kWarp>(__fadd_rn(low.w, high.w));
+  return __shfl_sync(0xffffffffu, __fadd_rn(__fadd_rn(x, z), __fadd_rn(y, w)), 0);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kVectorNormThreads) rms_norm_vector_kernel(NormRows rows) {
+  __shared__ float4 partials[kVectorNormThreads];
+  allow_next();
+  const int vectors = static_cast<int>(rows.width) / 4;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t begin = blockIdx.x * static_cast<int64_t>(vectors);
+  const auto* const row = reinterpret_cast<const float4*>(rows.x) + begin;
+  auto* const out = reinterpret_cast<Packed<T, 4>*>(rows.out) + begin;
+  const auto for_kept = [&](auto body) {
+#pragma unroll
+    for (int u = 0; u < kKeptVectors; ++u) {
+      const int i = thread + u * kVectorNormThreads;
+      if (i < vectors) body(u, i);
+    }
+  };
+  const auto for_left = [&](auto body) {
+    for (int i = thread + kKeptVectors * kVectorNormThreads; i < vectors; i += kVectorNormThreads) {
+      body(i);
+    }
+  };
+  wait_for_previous();
+  float4 kept[kKeptVectors];
+  for_kept([&](int u, int i) { kept[u] = __ldcs(row + i); });  // weights are what L1 should keep
+
+  float4 sums = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  const auto add = [&](float4 x) {
+    sums = make_float4(__fmaf_rn(x.x, x.x, sums.x), __fmaf_rn(x.y, x.y, sums.y),
+                       __fmaf_rn(x.z, x.z, sums.z), __fmaf_rn(x.w, x.w, sums.w));
+  };
+  for_kept([&](int u, int) { add(kept[u]); });
+  for_left([&](int i) { add(row[i]); });
+  const float mean = __fdiv_rn(tree_of_vectors(sums, partials), static_cast<float>(rows.width));
+  const float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, rows.epsilon)));
+
+  const auto put = [&](int i, float4 x) {
+    const float4 weight = reinterpret_cast<const float4*>(rows.weight)[i];
+    out[i] = {{round_to<T>(__fmul_rn(__fmul_rn(x.x, scale), weight.x)),
+               round_to<T>(__fmul_rn(__fmul_rn(x.y, scale), weight.y)),
+               round_to<T>(__fmul_rn(__fmul_rn(x.z, scale), weight.z)),
+               round_to<T>(__fmul_rn(__fmul_rn(x.w, scale), weight.w))}};
+  };
+  for_kept([&](int u, int i) { put(i, kept[u]); });
+  for_left([&](int i) { put(i, row[i]); });
 }
 
 __global__ void add_bias_kernel(float* out, int64_t stride, int rows, const float* bias) {
@@ -108,16 +212,21 @@ void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& q
 }
 
 void rms_norm(const NormRows& rows, Queue& queue) {
-  HR_DISPATCH_DTYPE(rows.out_dtype, T,
-                    launch(queue, rms_norm_kernel<T>, static_cast<unsigned>(rows.tokens),
-                           kNormThreads, 0, rows))
+  constexpr int64_t kManyRows = 16;  // a multiprocessor
+  const bool many = rows.width % 4 == 0 && rows.tokens >= kManyRows * queue.multiprocessors;
+  const int threads = many ? kVectorNormThreads : kNormThreads;
+  HR_DISPATCH_DTYPE(rows.out_dtype, T, {
+    const auto kernel = many ? rms_norm_vector_kernel<T> : rms_norm_kernel<T>;
+    launch(queue, kernel, static_cast<unsigned>(rows.tokens), threads, 0, rows);
+  })
 }
 
 void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
                    Queue& queue) {
+  constexpr int kBatch = 4;
+  const bool many = count >= int64_t{4} * kBatch * kThreads * queue.multiprocessors;
   HR_DISPATCH_DTYPE(out_dtype, T,
-                    launch(queue, silu_multiply_kernel<T>, blocks_for((count + 3) / 4), kThreads, 0,
-                           a, b, count, reinterpret_cast<T*>(out)))
+                    (many ? launch_silu<T, kBatch> : launch_silu<T, 1>)(a, b, count, out, queue))
 }
 
 void add_bias(float* out, int64_t stride, int64_t tokens, int64_t rows, const float* bias,

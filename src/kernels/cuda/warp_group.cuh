@@ -1,0 +1,136 @@
+#pragma once
+
+#include "kernels/cuda/tensor_core.cuh"
+
+/// Products of 16-bit matrices by four warps together, with fp32 sums (wgmma: PTX ISA, section
+/// "Asynchronous Warpgroup Level Matrix Instructions"): 64 rows, of which warp w of the block has rows 16w to
+/// 16w + 15 as in tensor_core.cuh. Every thread of the four warps calls every function. Only in code for
+/// sm_90a.
+namespace headrace::cuda {
+
+/// What the thread wrote to shared memory can be read by warp groups after the next barrier.
+__device__ __forceinline__ void show_to_groups() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// Describes numbers in shared memory, in lines of 128 swizzled bytes: eight lines are 1 KiB, aligned as such.
+/// `next_bytes` is from what is described to its neighbour of the same lines.
+__device__ __forceinline__ uint64_t described(const void* numbers, uint64_t next_bytes) {
+  constexpr uint64_t kSwizzled128 = 1;
+  constexpr uint64_t kEightLines = 1024;
+  const auto address = static_cast<uint64_t>(__cvta_generic_to_shared(numbers));
+  return (address & 0x3ffff) >> 4 | (next_bytes >> 4) << 16 | (kEightLines >> 4) << 32 |
+         kSwizzled128 << 62;
+}
+/// The left side of a product: 64 lines, of which 16 columns from `numbers` on.
+__device__ __forceinline__ uint64_t left_of(const void* numbers) { return described(numbers, 16); }
+/// The right side: 16 whole lines; columns past the 64th are `next_bytes` after them.
+__device__ __forceinline__ uint64_t right_of(const void* numbers, uint64_t next_bytes) {
+  return described(numbers, next_bytes);
+}
+
+/// Before the first of some products, after the last of which comes end_products().
+__device__ __forceinline__ void begin_products() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void end_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+/// Returns when all products that ended are in their sums.
+template <int kTiles>
+__device__ __forceinline__ void wait_for_products(float (&sums)[kTiles][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {  // nothing reads them before
+    asm volatile("" : "+f"(sums[n][0]), "+f"(sums[n][1]), "+f"(sums[n][2]), "+f"(sums[n][3]));
+  }
+}
+
+#define HR_SUMS(x) "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
+
+/// Begins sums += left x right, of 64 columns or 128.
+template <typename T>
+__device__ __forceinline__ void multiply_add_group(float (&sums)[8][4], uint64_t left,
+                                                   uint64_t right) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "%32, %33, 1, 1, 1, 0, 1;"
+        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
+          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
+        : "l"(left), "l"(right));
+  } else {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "%32, %33, 1, 1, 1, 0, 1;"
+        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
+          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
+        : "l"(left), "l"(right));
+  }
+}
+template <typename T>
+__device__ __forceinline__ void multiply_add_group(float (&sums)[8][4], const LeftFragment& left,
+                                                   uint64_t right) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
+          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
+        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
+          "l"(right));
+  } else {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
+          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
+        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
+          "l"(right));
+  }
+}
+template <typename T>
+__device__ __forceinline__ void multiply_add_group(float (&sums)[16][4], const LeftFragment& left,
+                                                   uint64_t right) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
+          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]),
+          HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]),
+          HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15])
+        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
+          "l"(right));
+  } else {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
+          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]),
+          HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]),
+          HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15])
+        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
+          "l"(right));
+  }
+}
+
+#undef HR_SUMS
+
+}  // namespace headrace::cuda

@@ -34,27 +34,30 @@ Buffer MirroredBackend::mirror(const void* data, size_t size_bytes) {
 void MirroredBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
                             float* out) {
   const Buffer in = mirror(rows, bytes_of(tokens * width, dtype_size(dtype)));
-  const Buffer result = mirror(out, bytes_of(tokens * width, sizeof(float)));
+  const size_t out_bytes = bytes_of(tokens * width, sizeof(float));
+  const Buffer result = mirror(out, out_bytes);
   device_->widen(dtype, in.data(), tokens, width, result.floats());
-  fetch(out, result);
+  fetch(out, result, out_bytes);
 }
 
 void MirroredBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
                                int64_t width, DType out_dtype, std::byte* out) {
   const Buffer in = mirror(x, bytes_of(tokens * width, sizeof(float)));
   const Buffer scale = mirror(weight, bytes_of(width, sizeof(float)));
-  const Buffer result = mirror(out, bytes_of(tokens * width, dtype_size(out_dtype)));
+  const size_t out_bytes = bytes_of(tokens * width, dtype_size(out_dtype));
+  const Buffer result = mirror(out, out_bytes);
   device_->rms_norm(in.floats(), scale.floats(), epsilon, tokens, width, out_dtype, result.data());
-  fetch(out, result);
+  fetch(out, result, out_bytes);
 }
 
 void MirroredBackend::silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
                                     DType out_dtype, std::byte* out) {
   const Buffer first = mirror(a, bytes_of(tokens * width, sizeof(float)));
   const Buffer second = mirror(b, bytes_of(tokens * width, sizeof(float)));
-  const Buffer result = mirror(out, bytes_of(tokens * width, dtype_size(out_dtype)));
+  const size_t out_bytes = bytes_of(tokens * width, dtype_size(out_dtype));
+  const Buffer result = mirror(out, out_bytes);
   device_->silu_multiply(first.floats(), second.floats(), tokens, width, out_dtype, result.data());
-  fetch(out, result);
+  fetch(out, result, out_bytes);
 }
 
 namespace {
@@ -93,10 +96,12 @@ void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   const Buffer x = mirror(args.x, bytes_of(args.tokens, args.x_stride_bytes));
   std::vector<MatrixOutput> outputs(args.outputs.begin(), args.outputs.end());
   std::vector<Buffer> results;
+  std::vector<size_t> output_bytes;
   std::vector<Buffer> biases;
   for (MatrixOutput& output : outputs) {
     const int64_t floats = (args.tokens - 1) * output.stride + output.rows;
-    results.push_back(mirror(output.out, bytes_of(floats, sizeof(float))));
+    output_bytes.push_back(bytes_of(floats, sizeof(float)));
+    results.push_back(mirror(output.out, output_bytes.back()));
     output.out = results.back().floats();
     if (output.bias == nullptr) continue;
     biases.push_back(mirror(output.bias, bytes_of(output.rows, sizeof(float))));
@@ -107,7 +112,9 @@ void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   mirrored.outputs = outputs;
   MirroredFeed feed(weights, *device_);
   device_->matmul(mirrored, feed);
-  for (size_t i = 0; i < results.size(); ++i) fetch(args.outputs[i].out, results[i]);
+  for (size_t i = 0; i < results.size(); ++i) {
+    fetch(args.outputs[i].out, results[i], output_bytes[i]);
+  }
 }
 
 void MirroredBackend::rope_and_store(const RopeStoreArgs& args) { rope_ = args; }
@@ -115,9 +122,11 @@ void MirroredBackend::rope_and_store(const RopeStoreArgs& args) { rope_ = args; 
 void MirroredBackend::attention(const AttentionArgs& args) {
   const std::optional<RopeStoreArgs> rope = std::exchange(rope_, std::nullopt);
   const Buffer qkv = mirror(args.qkv, bytes_of(args.tokens * args.qkv_stride, sizeof(float)));
-  const Buffer cache = mirror(args.kv.k, cache_bytes(args.kv, args.sequences));
-  const Buffer out = mirror(
-      args.out, bytes_of(args.tokens * args.heads * args.head_dim, dtype_size(args.out_dtype)));
+  const size_t kv_bytes = cache_bytes(args.kv, args.sequences);
+  const Buffer cache = mirror(args.kv.k, kv_bytes);
+  const size_t out_bytes =
+      bytes_of(args.tokens * args.heads * args.head_dim, dtype_size(args.out_dtype));
+  const Buffer out = mirror(args.out, out_bytes);
   AttentionArgs mirrored = args;
   mirrored.qkv = qkv.floats();
   mirrored.kv.k = cache.data();
@@ -137,8 +146,8 @@ void MirroredBackend::attention(const AttentionArgs& args) {
     device_->rope_and_store(rotated);
   }
   device_->attention(mirrored);
-  fetch(args.out, out);
-  fetch(args.kv.k, cache);
+  fetch(args.out, out, out_bytes);
+  fetch(args.kv.k, cache, kv_bytes);
 }
 
 bool MirroredBackend::best_tokens(const float* logits, int64_t vocab, const BestTokens& best) {

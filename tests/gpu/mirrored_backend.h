@@ -49,9 +49,10 @@ class MirroredBackend : public Backend {
  private:
   /// A copy of host bytes in device memory.
   Buffer mirror(const void* data, size_t size_bytes);
+  /// `from` may be larger than what it mirrors.
   template <typename T>
-  void fetch(T* to, const Buffer& from) {
-    device_->download({reinterpret_cast<std::byte*>(to), from.size_bytes()}, from.data());
+  void fetch(T* to, const Buffer& from, size_t size_bytes) {
+    device_->download({reinterpret_cast<std::byte*>(to), size_bytes}, from.data());
   }
 
   std::unique_ptr<Backend> device_;

@@ -130,6 +130,7 @@ bool attention_decode_early(const AttentionParams& params, Queue& queue);
 /// Attention of the matrix class. REQUIRES: attention_is_specialized().
 void attention_tiles_matrix(const AttentionParams& params, Queue& queue);
 /// The same where a block's warps can multiply together (sm_90a); false, and nothing done, elsewhere.
+/// REQUIRES: params.whole_steps.
 bool attention_tiles_together(const AttentionParams& params, Queue& queue);
 void attention_decode_matrix(const AttentionParams& params, Queue& queue);
 

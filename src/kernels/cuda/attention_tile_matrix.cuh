@@ -2,40 +2,38 @@
 
 #include "kernels/cuda/attention_matrix.cuh"
 #include "kernels/cuda/row_rotation.cuh"
-#include "kernels/cuda/warp_group.cuh"
 
-/// Attention of the matrix class for tiles of rows: the kernel, for the files that make it.
+/// Attention of the matrix class for tiles of rows: what its two kernels share.
 namespace headrace::cuda::tile_matrix {
 
 // A block attends for a tile of 64 rows and one head; a warp owns 16 of the rows, and all positions
-// and dimensions of them. K and V of a step of 64 positions pass through shared memory, those of the
-// next on their way while this one's are used. Scores, weights and sums stay in registers.
+// and dimensions of them. K and V of a step of 64 positions pass through shared memory, while scores,
+// weights and sums stay in registers.
 constexpr int kRows = kPrefillTileRows;
 constexpr int kWarpRows = 16;
 constexpr int kThreads = kRows / kWarpRows * 32;
-constexpr int kStages = 2;
 constexpr int kStepTiles = kStep / 8;  // products of 8 positions
 
 constexpr int kLine = 64;              // elements: 128 bytes, as warp groups read them
 
 /// All in swizzled lines of kLine elements; what is wider lies in halves, one after the other.
 template <typename T, int kHeadDim>
-struct Shared {
-  struct Stage {
-    T k[kHeadDim * kStep];  // a line per dimension
-    T v[kStep * kHeadDim];  // a line per position
-  };
-  Stage stages[kStages];
-  T q_high[kRows * kHeadDim];  // a line per row
-  T q_low[kRows * kHeadDim];
-
-  /// Where a column of one of kLines lines is.
-  template <int kLines>
-  static __device__ __forceinline__ int place(int line, int column) {
-    return (column / kLine * kLines + line) * kLine + swizzled(line, column % kLine);
-  }
+struct Stage {
+  T k[kHeadDim * kStep];  // a line per dimension
+  T v[kStep * kHeadDim];  // a line per position
+};
+template <typename T, int kHeadDim>
+struct SharedQ {
+  T high[kRows * kHeadDim];  // a line per row
+  T low[kRows * kHeadDim];
 };
 static_assert(kStep == kLine);
+
+/// Where a column of one of kLines lines is.
+template <int kLines>
+__device__ __forceinline__ int place(int line, int column) {
+  return (column / kLine * kLines + line) * kLine + swizzled(line, column % kLine);
+}
 
 /// One tile and head.
 template <typename T, int kHeadDim>
@@ -51,40 +49,47 @@ struct Tile {
         context(tile.position + tile.rows),
         cache(params, tile, head_index) {}
 
-  /// Begins to copy K and V of positions [begin, begin + kStep), zeros for those that no row sees.
-  __device__ __forceinline__ void copy(int begin, typename Shared<T, kHeadDim>::Stage& stage) const {
-    constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
-    constexpr int kKVectors = kStep / kVector;
-    constexpr int kVVectors = kHeadDim / kVector;
-    constexpr int kKLines = kThreads / kKVectors;  // at once
-    constexpr int kVLines = kThreads / kVVectors;
-    static_assert(kKLines % 8 == 0 && kVLines % 8 == 0);  // so that they are swizzled alike
-    const int thread = static_cast<int>(threadIdx.x);
-    const int k_line = thread / kKVectors;
-    const int k_column = thread % kKVectors * kVector;
-    const int v_line = thread / kVVectors;
-    const int v_column = thread % kVVectors * kVector;
-    T* const k_to = stage.k + k_line * kStep + swizzled(k_line, k_column);
-    T* const v_to = stage.v + Shared<T, kHeadDim>::template place<kStep>(v_line, v_column);
+  /// Begins to copy K of positions [begin, begin + kStep), zeros for those that no row sees.
+  __device__ __forceinline__ void copy_k(int begin, T* to) const {
+    constexpr int kVectors = kStep / kVector;
+    constexpr int kLines = kThreads / kVectors;  // at once
+    static_assert(kLines % 8 == 0);              // so that they are swizzled alike
+    const int line = static_cast<int>(threadIdx.x) / kVectors;
+    const int column = static_cast<int>(threadIdx.x) % kVectors * kVector;
     const int seen = context - begin;
-    const bool one_block = (1 << cache.block_shift) >= kStep;
-    const T* k_from = cache.k_at(one_block || k_column < seen ? begin + k_column : begin) +
-                      cache.k_dim(k_line);
+    T* const first = to + place<kHeadDim>(line, column);
+    const T* from = cache.k_at(one_block() || column < seen ? begin + column : begin) +
+                    cache.k_dim(line);
 #pragma unroll
-    for (int i = 0; i < kHeadDim / kKLines; ++i) {
-      copy_vector(k_to + i * kKLines * kStep, k_from, k_column < seen);
-      k_from += cache.k_dim(kKLines);
+    for (int i = 0; i < kHeadDim / kLines; ++i) {
+      copy_vector(first + i * kLines * kLine, from, column < seen);
+      from += cache.k_dim(kLines);
     }
-    const T* const v_from = cache.v_at(begin) + v_column;
-#pragma unroll
-    for (int i = 0; i < kStep / kVLines; ++i) {
-      const int line = i * kVLines + v_line;
-      const T* from = v_from + line * kHeadDim;
-      if (!one_block) from = cache.v_at(line < seen ? begin + line : begin) + v_column;
-      copy_vector(v_to + i * kVLines * kLine, from, line < seen);
-    }
-    end_copies_of_stage();
   }
+  /// V, likewise.
+  __device__ __forceinline__ void copy_v(int begin, T* to) const {
+    constexpr int kVectors = kHeadDim / kVector;
+    constexpr int kLines = kThreads / kVectors;
+    static_assert(kLines % 8 == 0);
+    const int first_line = static_cast<int>(threadIdx.x) / kVectors;
+    const int column = static_cast<int>(threadIdx.x) % kVectors * kVector;
+    const int seen = context - begin;
+    T* const first = to + place<kStep>(first_line, column);
+    const T* const first_from = cache.v_at(begin) + column;
+#pragma unroll
+    for (int i = 0; i < kStep / kLines; ++i) {
+      const int line = i * kLines + first_line;
+      const T* from = first_from + line * kHeadDim;
+      if (!one_block()) from = cache.v_at(line < seen ? begin + line : begin) + column;
+      copy_vector(first + i * kLines * kLine, from, line < seen);
+    }
+  }
+
+ private:
+  static constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(T));
+
+  /// Whether all positions of a step lie in one.
+  __device__ __forceinline__ bool one_block() const { return (1 << cache.block_shift) >= kStep; }
 };
 
 /// Begins to copy Q of the warp's rows as it is; zeros past the tile.
@@ -105,11 +110,13 @@ __device__ __forceinline__ void copy_q(const AttentionParams& params, const Tile
   }
 }
 
-/// Q of the warp's rows from where copy_q() brings it, rotated here unless that was done before.
-template <typename T, int kHeadDim>
+/// Q of the warp's rows from where copy_q() brought it, which is `q`'s own memory, rotated here unless that
+/// was done before; all but the last kLeft groups of copies have arrived then. All threads call it.
+template <int kLeft, typename T, int kHeadDim>
 __device__ __forceinline__ void take_q(const AttentionParams& params, const Tile<T, kHeadDim>& tile,
-                                       int first_row, const float* copied,
-                                       Shared<T, kHeadDim>& shared) {
+                                       int first_row, SharedQ<T, kHeadDim>& q) {
+  const auto* const copied = reinterpret_cast<const float*>(&q);
+  static_assert(sizeof(q) == kRows * kHeadDim * sizeof(float));
   constexpr int kHalf = kHeadDim / 2;
   constexpr int kVectors = kHalf / 4;
   constexpr int kCount = kWarpRows * kVectors / 32;
@@ -127,16 +134,25 @@ __device__ __forceinline__ void take_q(const AttentionParams& params, const Tile
       sin[i] = *reinterpret_cast<const float4*>(params.rope.sin + at);
     }
   }
-  wait_for_copies<0>();
+  wait_for_copies<kLeft>();
   __syncwarp();
+  float4 low[kCount];
+  float4 high[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const float* const from = copied + line_of(i) * kHeadDim + d;
+    low[i] = *reinterpret_cast<const float4*>(from);
+    high[i] = *reinterpret_cast<const float4*>(from + kHalf);
+  }
+  __syncthreads();  // all have read
   const auto store = [&](int line, int column, float4 values) {
-    const int at = Shared<T, kHeadDim>::template place<kRows>(line, column);
-    uint2 high;
-    uint2 low;
-    split_pair<T>(values.x, values.y, high.x, low.x);
-    split_pair<T>(values.z, values.w, high.y, low.y);
-    *reinterpret_cast<uint2*>(shared.q_high + at) = high;
-    *reinterpret_cast<uint2*>(shared.q_low + at) = low;
+    const int at = place<kRows>(line, column);
+    uint2 rounded;
+    uint2 rest;
+    split_pair<T>(values.x, values.y, rounded.x, rest.x);
+    split_pair<T>(values.z, values.w, rounded.y, rest.y);
+    *reinterpret_cast<uint2*>(q.high + at) = rounded;
+    *reinterpret_cast<uint2*>(q.low + at) = rest;
   };
   const auto rotate = [](float& x, float& y, float cos, float sin) {
     const float2 rotated = RowRotation{cos, sin}.of(make_float2(x, y));
@@ -145,17 +161,14 @@ __device__ __forceinline__ void take_q(const AttentionParams& params, const Tile
   };
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
-    const int line = line_of(i);
-    float4 a = *reinterpret_cast<const float4*>(copied + line * kHeadDim + d);
-    float4 b = *reinterpret_cast<const float4*>(copied + line * kHeadDim + d + kHalf);
     if (params.rope.cos != nullptr) {
-      rotate(a.x, b.x, cos[i].x, sin[i].x);
-      rotate(a.y, b.y, cos[i].y, sin[i].y);
-      rotate(a.z, b.z, cos[i].z, sin[i].z);
-      rotate(a.w, b.w, cos[i].w, sin[i].w);
+      rotate(low[i].x, high[i].x, cos[i].x, sin[i].x);
+      rotate(low[i].y, high[i].y, cos[i].y, sin[i].y);
+      rotate(low[i].z, high[i].z, cos[i].z, sin[i].z);
+      rotate(low[i].w, high[i].w, cos[i].w, sin[i].w);
     }
-    store(line, d, a);
-    store(line, d + kHalf, b);
+    store(line_of(i), d, low[i]);
+    store(line_of(i), d + kHalf, high[i]);
   }
   __syncwarp();
 }
@@ -194,44 +207,6 @@ __device__ __forceinline__ void scale_and_mask(float scale, const Mask& mask,
   for_scores([&](int n, int i) {
     if (mask.hides(n, i)) scores[n][i] = -INFINITY;
   });
-}
-
-/// Scores of the warp's rows at the step's positions.
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void score(const Shared<T, kHeadDim>& shared, const T* k, int first_row,
-                                      float scale, const Mask& mask,
-                                      float (&scores)[kStepTiles][4]) {
-  for_scores([&](int n, int i) { scores[n][i] = 0.0f; });
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int line = first_row + lane % 16;
-#pragma unroll
-  for (int d = 0; d < kHeadDim; d += 16) {
-    SplitFragment q;
-    const int at = Shared<T, kHeadDim>::template place<kRows>(line, d + lane / 16 * 8);
-    load_left(shared.q_high + at, q.high);
-    load_left(shared.q_low + at, q.low);
-    multiply_add_many<T, kStep, kStepTiles>(scores, q, k, d, 0);
-  }
-  scale_and_mask(scale, mask, scores);
-}
-
-/// The same of the rows of four warps together, which all call it.
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void score_together(const Shared<T, kHeadDim>& shared, const T* k,
-                                               float scale, const Mask& mask,
-                                               float (&scores)[kStepTiles][4]) {
-  for_scores([&](int n, int i) { scores[n][i] = 0.0f; });
-  begin_products();
-#pragma unroll
-  for (int d = 0; d < kHeadDim; d += 16) {
-    const int q = d / kLine * kRows * kLine + d % kLine;
-    const uint64_t right = right_of(k + d * kStep, 0);
-    multiply_add_group<T>(scores, left_of(shared.q_high + q), right);
-    multiply_add_group<T>(scores, left_of(shared.q_low + q), right);
-  }
-  end_products();
-  wait_for_products(scores);
-  scale_and_mask(scale, mask, scores);
 }
 
 /// Turns scores into weights, against the largest score so far, after what that changes in the sums.
@@ -281,41 +256,6 @@ __device__ __forceinline__ SplitFragment split_weights(const float (&weights)[kS
   return p;
 }
 
-/// Adds the step's weighted V and its weights.
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void weigh(const float (&weights)[kStepTiles][4], const T* v,
-                                      RunningSums<kHeadDim / 8>& sums) {
-#pragma unroll
-  for (int step = 0; step < kStep / 16; ++step) {
-    const SplitFragment p = split_weights<T>(weights, step);
-    sums.template add_weights<T>(p);
-#pragma unroll
-    for (int n = 0; n < kHeadDim / 8; n += 8) {
-      multiply_add_many<T, kLine, 8>(sums.weighted + n, p, v + 8 * n * kStep, 16 * step, 0);
-    }
-  }
-}
-
-/// The same of the rows of four warps together, which all call it.
-template <typename T, int kHeadDim>
-__device__ __forceinline__ void weigh_together(const float (&weights)[kStepTiles][4], const T* v,
-                                               RunningSums<kHeadDim / 8>& sums) {
-  SplitFragment p[kStep / 16];
-#pragma unroll
-  for (int step = 0; step < kStep / 16; ++step) p[step] = split_weights<T>(weights, step);
-  begin_products();
-#pragma unroll
-  for (int step = 0; step < kStep / 16; ++step) {
-    const uint64_t right = right_of(v + 16 * step * kLine, kStep * kLine * sizeof(T));
-    multiply_add_group<T>(sums.weighted, p[step].high, right);
-    multiply_add_group<T>(sums.weighted, p[step].low, right);
-  }
-  end_products();
-#pragma unroll
-  for (int step = 0; step < kStep / 16; ++step) sums.template add_weights<T>(p[step]);
-  wait_for_products(sums.weighted);
-}
-
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void write_rows(const AttentionParams& params,
                                            const Tile<T, kHeadDim>& tile, int first_row,
@@ -338,57 +278,6 @@ __device__ __forceinline__ void write_rows(const AttentionParams& params,
                  round_to<T>(__fdiv_rn(from[2 * upper + 1], sums.sum[2 * upper])));
     }
   }
-}
-
-/// With kTogether, the block's four warps multiply as a warp group, which reads operands from shared memory
-/// once for all of them, where each has rows that see the step: tiles that begin a step.
-template <typename T, int kHeadDim, bool kTogether>
-__global__ void __launch_bounds__(kThreads, 2)
-    attention_tile_matrix_kernel(AttentionParams params) {
-  extern __shared__ __align__(1024) uint4 shared_vectors[];
-  auto& shared = *reinterpret_cast<Shared<T, kHeadDim>*>(shared_vectors);
-  allow_next();
-  wait_for_previous();
-  const Tile<T, kHeadDim> tile(params, params.tiles[blockIdx.x], static_cast<int>(blockIdx.y));
-  const int first_row = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
-  auto* const copied_q = reinterpret_cast<float*>(&shared.stages[1]);  // not needed yet
-  static_assert(sizeof(shared.stages[1]) >= kRows * kHeadDim * sizeof(float));
-  copy_q(params, tile, first_row, copied_q);
-  tile.copy(0, shared.stages[0]);
-  take_q(params, tile, first_row, copied_q, shared);
-  RunningSums<kHeadDim / 8> sums;
-  sums.clear();
-  for (int begin = 0, n = 0; begin < tile.context; begin += kStep, ++n) {
-    wait_for_copies<0>();
-    if constexpr (kTogether) show_to_groups();
-    __syncthreads();  // all have the step, and have left the one before
-    if (begin + kStep < tile.context) tile.copy(begin + kStep, shared.stages[(n + 1) % kStages]);
-    const int first_visible = tile.rows.position + first_row + 1 - begin;
-    if (first_visible + kWarpRows - 1 <= 0) continue;  // of all the warp's rows
-    const auto& stage = shared.stages[n % kStages];
-    const Mask mask(first_visible);
-    float scores[kStepTiles][4];
-    if constexpr (kTogether) {
-      if (tile.rows.position % kStep == 0) {
-        score_together(shared, stage.k, params.scale, mask, scores);
-        softmax(mask, scores, sums);
-        weigh_together<T, kHeadDim>(scores, stage.v, sums);
-        continue;
-      }
-    }
-    score(shared, stage.k, first_row, params.scale, mask, scores);
-    softmax(mask, scores, sums);
-    weigh<T, kHeadDim>(scores, stage.v, sums);
-  }
-  write_rows(params, tile, first_row, sums);
-}
-
-/// False, and nothing is launched, where the device has no such kernel.
-template <typename T, int kHeadDim, bool kTogether>
-bool launch_tiles(const AttentionParams& params, Queue& queue) {
-  const dim3 grid(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads));
-  return launch_attention<attention_tile_matrix_kernel<T, kHeadDim, kTogether>>(
-      grid, kThreads, sizeof(Shared<T, kHeadDim>), params, queue);
 }
 
 }  // namespace headrace::cuda::tile_matrix

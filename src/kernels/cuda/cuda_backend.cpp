@@ -345,6 +345,7 @@ void CudaBackend::attention(const AttentionArgs& args) {
   if (pass_.tile_count > 0) {
     params.tiles = pass_.tiles;
     params.tile_count = pass_.tile_count;
+    params.whole_steps = pass_.whole_steps;
     attention_many_rows(params, ops());
   }
   if (pass_.single_row_count > 0) {
@@ -426,6 +427,7 @@ void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
     }
     for (int32_t left = tile.rows; left > 0; left -= kPrefillTileRows) {
       tile.rows = std::min(left, kPrefillTileRows);
+      pass_.whole_steps &= tile.position % numerics::kAttentionStep == 0;
       tiles.push_back(tile);
       tile.row_begin += tile.rows;
       tile.position += tile.rows;

@@ -134,6 +134,7 @@ struct AttentionParams {
   int64_t qkv_stride = 0;
   FusedRope rope = {};        // only where attention_is_specialized()
   bool matrix_class = false;  // likewise
+  bool whole_steps = false;   // every tile begins at a multiple of kAttentionStep
   KvView kv;
   DType out_dtype = DType::kFloat16;
   std::byte* out = nullptr;     // [tokens, heads * head_dim]

@@ -52,7 +52,7 @@ __device__ __forceinline__ void store_v(const RopeParams& params, const HeadRows
   const int head_dim = static_cast<int>(params.kv.head_dim);
   const int first = rows.begin + static_cast<int>(threadIdx.y);
   for (int d = static_cast<int>(threadIdx.x) * kCount; d < head_dim; d += kWarp * kCount) {
-#pragma unroll
+#pragma unroll 1
     for (int batch = 0; batch < kTileRows; batch += kBatch * kWarps) {
       Packed<float, kCount> x[kBatch];
 #pragma unroll
@@ -132,7 +132,7 @@ __device__ __forceinline__ void rotate(const RopeParams& params, const HeadRows&
   const int column = thread % kTurnedVectors * kCount;
   for (int first = 0; first < half; first += Turned<T, kCount>::kDims) {
     const int d = first + column;
-#pragma unroll
+#pragma unroll 1
     for (int batch = 0; batch < kTileRows; batch += kTurnedBatch * kLines) {
       const int line = batch + thread / kTurnedVectors;
       Packed<float, kCount> low[kTurnedBatch];
@@ -193,6 +193,7 @@ __global__ void __launch_bounds__(kThreads, 3) rope_and_store_kernel(RopeParams 
                    .end = min(begin + kTileRows, tile.rows),
                    .x = nullptr,
                    .width = (heads + 2 * kv_heads) * params.kv.head_dim};
+#pragma unroll 1
   for (int head = first; head < last; ++head) {
     rows.x = params.qkv + head * params.kv.head_dim;
     if (head < heads + kv_heads) {

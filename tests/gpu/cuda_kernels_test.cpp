@@ -509,9 +509,9 @@ TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
 // Passes of thousands of rows have kernels of their own.
 TEST(CudaElementwise, ManyRowsHaveTheReferenceBits) {
   const auto reference = make_reference_backend();
-  constexpr int64_t kTokens = 2200;
+  constexpr int64_t kTokens = 4099;
   for (const DType dtype : kAllDTypes) {
-    for (const int64_t width : {4, 75, 252, 4104}) {
+    for (const int64_t width : {4, 75, 508, 1001, 4104}) {
       for (const Data data : {Data::kPlain, Data::kBroken}) {
         Numbers numbers(static_cast<uint32_t>(width), data);
         const auto count = static_cast<size_t>(kTokens * width);

@@ -28,7 +28,7 @@ __device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q,
     const int at = place<kRows>(line, d + lane / 16 * 8);
     load_left(shared_q.high + at, q.high);
     load_left(shared_q.low + at, q.low);
-    multiply_add_many<T, kStep, kStepTiles>(scores, q, k, d, 0);
+    multiply_add_many<T, kLine, kStepTiles>(scores, q, k, d, 0);
   }
   scale_and_mask(scale, mask, scores);
 }

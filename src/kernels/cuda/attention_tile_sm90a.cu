@@ -22,6 +22,7 @@ __device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q, cons
                                                float scale, const Mask& mask,
                                                float (&scores)[kStepTiles][4]) {
   for_scores([&](int n, int i) { scores[n][i] = 0.0f; });
+  settle(scores);
   begin_products();
 #pragma unroll
   for (int d = 0; d < kHeadDim; d += 16) {
@@ -41,7 +42,11 @@ __device__ __forceinline__ void weigh(const float (&weights)[kStepTiles][4], con
                                                RunningSums<kHeadDim / 8>& sums) {
   SplitFragment p[kStep / 16];
 #pragma unroll
-  for (int step = 0; step < kStep / 16; ++step) p[step] = split_weights<T>(weights, step);
+  for (int step = 0; step < kStep / 16; ++step) {
+    p[step] = split_weights<T>(weights, step);
+    settle(p[step]);
+  }
+  settle(sums.weighted);
   begin_products();
 #pragma unroll
   for (int step = 0; step < kStep / 16; ++step) {

@@ -342,12 +342,16 @@ void CudaBackend::attention(const AttentionArgs& args) {
   params.matrix_class =
       !canonical(args.tokens) && attention_is_specialized(params.kv, args.out_dtype);
   params.rope = take_rope(params);
-  if (pass_.tile_count > 0) {
-    params.tiles = pass_.tiles;
-    params.tile_count = pass_.tile_count;
-    params.whole_steps = pass_.whole_steps;
+  const auto attend_tiles = [&](int32_t first, int32_t last, bool whole_steps) {
+    if (first == last) return;
+    params.tiles = pass_.tiles + first;
+    params.tile_count = last - first;
+    params.whole_steps = whole_steps;
     attention_many_rows(params, ops());
-  }
+  };
+  const int32_t whole = params.matrix_class ? pass_.whole_step_count : 0;
+  attend_tiles(0, whole, true);
+  attend_tiles(whole, pass_.tile_count, false);
   if (pass_.single_row_count > 0) {
     const int64_t count = pass_.single_row_count;
     params.tiles = pass_.single_rows;
@@ -409,6 +413,7 @@ void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
   std::vector<RowTile> all;
   std::vector<RowTile> single;
   std::vector<RowTile> tiles;
+  std::vector<RowTile> cut_tiles;  // those that begin within a step
   std::vector<int32_t> blocks;
   for (const SequenceRows& sequence : sequences) {
     RowTile tile = {.row_begin = static_cast<int32_t>(sequence.row_begin),
@@ -427,12 +432,13 @@ void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
     }
     for (int32_t left = tile.rows; left > 0; left -= kPrefillTileRows) {
       tile.rows = std::min(left, kPrefillTileRows);
-      pass_.whole_steps &= tile.position % numerics::kAttentionStep == 0;
-      tiles.push_back(tile);
+      (tile.position % numerics::kAttentionStep == 0 ? tiles : cut_tiles).push_back(tile);
       tile.row_begin += tile.rows;
       tile.position += tile.rows;
     }
   }
+  pass_.whole_step_count = static_cast<int32_t>(tiles.size());
+  tiles.insert(tiles.end(), cut_tiles.begin(), cut_tiles.end());
   pass_words_.clear();
   const auto append_tiles = [&](const std::vector<RowTile>& list) {
     const auto* words = reinterpret_cast<const int32_t*>(list.data());

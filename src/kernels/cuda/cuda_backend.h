@@ -75,7 +75,7 @@ class CudaBackend : public Backend {
     int32_t single_row_splits = 0;   // of the longest context
     const RowTile* tiles = nullptr;  // of sequences with more rows
     int32_t tile_count = 0;
-    bool whole_steps = true;  // all tiles begin at a multiple of kAttentionStep
+    int32_t whole_step_count = 0;  // of them, the first: they begin at a multiple of kAttentionStep
   };
 
   /// Enqueues the uploads that wait and the op that does, if there are any; returns the queue.

@@ -224,6 +224,7 @@ void rms_norm(const NormRows& rows, Queue& queue) {
 void silu_multiply(const float* a, const float* b, int64_t count, DType out_dtype, std::byte* out,
                    Queue& queue) {
   constexpr int kBatch = 4;
+  if (count == 0) return;
   const bool many = count >= int64_t{4} * kBatch * kThreads * queue.multiprocessors;
   HR_DISPATCH_DTYPE(out_dtype, T,
                     (many ? launch_silu<T, kBatch> : launch_silu<T, 1>)(a, b, count, out, queue))

@@ -62,7 +62,8 @@ struct NormRows {
   std::byte* out = nullptr;
 };
 
-/// Backend::rms_norm.
+/// Backend::rms_norm; x and weight are aligned to 16 bytes, out to four elements, where width is a multiple
+/// of 4.
 void rms_norm(const NormRows& rows, Queue& queue);
 
 /// Backend::silu_multiply over `count` elements; a, b and out are aligned to 16 bytes.
@@ -110,7 +111,7 @@ struct RopeParams {
   KvView kv;
 };
 
-/// Backend::rope_and_store.
+/// Backend::rope_and_store; qkv, cos and sin are aligned to 16 bytes.
 void rope_and_store(const RopeParams& params, Queue& queue);
 
 /// Rotation of Q on the way of attention; null pointers: done before.

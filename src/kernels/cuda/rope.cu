@@ -76,8 +76,8 @@ __device__ __forceinline__ void store_v(const RopeParams& params, const HeadRows
   }
 }
 
-/// Rotated K of some dimensions, as the cache holds it: position by position. Lines end so that both those
-/// who write along dimensions and those who read along positions meet different banks.
+/// Rotated K of some dimensions, as the cache holds it: position by position. Lines end so that threads
+/// that read along positions meet different banks.
 template <typename T, int kCount>
 struct Turned {
   static constexpr int kDims = kTurnedVectors * kCount;
@@ -176,7 +176,8 @@ __device__ __forceinline__ void rotate(const RopeParams& params, const HeadRows&
 }
 
 /// A block rotates or stores some heads of up to kTileRows rows; heads are numbered as they lie in
-/// qkv: Q, K, V. Its second head finds cosines and sines in L1.
+/// qkv: Q, K, V. The heads after its first find
+/// cosines and sines in L1.
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads, 3) rope_and_store_kernel(RopeParams params) {
   allow_next();

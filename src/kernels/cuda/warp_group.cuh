@@ -29,7 +29,23 @@ __device__ __forceinline__ uint64_t right_of(const void* numbers, uint64_t next_
   return described(numbers, next_bytes);
 }
 
-/// Before the first of some products, after the last of which comes end_products().
+/// Sums as they are in registers here: what is before and after this stays there.
+template <int kTiles>
+__device__ __forceinline__ void settle(float (&sums)[kTiles][4]) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+    asm volatile("" : "+f"(sums[n][0]), "+f"(sums[n][1]), "+f"(sums[n][2]), "+f"(sums[n][3]));
+  }
+}
+__device__ __forceinline__ void settle(SplitFragment& left) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    asm volatile("" : "+r"(left.high.words[i]), "+r"(left.low.words[i]));
+  }
+}
+
+/// Before the first of some products, whose operands in registers are settled; after the last comes
+/// end_products().
 __device__ __forceinline__ void begin_products() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -40,97 +56,68 @@ __device__ __forceinline__ void end_products() {
 template <int kTiles>
 __device__ __forceinline__ void wait_for_products(float (&sums)[kTiles][4]) {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-#pragma unroll
-  for (int n = 0; n < kTiles; ++n) {  // nothing reads them before
-    asm volatile("" : "+f"(sums[n][0]), "+f"(sums[n][1]), "+f"(sums[n][2]), "+f"(sums[n][3]));
-  }
+  settle(sums);
 }
 
 #define HR_SUMS(x) "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
+#define HR_WORDS(x) "r"((x).words[0]), "r"((x).words[1]), "r"((x).words[2]), "r"((x).words[3])
+#define HR_MULTIPLY_SHARED_64(type) \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" \
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
+      "%32, %33, 1, 1, 1, 0, 1;" \
+      : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]), \
+        HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]) \
+      : "l"(left), "l"(right))
+#define HR_MULTIPLY_64(type) \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" \
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
+      "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;" \
+      : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]), \
+        HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]) \
+      : HR_WORDS(left), "l"(right))
+#define HR_MULTIPLY_128(type) \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" \
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
+      "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;" \
+      : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]), \
+        HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]), \
+        HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]), \
+        HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15]) \
+      : HR_WORDS(left), "l"(right))
+#define HR_MULTIPLY_TYPE(multiply)            \
+  if constexpr (std::is_same_v<T, __half>) { \
+    multiply("f16");                         \
+  } else {                                   \
+    multiply("bf16");                        \
+  }
 
 /// Begins sums += left x right, of 64 columns or 128.
 template <typename T>
 __device__ __forceinline__ void multiply_add_group(float (&sums)[8][4], uint64_t left,
                                                    uint64_t right) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "%32, %33, 1, 1, 1, 0, 1;"
-        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
-          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
-        : "l"(left), "l"(right));
-  } else {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "%32, %33, 1, 1, 1, 0, 1;"
-        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
-          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
-        : "l"(left), "l"(right));
-  }
+  HR_MULTIPLY_TYPE(HR_MULTIPLY_SHARED_64)
 }
 template <typename T>
 __device__ __forceinline__ void multiply_add_group(float (&sums)[8][4], const LeftFragment& left,
                                                    uint64_t right) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
-        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
-          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
-        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
-          "l"(right));
-  } else {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
-        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
-          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])
-        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
-          "l"(right));
-  }
+  HR_MULTIPLY_TYPE(HR_MULTIPLY_64)
 }
 template <typename T>
 __device__ __forceinline__ void multiply_add_group(float (&sums)[16][4], const LeftFragment& left,
                                                    uint64_t right) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
-          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]),
-          HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]),
-          HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15])
-        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
-          "l"(right));
-  } else {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-        : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),
-          HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]),
-          HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]),
-          HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15])
-        : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
-          "l"(right));
-  }
+  HR_MULTIPLY_TYPE(HR_MULTIPLY_128)
 }
 
+#undef HR_MULTIPLY_TYPE
+#undef HR_MULTIPLY_128
+#undef HR_MULTIPLY_64
+#undef HR_MULTIPLY_SHARED_64
+#undef HR_WORDS
 #undef HR_SUMS
 
 }  // namespace headrace::cuda

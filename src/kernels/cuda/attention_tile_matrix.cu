@@ -5,7 +5,8 @@ namespace {
 
 using namespace tile_matrix;
 
-// Every warp multiplies for itself. K and V of the next step are on their way while a step's are used.
+// Every warp multiplies for itself. K and V of the next step are on their way while a step's are
+// used.
 constexpr int kStages = 2;
 
 template <typename T, int kHeadDim>
@@ -16,8 +17,8 @@ struct Shared {
 
 /// Scores of the warp's rows at the step's positions.
 template <typename T, int kHeadDim>
-__device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q,
-                                      const T* k, int first_row, float scale, const Mask& mask,
+__device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q, const T* k,
+                                      int first_row, float scale, const Mask& mask,
                                       float (&scores)[kStepTiles][4]) {
   for_scores([&](int n, int i) { scores[n][i] = 0.0f; });
   const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -7,14 +7,14 @@
 namespace headrace::cuda::tile_matrix {
 
 // A block attends for a tile of 64 rows and one head; a warp owns 16 of the rows, and all positions
-// and dimensions of them. K and V of a step of 64 positions pass through shared memory, while scores,
-// weights and sums stay in registers.
+// and dimensions of them. K and V of a step of 64 positions pass through shared memory, while
+// scores, weights and sums stay in registers.
 constexpr int kRows = kPrefillTileRows;
 constexpr int kWarpRows = 16;
 constexpr int kThreads = kRows / kWarpRows * 32;
 constexpr int kStepTiles = kStep / 8;  // products of 8 positions
 
-constexpr int kLine = 64;              // elements: 128 bytes, as warp groups read them
+constexpr int kLine = 64;  // elements: 128 bytes, as warp groups read them
 
 /// All in swizzled lines of kLine elements; what is wider lies in halves, one after the other.
 template <typename T, int kHeadDim>
@@ -58,8 +58,8 @@ struct Tile {
     const int column = static_cast<int>(threadIdx.x) % kVectors * kVector;
     const int seen = context - begin;
     T* const first = to + place<kHeadDim>(line, column);
-    const T* from = cache.k_at(one_block() || column < seen ? begin + column : begin) +
-                    cache.k_dim(line);
+    const T* from =
+        cache.k_at(one_block() || column < seen ? begin + column : begin) + cache.k_dim(line);
 #pragma unroll
     for (int i = 0; i < kHeadDim / kLines; ++i) {
       copy_vector(first + i * kLines * kLine, from, column < seen);
@@ -104,14 +104,16 @@ __device__ __forceinline__ void copy_q(const AttentionParams& params, const Tile
     const int d = (i * 32 + lane) % kVectors * 4;
     const bool present = line < tile.rows.rows;
     const int64_t row = tile.rows.row_begin + (present ? line : 0);
-    copy_vector(to + line * kHeadDim + d,
-                params.qkv + row * params.qkv_stride + static_cast<int64_t>(tile.head) * kHeadDim + d,
-                present);
+    copy_vector(
+        to + line * kHeadDim + d,
+        params.qkv + row * params.qkv_stride + static_cast<int64_t>(tile.head) * kHeadDim + d,
+        present);
   }
 }
 
-/// Q of the warp's rows from where copy_q() brought it, which is `q`'s own memory, rotated here unless that
-/// was done before; all but the last kLeft groups of copies have arrived then. All threads call it.
+/// Q of the warp's rows from where copy_q() brought it, which is `q`'s own memory, rotated here
+/// unless that was done before; all but the last kLeft groups of copies have arrived then. All
+/// threads call it.
 template <int kLeft, typename T, int kHeadDim>
 __device__ __forceinline__ void take_q(const AttentionParams& params, const Tile<T, kHeadDim>& tile,
                                        int first_row, SharedQ<T, kHeadDim>& q) {
@@ -209,7 +211,8 @@ __device__ __forceinline__ void scale_and_mask(float scale, const Mask& mask,
   });
 }
 
-/// Turns scores into weights, against the largest score so far, after what that changes in the sums.
+/// Turns scores into weights, against the largest score so far, after what that changes in the
+/// sums.
 template <int kTiles>
 __device__ __forceinline__ void softmax(const Mask& mask, float (&scores)[kStepTiles][4],
                                         RunningSums<kTiles>& sums) {
@@ -229,9 +232,8 @@ __device__ __forceinline__ void softmax(const Mask& mask, float (&scores)[kStepT
   if (mask.all) {
     for_scores([&](int n, int i) { normal &= scores[n][i] >= kExpNormalLowest; });
   } else {
-    for_scores([&](int n, int i) {
-      normal &= (scores[n][i] >= kExpNormalLowest) | mask.hides(n, i);
-    });
+    for_scores(
+        [&](int n, int i) { normal &= (scores[n][i] >= kExpNormalLowest) | mask.hides(n, i); });
   }
   if (!__all_sync(0xffffffffu, normal)) {
     for_scores([&](int n, int i) { scores[n][i] = canonical_exp(scores[n][i]); });
@@ -250,7 +252,7 @@ __device__ __forceinline__ SplitFragment split_weights(const float (&weights)[kS
   SplitFragment p;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float(&from)[4] = weights[2 * step + i / 2];
+    const float (&from)[4] = weights[2 * step + i / 2];
     split_pair<T>(from[i % 2 * 2], from[i % 2 * 2 + 1], p.high.words[i], p.low.words[i]);
   }
   return p;
@@ -272,7 +274,7 @@ __device__ __forceinline__ void write_rows(const AttentionParams& params,
         2 * (lane % 4);
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      const float(&from)[4] = sums.weighted[n];
+      const float (&from)[4] = sums.weighted[n];
       *reinterpret_cast<unsigned*>(out + 8 * n) =
           packed(round_to<T>(__fdiv_rn(from[2 * upper], sums.sum[2 * upper])),
                  round_to<T>(__fdiv_rn(from[2 * upper + 1], sums.sum[2 * upper])));

@@ -6,9 +6,10 @@ namespace {
 
 using namespace tile_matrix;
 
-// The block's four warps multiply as a group, which reads operands from shared memory once for all of them:
-// for tiles that begin a step, so that every warp has rows that see each step. K of the next step is on
-// its way from when the step's is scored, V of a step while it is: three blocks fit a multiprocessor.
+// The block's four warps multiply as a group, which reads operands from shared memory once for all
+// of them: for tiles that begin a step, so that every warp has rows that see each step. K of the
+// next step is on its way from when the step's is scored, V of a step while it is: three blocks fit
+// a multiprocessor.
 
 template <typename T, int kHeadDim>
 struct Shared {
@@ -18,9 +19,8 @@ struct Shared {
 
 /// Scores of the block's rows at the step's positions.
 template <typename T, int kHeadDim>
-__device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q, const T* k,
-                                               float scale, const Mask& mask,
-                                               float (&scores)[kStepTiles][4]) {
+__device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q, const T* k, float scale,
+                                      const Mask& mask, float (&scores)[kStepTiles][4]) {
   for_scores([&](int n, int i) { scores[n][i] = 0.0f; });
   settle(scores);
   begin_products();
@@ -39,7 +39,7 @@ __device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q, cons
 /// Adds the step's weighted V and its weights.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void weigh(const float (&weights)[kStepTiles][4], const T* v,
-                                               RunningSums<kHeadDim / 8>& sums) {
+                                      RunningSums<kHeadDim / 8>& sums) {
   SplitFragment p[kStep / 16];
 #pragma unroll
   for (int step = 0; step < kStep / 16; ++step) {
@@ -60,7 +60,8 @@ __device__ __forceinline__ void weigh(const float (&weights)[kStepTiles][4], con
   wait_for_products(sums.weighted);
 }
 
-/// Meets the block's other threads; what copies but the last kLeft groups brought can then be multiplied.
+/// Meets the block's other threads; what copies but the last kLeft groups brought can then be
+/// multiplied.
 template <int kLeft>
 __device__ __forceinline__ void meet_with_copies() {
   wait_for_copies<kLeft>();

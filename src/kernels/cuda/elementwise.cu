@@ -65,8 +65,8 @@ __device__ __forceinline__ Packed<T, kCount> silu_products(const Packed<float, k
   return products;
 }
 
-/// kBatch times four elements a thread, then the up to three that are left. Blocks take neighbouring
-/// pieces, so that those that run at the same time read neighbouring memory.
+/// kBatch times four elements a thread, then the up to three that are left. Blocks take
+/// neighbouring pieces, so that those that run at the same time read neighbouring memory.
 template <typename T, int kBatch>
 __global__ void __launch_bounds__(kThreads)
     silu_multiply_kernel(const float* a, const float* b, int64_t count, T* out) {
@@ -116,8 +116,8 @@ __global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormRows rows) {
   norm.write([&](int i, T value) { reinterpret_cast<T*>(rows.out)[begin + i] = value; });
 }
 
-// The same where many rows of whole vectors keep memory busy: a thread owns four neighbouring partial
-// sums.
+// The same where many rows of whole vectors keep memory busy: a thread owns four neighbouring
+// partial sums.
 constexpr int kVectorNormThreads = kNormThreads / 4;
 constexpr int kKeptVectors = 16;  // of a thread, in registers
 
@@ -202,7 +202,8 @@ void copy_staged(const StagedCopies& staged, Queue& queue) {
   const dim3 grid(static_cast<unsigned>((most + kBytesOfBlock - 1) / kBytesOfBlock),
                   static_cast<unsigned>(staged.count));
   launch(queue, copy_staged_kernel, grid, kThreads, 0, staged);
-  queue.interrupted();  // kernels read weights and tables before they wait for the kernel before them
+  queue.interrupted();  // kernels read weights and tables before they wait for the kernel before
+                        // them
 }
 
 void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& queue) {

@@ -10,12 +10,12 @@ namespace {
 
 constexpr int kTileRows = 64;  // rows of a block
 constexpr int kWarp = 32;
-constexpr int kWarps = 8;      // a block is [kWarps, kWarp] threads
+constexpr int kWarps = 8;  // a block is [kWarps, kWarp] threads
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kBatch = 4;      // of a thread's rows of V that it reads at once
+constexpr int kBatch = 4;        // of a thread's rows of V that it reads at once
 constexpr int kTurnedBatch = 2;  // and of those that are rotated
 constexpr int kHeadsOfBlock = 4;
-constexpr int kMostCount = 4;  // elements of a row that a thread takes at once
+constexpr int kMostCount = 4;       // elements of a row that a thread takes at once
 constexpr int kTurnedVectors = 16;  // of kCount pairs: a row's that are rotated at once
 
 struct Place {
@@ -26,9 +26,9 @@ struct Place {
 __device__ __forceinline__ Place place_of(const RopeParams& params, const RowTile& tile, int row) {
   const int position = tile.position + row;
   const int block_tokens = static_cast<int>(params.kv.block_tokens);
-  return {.block = params.blocks[tile.table_begin + position / block_tokens] *
-                   params.kv.block_stride,
-          .offset = position % block_tokens};
+  return {
+      .block = params.blocks[tile.table_begin + position / block_tokens] * params.kv.block_stride,
+      .offset = position % block_tokens};
 }
 
 /// One head of rows [begin, end) of a sequence.
@@ -76,8 +76,8 @@ __device__ __forceinline__ void store_v(const RopeParams& params, const HeadRows
   }
 }
 
-/// Rotated K of some dimensions, as the cache holds it: position by position. Lines end so that threads
-/// that read along positions meet different banks.
+/// Rotated K of some dimensions, as the cache holds it: position by position. Lines end so that
+/// threads that read along positions meet different banks.
 template <typename T, int kCount>
 struct Turned {
   static constexpr int kDims = kTurnedVectors * kCount;
@@ -220,8 +220,7 @@ __global__ void __launch_bounds__(kThreads) rope_one_row_kernel(RopeParams param
   const int d = index % half;
   const bool present = head < heads + 2 * kv_heads;
   const int64_t at = tile.row_begin;
-  const RowRotation rotation = {.cos = params.cos[at * half + d],
-                                .sin = params.sin[at * half + d]};
+  const RowRotation rotation = {.cos = params.cos[at * half + d], .sin = params.sin[at * half + d]};
   wait_for_previous();
   if (!present) return;
   float* const pair = params.qkv + (at * (heads + 2 * kv_heads) + head) * head_dim + d;
@@ -265,8 +264,7 @@ void rope_and_store(const RopeParams& params, Queue& queue) {
   const dim3 block(kWarp, kWarps);
   const bool whole = params.kv.head_dim % (2 * kMostCount) == 0;
   HR_DISPATCH_DTYPE(params.kv.dtype, T, {
-    const auto kernel =
-        whole ? rope_and_store_kernel<T, kMostCount> : rope_and_store_kernel<T, 1>;
+    const auto kernel = whole ? rope_and_store_kernel<T, kMostCount> : rope_and_store_kernel<T, 1>;
     launch(queue, kernel, grid, block, 0, params);
   })
 }

@@ -8,7 +8,6 @@ namespace headrace::cuda {
 namespace {
 
 constexpr int kThreads = 1024;
-constexpr int kKept = 16;  // logits of a thread, in registers
 constexpr int kNoToken = 0x7fffffff;
 constexpr uint32_t kSignBit = 0x80000000u;
 constexpr int kDigitBits = 8;
@@ -22,12 +21,6 @@ __device__ __forceinline__ void take_larger(float& logit, int& id, float other, 
   }
 }
 
-/// exp(logit - best); best is not the smaller.
-__device__ __forceinline__ float exp_of_difference(float logit, float best) {
-  const float x = __fsub_rn(logit, best);
-  return x >= kExpNormalLowest ? exp_of_normal(x) : canonical_exp(x);
-}
-
 /// A block per row. NaN and +infinity make sum_exp a NaN, which the host reports.
 __global__ void __launch_bounds__(kThreads)
     top_logits_kernel(const float* logits, int64_t vocab, TopLogit* top) {
@@ -39,22 +32,10 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
 
-  float kept[kKept];  // all on their way at once, and read once
-#pragma unroll
-  for (int u = 0; u < kKept; ++u) {
-    const int i = static_cast<int>(threadIdx.x) + u * kThreads;
-    kept[u] = i < vocab ? row[i] : -INFINITY;
-  }
   float best = -INFINITY;
   int id = kNoToken;
-#pragma unroll
-  for (int u = 0; u < kKept; ++u) {
-    const int i = static_cast<int>(threadIdx.x) + u * kThreads;
-    if (i < vocab) take_larger(best, id, kept[u], i);
-  }
-  const int64_t first_left = static_cast<int64_t>(threadIdx.x) + kKept * kThreads;
 #pragma unroll 8
-  for (int64_t i = first_left; i < vocab; i += kThreads) {
+  for (int64_t i = threadIdx.x; i < vocab; i += kThreads) {
     take_larger(best, id, row[i], static_cast<int>(i));
   }
   const auto reduce = [&] {
@@ -77,14 +58,9 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
 
   float sum = 0.0f;
-#pragma unroll
-  for (int u = 0; u < kKept; ++u) {
-    const int i = static_cast<int>(threadIdx.x) + u * kThreads;
-    if (i < vocab) sum = __fadd_rn(sum, exp_of_difference(kept[u], best));
-  }
 #pragma unroll 8
-  for (int64_t i = first_left; i < vocab; i += kThreads) {
-    sum = __fadd_rn(sum, exp_of_difference(row[i], best));
+  for (int64_t i = threadIdx.x; i < vocab; i += kThreads) {
+    sum = __fadd_rn(sum, canonical_exp(__fsub_rn(row[i], best)));
   }
   sum = tree_sum<32>(sum);
   if (lane == 0) shared_values[warp] = sum;

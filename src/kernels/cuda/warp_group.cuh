@@ -3,9 +3,9 @@
 #include "kernels/cuda/tensor_core.cuh"
 
 /// Products of 16-bit matrices by four warps together, with fp32 sums (wgmma: PTX ISA, section
-/// "Asynchronous Warpgroup Level Matrix Instructions"): 64 rows, of which warp w of the block has rows 16w to
-/// 16w + 15 as in tensor_core.cuh. Every thread of the four warps calls every function. Only in code for
-/// sm_90a.
+/// "Asynchronous Warpgroup Level Matrix Instructions"): 64 rows, of which warp w of the block has
+/// rows 16w to 16w + 15 as in tensor_core.cuh. Every thread of the four warps calls every function.
+/// Only in code for sm_90a.
 namespace headrace::cuda {
 
 /// What the thread wrote to shared memory can be read by warp groups after the next barrier.
@@ -13,8 +13,8 @@ __device__ __forceinline__ void show_to_groups() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// Describes numbers in shared memory, in lines of 128 swizzled bytes: eight lines are 1 KiB, aligned as such.
-/// `next_bytes` is from what is described to its neighbour of the same lines.
+/// Describes numbers in shared memory, in lines of 128 swizzled bytes: eight lines are 1 KiB,
+/// aligned as such. `next_bytes` is from what is described to its neighbour of the same lines.
 __device__ __forceinline__ uint64_t described(const void* numbers, uint64_t next_bytes) {
   constexpr uint64_t kSwizzled128 = 1;
   constexpr uint64_t kEightLines = 1024;
@@ -61,35 +61,38 @@ __device__ __forceinline__ void wait_for_products(float (&sums)[kTiles][4]) {
 
 #define HR_SUMS(x) "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
 #define HR_WORDS(x) "r"((x).words[0]), "r"((x).words[1]), "r"((x).words[2]), "r"((x).words[3])
-#define HR_MULTIPLY_SHARED_64(type) \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" \
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
-      "%32, %33, 1, 1, 1, 0, 1;" \
-      : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]), \
-        HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]) \
-      : "l"(left), "l"(right))
-#define HR_MULTIPLY_64(type) \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" \
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
-      "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;" \
-      : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]), \
-        HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]) \
-      : HR_WORDS(left), "l"(right))
-#define HR_MULTIPLY_128(type) \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" \
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
-      "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;" \
-      : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]), \
-        HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]), \
-        HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]), \
-        HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15]) \
-      : HR_WORDS(left), "l"(right))
-#define HR_MULTIPLY_TYPE(multiply)            \
+#define HR_MULTIPLY_SHARED_64(type)                                                                \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                         \
+               " {"                                                                                \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
+               "%32, %33, 1, 1, 1, 0, 1;"                                                          \
+               : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),           \
+                 HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])            \
+               : "l"(left), "l"(right))
+#define HR_MULTIPLY_64(type)                                                                       \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                         \
+               " {"                                                                                \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
+               "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                            \
+               : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),           \
+                 HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])            \
+               : HR_WORDS(left), "l"(right))
+#define HR_MULTIPLY_128(type)                                                                      \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                        \
+               " {"                                                                                \
+               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
+               "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
+               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
+               "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                                            \
+               : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),           \
+                 HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]),           \
+                 HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]),         \
+                 HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15])        \
+               : HR_WORDS(left), "l"(right))
+#define HR_MULTIPLY_TYPE(multiply)           \
   if constexpr (std::is_same_v<T, __half>) { \
     multiply("f16");                         \
   } else {                                   \

@@ -62,8 +62,8 @@ struct NormRows {
   std::byte* out = nullptr;
 };
 
-/// Backend::rms_norm; x and weight are aligned to 16 bytes, out to four elements, where width is a multiple
-/// of 4.
+/// Backend::rms_norm; x and weight are aligned to 16 bytes, out to four elements, where width is a
+/// multiple of 4.
 void rms_norm(const NormRows& rows, Queue& queue);
 
 /// Backend::silu_multiply over `count` elements; a, b and out are aligned to 16 bytes.

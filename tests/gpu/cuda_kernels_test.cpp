@@ -476,6 +476,18 @@ TEST(CudaAttention, MatrixClassDoesNotDependOnCutsAndIsClose) {
   }
 }
 
+/// Of `tokens` rows: norms of `a` with weights from `b`, then SiLU of `a` times `b`.
+std::vector<std::byte> norms_and_activations(Backend& backend, const std::vector<float>& a,
+                                             const std::vector<float>& b, int64_t tokens,
+                                             DType dtype) {
+  const int64_t width = static_cast<int64_t>(a.size()) / tokens;
+  const size_t bytes = a.size() * dtype_size(dtype);
+  std::vector<std::byte> results(2 * bytes);
+  backend.rms_norm(a.data(), b.data(), 1e-5f, tokens, width, dtype, results.data());
+  backend.silu_multiply(a.data(), b.data(), tokens, width, dtype, results.data() + bytes);
+  return results;
+}
+
 TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
   const auto reference = make_reference_backend();
   for (const DType dtype : kAllDTypes) {
@@ -487,14 +499,11 @@ TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
         const std::vector<float> a = numbers.floats(count);
         const std::vector<float> b = numbers.floats(count);
         const auto run = [&](Backend& backend) {
-          std::vector<std::byte> normed(count * dtype_size(dtype));
-          std::vector<std::byte> activated(normed.size());
+          const std::vector<std::byte> results =
+              norms_and_activations(backend, a, b, kTokens, dtype);
           std::vector<float> widened(count);
-          backend.rms_norm(a.data(), b.data(), 1e-5f, kTokens, width, dtype, normed.data());
-          backend.silu_multiply(a.data(), b.data(), kTokens, width, dtype, activated.data());
-          backend.widen(dtype, normed.data(), kTokens, width, widened.data());
-          normed.insert(normed.end(), activated.begin(), activated.end());
-          return std::pair(normed, widened);
+          backend.widen(dtype, results.data(), kTokens, width, widened.data());
+          return std::pair(results, widened);
         };
         const auto expected = run(*reference);
         const auto actual = run(cuda());
@@ -517,15 +526,8 @@ TEST(CudaElementwise, ManyRowsHaveTheReferenceBits) {
         const auto count = static_cast<size_t>(kTokens * width);
         const std::vector<float> a = numbers.floats(count);
         const std::vector<float> b = numbers.floats(count);
-        const auto run = [&](Backend& backend) {
-          std::vector<std::byte> normed(count * dtype_size(dtype));
-          std::vector<std::byte> activated(normed.size());
-          backend.rms_norm(a.data(), b.data(), 1e-5f, kTokens, width, dtype, normed.data());
-          backend.silu_multiply(a.data(), b.data(), kTokens, width, dtype, activated.data());
-          normed.insert(normed.end(), activated.begin(), activated.end());
-          return normed;
-        };
-        EXPECT_TRUE(equal_elements(dtype, run(*reference), run(cuda())))
+        EXPECT_TRUE(equal_elements(dtype, norms_and_activations(*reference, a, b, kTokens, dtype),
+                                   norms_and_activations(cuda(), a, b, kTokens, dtype)))
             << dtype_name(dtype) << " width " << width;
       }
     }

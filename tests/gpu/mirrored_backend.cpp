@@ -25,39 +25,36 @@ size_t cache_bytes(const KvLayer& kv, std::span<const SequenceRows> sequences) {
 
 }  // namespace
 
-Buffer MirroredBackend::mirror(const void* data, size_t size_bytes) {
-  Buffer buffer = device_->allocate(size_bytes, "test");
-  device_->upload(buffer.data(), {static_cast<const std::byte*>(data), size_bytes});
-  return buffer;
+MirroredBackend::Mirror MirroredBackend::mirror(const void* data, size_t size_bytes) {
+  Mirror mirror = {.buffer = device_->allocate(size_bytes, "test"), .size_bytes = size_bytes};
+  device_->upload(mirror.data(), {static_cast<const std::byte*>(data), size_bytes});
+  return mirror;
 }
 
 void MirroredBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
                             float* out) {
-  const Buffer in = mirror(rows, bytes_of(tokens * width, dtype_size(dtype)));
-  const size_t out_bytes = bytes_of(tokens * width, sizeof(float));
-  const Buffer result = mirror(out, out_bytes);
+  const Mirror in = mirror(rows, bytes_of(tokens * width, dtype_size(dtype)));
+  const Mirror result = mirror(out, bytes_of(tokens * width, sizeof(float)));
   device_->widen(dtype, in.data(), tokens, width, result.floats());
-  fetch(out, result, out_bytes);
+  fetch(out, result);
 }
 
 void MirroredBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
                                int64_t width, DType out_dtype, std::byte* out) {
-  const Buffer in = mirror(x, bytes_of(tokens * width, sizeof(float)));
-  const Buffer scale = mirror(weight, bytes_of(width, sizeof(float)));
-  const size_t out_bytes = bytes_of(tokens * width, dtype_size(out_dtype));
-  const Buffer result = mirror(out, out_bytes);
+  const Mirror in = mirror(x, bytes_of(tokens * width, sizeof(float)));
+  const Mirror scale = mirror(weight, bytes_of(width, sizeof(float)));
+  const Mirror result = mirror(out, bytes_of(tokens * width, dtype_size(out_dtype)));
   device_->rms_norm(in.floats(), scale.floats(), epsilon, tokens, width, out_dtype, result.data());
-  fetch(out, result, out_bytes);
+  fetch(out, result);
 }
 
 void MirroredBackend::silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
                                     DType out_dtype, std::byte* out) {
-  const Buffer first = mirror(a, bytes_of(tokens * width, sizeof(float)));
-  const Buffer second = mirror(b, bytes_of(tokens * width, sizeof(float)));
-  const size_t out_bytes = bytes_of(tokens * width, dtype_size(out_dtype));
-  const Buffer result = mirror(out, out_bytes);
+  const Mirror first = mirror(a, bytes_of(tokens * width, sizeof(float)));
+  const Mirror second = mirror(b, bytes_of(tokens * width, sizeof(float)));
+  const Mirror result = mirror(out, bytes_of(tokens * width, dtype_size(out_dtype)));
   device_->silu_multiply(first.floats(), second.floats(), tokens, width, out_dtype, result.data());
-  fetch(out, result, out_bytes);
+  fetch(out, result);
 }
 
 namespace {
@@ -93,15 +90,13 @@ class MirroredFeed : public WeightFeed {
 }  // namespace
 
 void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
-  const Buffer x = mirror(args.x, bytes_of(args.tokens, args.x_stride_bytes));
+  const Mirror x = mirror(args.x, bytes_of(args.tokens, args.x_stride_bytes));
   std::vector<MatrixOutput> outputs(args.outputs.begin(), args.outputs.end());
-  std::vector<Buffer> results;
-  std::vector<size_t> output_bytes;
-  std::vector<Buffer> biases;
+  std::vector<Mirror> results;
+  std::vector<Mirror> biases;
   for (MatrixOutput& output : outputs) {
     const int64_t floats = (args.tokens - 1) * output.stride + output.rows;
-    output_bytes.push_back(bytes_of(floats, sizeof(float)));
-    results.push_back(mirror(output.out, output_bytes.back()));
+    results.push_back(mirror(output.out, bytes_of(floats, sizeof(float))));
     output.out = results.back().floats();
     if (output.bias == nullptr) continue;
     biases.push_back(mirror(output.bias, bytes_of(output.rows, sizeof(float))));
@@ -112,28 +107,24 @@ void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   mirrored.outputs = outputs;
   MirroredFeed feed(weights, *device_);
   device_->matmul(mirrored, feed);
-  for (size_t i = 0; i < results.size(); ++i) {
-    fetch(args.outputs[i].out, results[i], output_bytes[i]);
-  }
+  for (size_t i = 0; i < results.size(); ++i) fetch(args.outputs[i].out, results[i]);
 }
 
 void MirroredBackend::rope_and_store(const RopeStoreArgs& args) { rope_ = args; }
 
 void MirroredBackend::attention(const AttentionArgs& args) {
   const std::optional<RopeStoreArgs> rope = std::exchange(rope_, std::nullopt);
-  const Buffer qkv = mirror(args.qkv, bytes_of(args.tokens * args.qkv_stride, sizeof(float)));
-  const size_t kv_bytes = cache_bytes(args.kv, args.sequences);
-  const Buffer cache = mirror(args.kv.k, kv_bytes);
-  const size_t out_bytes =
-      bytes_of(args.tokens * args.heads * args.head_dim, dtype_size(args.out_dtype));
-  const Buffer out = mirror(args.out, out_bytes);
+  const Mirror qkv = mirror(args.qkv, bytes_of(args.tokens * args.qkv_stride, sizeof(float)));
+  const Mirror cache = mirror(args.kv.k, cache_bytes(args.kv, args.sequences));
+  const Mirror out = mirror(
+      args.out, bytes_of(args.tokens * args.heads * args.head_dim, dtype_size(args.out_dtype)));
   AttentionArgs mirrored = args;
   mirrored.qkv = qkv.floats();
   mirrored.kv.k = cache.data();
   mirrored.kv.v = cache.data() + (args.kv.v - args.kv.k);
   mirrored.out = out.data();
-  Buffer cos;
-  Buffer sin;
+  Mirror cos;
+  Mirror sin;
   if (rope) {
     const size_t angles = bytes_of(rope->tokens * rope->head_dim / 2, sizeof(float));
     cos = mirror(rope->cos, angles);
@@ -146,13 +137,13 @@ void MirroredBackend::attention(const AttentionArgs& args) {
     device_->rope_and_store(rotated);
   }
   device_->attention(mirrored);
-  fetch(args.out, out, out_bytes);
-  fetch(args.kv.k, cache, kv_bytes);
+  fetch(args.out, out);
+  fetch(args.kv.k, cache);
 }
 
 bool MirroredBackend::best_tokens(const float* logits, int64_t vocab, const BestTokens& best) {
   const auto rows = static_cast<int64_t>(best.log_sums.size());
-  const Buffer mirrored = mirror(logits, bytes_of(rows * vocab, sizeof(float)));
+  const Mirror mirrored = mirror(logits, bytes_of(rows * vocab, sizeof(float)));
   return device_->best_tokens(mirrored.floats(), vocab, best);
 }
 

@@ -47,12 +47,18 @@ class MirroredBackend : public Backend {
   bool best_tokens(const float* logits, int64_t vocab, const BestTokens& best) override;
 
  private:
-  /// A copy of host bytes in device memory.
-  Buffer mirror(const void* data, size_t size_bytes);
-  /// `from` may be larger than what it mirrors.
+  /// A copy of host bytes in device memory, whose buffer may be larger.
+  struct Mirror {
+    Buffer buffer;
+    size_t size_bytes = 0;
+
+    std::byte* data() const { return buffer.data(); }
+    float* floats() const { return buffer.floats(); }
+  };
+  Mirror mirror(const void* data, size_t size_bytes);
   template <typename T>
-  void fetch(T* to, const Buffer& from, size_t size_bytes) {
-    device_->download({reinterpret_cast<std::byte*>(to), size_bytes}, from.data());
+  void fetch(T* to, const Mirror& from) {
+    device_->download({reinterpret_cast<std::byte*>(to), from.size_bytes}, from.data());
   }
 
   std::unique_ptr<Backend> device_;

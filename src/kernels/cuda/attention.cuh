@@ -117,6 +117,14 @@ bool launch_attention(dim3 grid, int threads, size_t shared_bytes, const Attenti
   return true;
 }
 
+/// The same with a block per tile and head.
+template <auto kKernel>
+bool launch_attention_tiles(int threads, size_t shared_bytes, const AttentionParams& params,
+                            Queue& queue) {
+  const dim3 grid(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads));
+  return launch_attention<kKernel>(grid, threads, shared_bytes, params, queue);
+}
+
 /// Attention of whole tiles, for the shapes that have such a kernel; false for others.
 bool attention_tiles(const AttentionParams& params, Queue& queue);
 

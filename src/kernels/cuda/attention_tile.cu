@@ -296,9 +296,8 @@ __global__ void __launch_bounds__(kTileThreads, 2) attention_tile_kernel(Attenti
 
 template <typename T, int kHeadDim>
 bool launch_tiles(const AttentionParams& params, Queue& queue) {
-  const dim3 grid(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads));
-  return launch_attention<attention_tile_kernel<T, kHeadDim>>(
-      grid, kTileThreads, sizeof(TileShared<T, kHeadDim>), params, queue);
+  return launch_attention_tiles<attention_tile_kernel<T, kHeadDim>>(
+      kTileThreads, sizeof(TileShared<T, kHeadDim>), params, queue);
 }
 
 }  // namespace

@@ -87,9 +87,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <typename T, int kHeadDim>
 void launch_tiles(const AttentionParams& params, Queue& queue) {
-  const dim3 grid(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads));
-  launch_attention<attention_tile_matrix_kernel<T, kHeadDim>>(
-      grid, kThreads, sizeof(Shared<T, kHeadDim>), params, queue);  // fits every device
+  launch_attention_tiles<attention_tile_matrix_kernel<T, kHeadDim>>(
+      kThreads, sizeof(Shared<T, kHeadDim>), params, queue);  // fits every device
 }
 
 }  // namespace

@@ -103,9 +103,8 @@ __global__ void __launch_bounds__(kThreads, 3) attention_tile_group_kernel(Atten
 
 template <typename T, int kHeadDim>
 bool launch_tiles(const AttentionParams& params, Queue& queue) {
-  const dim3 grid(static_cast<unsigned>(params.tile_count), static_cast<unsigned>(params.heads));
-  return launch_attention<attention_tile_group_kernel<T, kHeadDim>>(
-      grid, kThreads, sizeof(Shared<T, kHeadDim>), params, queue);
+  return launch_attention_tiles<attention_tile_group_kernel<T, kHeadDim>>(
+      kThreads, sizeof(Shared<T, kHeadDim>), params, queue);
 }
 
 }  // namespace

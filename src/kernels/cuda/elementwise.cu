@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kVectorNormThreads) rms_norm_vector_kernel(Nor
   };
   wait_for_previous();
   float4 kept[kKeptVectors];
-  for_kept([&](int u, int i) { kept[u] = __ldcs(row + i); });  // weights are what L1 should keep
+  for_kept([&](int u, int i) { kept[u] = row[i]; });
 
   float4 sums = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   const auto add = [&](float4 x) {
@@ -170,15 +170,13 @@ __global__ void __launch_bounds__(kVectorNormThreads) rms_norm_vector_kernel(Nor
   };
   for_kept([&](int u, int) { add(kept[u]); });
   for_left([&](int i) { add(row[i]); });
-  const float mean = __fdiv_rn(tree_of_vectors(sums, partials), static_cast<float>(rows.width));
-  const float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, rows.epsilon)));
+  const float scale =
+      norm_scale(tree_of_vectors(sums, partials), static_cast<int>(rows.width), rows.epsilon);
 
   const auto put = [&](int i, float4 x) {
     const float4 weight = reinterpret_cast<const float4*>(rows.weight)[i];
-    out[i] = {{round_to<T>(__fmul_rn(__fmul_rn(x.x, scale), weight.x)),
-               round_to<T>(__fmul_rn(__fmul_rn(x.y, scale), weight.y)),
-               round_to<T>(__fmul_rn(__fmul_rn(x.z, scale), weight.z)),
-               round_to<T>(__fmul_rn(__fmul_rn(x.w, scale), weight.w))}};
+    out[i] = {{normed<T>(x.x, scale, weight.x), normed<T>(x.y, scale, weight.y),
+               normed<T>(x.z, scale, weight.z), normed<T>(x.w, scale, weight.w)}};
   };
   for_kept([&](int u, int i) { put(i, kept[u]); });
   for_left([&](int i) { put(i, row[i]); });

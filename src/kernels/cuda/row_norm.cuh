@@ -7,6 +7,16 @@ namespace headrace::cuda {
 
 inline constexpr int kNormThreads = static_cast<int>(numerics::kPartials);
 
+/// The scale of a row, whose squares' canonical sum is given.
+__device__ __forceinline__ float norm_scale(float squares, int width, float epsilon) {
+  const float mean = __fdiv_rn(squares, static_cast<float>(width));
+  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, epsilon)));
+}
+template <typename T>
+__device__ __forceinline__ T normed(float x, float scale, float weight) {
+  return round_to<T>(__fmul_rn(__fmul_rn(x, scale), weight));
+}
+
 /// rms_norm of one row (docs/numerics.md) by kNormThreads threads of a block, `thread` of them each;
 /// each owns a partial sum. The first elements of a thread stay in registers, whole batches of them.
 /// Every thread of the block calls the functions, as they meet at a barrier; where there is no row, with
@@ -36,8 +46,7 @@ class RowNorm {
         sum = __fmaf_rn(row_[i], row_[i], sum);
       }
     }
-    const float mean = __fdiv_rn(tree(sum, partials), static_cast<float>(width_));
-    scale_ = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, epsilon)));
+    scale_ = norm_scale(tree(sum, partials), width_, epsilon);
   }
 
   /// Calls put(i, value) for the thread's elements.
@@ -71,7 +80,7 @@ class RowNorm {
 
   __device__ __forceinline__ int index(int u) const { return thread_ + u * kNormThreads; }
   __device__ __forceinline__ T scaled(float x, float weight) const {
-    return round_to<T>(__fmul_rn(__fmul_rn(x, scale_), weight));
+    return normed<T>(x, scale_, weight);
   }
 
   /// The canonical tree over all partial sums: every warp adds up all of them.

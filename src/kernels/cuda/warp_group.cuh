@@ -60,37 +60,30 @@ __device__ __forceinline__ void wait_for_products(float (&sums)[kTiles][4]) {
 }
 
 #define HR_SUMS(x) "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
+#define HR_FOUR_SUMS(k) \
+  HR_SUMS(sums[k]), HR_SUMS(sums[k + 1]), HR_SUMS(sums[k + 2]), HR_SUMS(sums[k + 3])
+#define HR_EIGHT_SUMS(k) HR_FOUR_SUMS(k), HR_FOUR_SUMS(k + 4)
 #define HR_WORDS(x) "r"((x).words[0]), "r"((x).words[1]), "r"((x).words[2]), "r"((x).words[3])
-#define HR_MULTIPLY_SHARED_64(type)                                                                \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                         \
-               " {"                                                                                \
-               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
-               "%32, %33, 1, 1, 1, 0, 1;"                                                          \
-               : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),           \
-                 HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])            \
+#define HR_FIRST_32                                                        \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define HR_NEXT_32                                                                   \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define HR_MULTIPLY_SHARED_64(type)                                                         \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" HR_FIRST_32 \
+               "}, %32, %33, 1, 1, 1, 0, 1;"                                                \
+               : HR_EIGHT_SUMS(0)                                                           \
                : "l"(left), "l"(right))
-#define HR_MULTIPLY_64(type)                                                                       \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                         \
-               " {"                                                                                \
-               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
-               "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                            \
-               : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),           \
-                 HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7])            \
+#define HR_MULTIPLY_64(type)                                                                \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" HR_FIRST_32 \
+               "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                  \
+               : HR_EIGHT_SUMS(0)                                                           \
                : HR_WORDS(left), "l"(right))
-#define HR_MULTIPLY_128(type)                                                                      \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                        \
-               " {"                                                                                \
-               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
-               "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
-               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
-               "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                                            \
-               : HR_SUMS(sums[0]), HR_SUMS(sums[1]), HR_SUMS(sums[2]), HR_SUMS(sums[3]),           \
-                 HR_SUMS(sums[4]), HR_SUMS(sums[5]), HR_SUMS(sums[6]), HR_SUMS(sums[7]),           \
-                 HR_SUMS(sums[8]), HR_SUMS(sums[9]), HR_SUMS(sums[10]), HR_SUMS(sums[11]),         \
-                 HR_SUMS(sums[12]), HR_SUMS(sums[13]), HR_SUMS(sums[14]), HR_SUMS(sums[15])        \
+#define HR_MULTIPLY_128(type)                                                                \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" HR_FIRST_32 \
+               ", " HR_NEXT_32 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                   \
+               : HR_EIGHT_SUMS(0), HR_EIGHT_SUMS(8)                                          \
                : HR_WORDS(left), "l"(right))
 #define HR_MULTIPLY_TYPE(multiply)           \
   if constexpr (std::is_same_v<T, __half>) { \
@@ -120,7 +113,11 @@ __device__ __forceinline__ void multiply_add_group(float (&sums)[16][4], const L
 #undef HR_MULTIPLY_128
 #undef HR_MULTIPLY_64
 #undef HR_MULTIPLY_SHARED_64
+#undef HR_NEXT_32
+#undef HR_FIRST_32
 #undef HR_WORDS
+#undef HR_EIGHT_SUMS
+#undef HR_FOUR_SUMS
 #undef HR_SUMS
 
 }  // namespace headrace::cuda

@@ -151,6 +151,10 @@ class Backend {
   /// out[t] = float32(rows[t]) for `tokens` rows of `width` elements of `dtype`, packed.
   virtual void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
                      float* out) = 0;
+  /// out[t] = float32(rows[places[t]]), likewise. `places` is in host memory and free when the call
+  /// returns.
+  virtual void widen_places(DType dtype, const std::byte* rows, std::span<const int32_t> places,
+                            int64_t width, float* out) = 0;
 
   /// out[t, i] = round_to_dtype(x[t, i] * rsqrt(mean_i(x[t, i]^2) + epsilon) * weight[i]), packed.
   /// (Zhang and Sennrich 2019, equation 4.)

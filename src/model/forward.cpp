@@ -17,6 +17,35 @@ namespace {
 constexpr size_t kMaxGroupMatrices = 4;
 constexpr int64_t kRowsAtATime = 256;  // of cosines and sines, that a thread copies
 constexpr int32_t kNoLayer = -1;
+constexpr size_t kFewRows = 64;  // among which nobody looks for equal ones
+
+/// Numbers of rows, each once.
+struct NumberedRows {
+  std::vector<int32_t> numbers;
+  std::vector<int32_t> places;  // of each token row's among them; empty: they are in order
+};
+
+/// `end` is past the largest number that occurs often.
+NumberedRows each_once(std::span<const int32_t> numbers, int64_t end) {
+  NumberedRows rows;
+  if (numbers.size() <= kFewRows) {
+    rows.numbers.assign(numbers.begin(), numbers.end());
+    return rows;
+  }
+  std::vector<int32_t> known(static_cast<size_t>(end), -1);
+  for (const int32_t number : numbers) {
+    const auto next = static_cast<int32_t>(rows.numbers.size());
+    const bool countable = 0 <= number && number < end;
+    int32_t place = countable ? known[static_cast<size_t>(number)] : -1;
+    if (place < 0) {
+      place = next;
+      rows.numbers.push_back(number);
+      if (countable) known[static_cast<size_t>(number)] = place;
+    }
+    rows.places.push_back(place);
+  }
+  return rows;
+}
 
 Role bias_role(Role role) {
   switch (role) {
@@ -70,40 +99,56 @@ const float* Forward::bias(int32_t layer, Role role) const {
 }
 
 void Forward::embed() {
-  const size_t row_bytes = static_cast<size_t>(config().hidden_size) * dtype_size(config().dtype);
-  model_.backend_.upload_rows(
-      space().embedded, row_bytes, tokens(), [&](int64_t first, std::span<std::byte> to) {
-        embedding_.gather(input_.ids.subspan(static_cast<size_t>(first), to.size() / row_bytes),
-                          to.data());
-      });
-  model_.backend_.widen(config().dtype, space().embedded, tokens(), config().hidden_size,
-                        space().residual);
+  const int64_t width = config().hidden_size;
+  const size_t row_bytes = static_cast<size_t>(width) * dtype_size(config().dtype);
+  const NumberedRows rows = each_once(input_.ids, config().vocab_size);
+  const std::span ids = rows.numbers;
+  Backend& backend = model_.backend_;
+  backend.upload_rows(space().embedded, row_bytes, static_cast<int64_t>(ids.size()),
+                      [&](int64_t first, std::span<std::byte> to) {
+                        embedding_.gather(
+                            ids.subspan(static_cast<size_t>(first), to.size() / row_bytes),
+                            to.data());
+                      });
+  if (rows.places.empty()) {
+    backend.widen(config().dtype, space().embedded, tokens(), width, space().residual);
+  } else {
+    backend.widen_places(config().dtype, space().embedded, rows.places, width, space().residual);
+  }
 }
 
 void Forward::prepare_rope() {
-  std::vector<int64_t> positions(static_cast<size_t>(tokens()));
+  std::vector<int32_t> positions(static_cast<size_t>(tokens()));
   int64_t end = 0;
   for (const SequenceRows& sequence : input_.sequences) {
     std::iota(positions.begin() + sequence.row_begin,
-              positions.begin() + sequence.row_begin + sequence.rows, sequence.position);
+              positions.begin() + sequence.row_begin + sequence.rows,
+              static_cast<int32_t>(sequence.position));
     end = std::max(end, sequence.position + sequence.rows);
   }
   RopeTable& table = model_.rope_;
   ThreadPool& pool = model_.context_.pool;
   table.cover(end, pool);
-  const auto upload = [&](float* to, auto&& row_of) {
-    const size_t row_bytes = static_cast<size_t>(config().head_size / 2) * sizeof(float);
+  const int64_t width = config().head_size / 2;
+  const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
+  const NumberedRows rows = each_once(positions, end);
+  const bool in_order = rows.places.empty();
+  const auto upload = [&](float* out, auto&& row_of) {
     const auto write = [&](int64_t first, std::span<std::byte> staged) {
-      const auto rows = static_cast<int64_t>(staged.size() / row_bytes);
-      pool.parallel_for(rows, kRowsAtATime, [&](int64_t row, int64_t last) {
+      const auto count = static_cast<int64_t>(staged.size() / row_bytes);
+      pool.parallel_for(count, kRowsAtATime, [&](int64_t row, int64_t last) {
         for (; row < last; ++row) {
-          const std::span<const float> values = row_of(positions[static_cast<size_t>(first + row)]);
+          const std::span<const float> values =
+              row_of(rows.numbers[static_cast<size_t>(first + row)]);
           std::memcpy(staged.data() + static_cast<size_t>(row) * row_bytes, values.data(),
                       row_bytes);
         }
       });
     };
-    model_.backend_.upload_rows(reinterpret_cast<std::byte*>(to), row_bytes, tokens(), write);
+    auto* const to = reinterpret_cast<std::byte*>(in_order ? out : space().angles);
+    model_.backend_.upload_rows(to, row_bytes, static_cast<int64_t>(rows.numbers.size()), write);
+    if (in_order) return;
+    model_.backend_.widen_places(DType::kFloat32, to, rows.places, width, out);
   };
   upload(space().cos, [&](int64_t position) { return table.cos(position); });
   upload(space().sin, [&](int64_t position) { return table.sin(position); });

@@ -58,6 +58,7 @@ Workspace Workspace::carve(const ModelConfig& config, const ModelLimits& limits,
   space.activated = carver.take(tokens, config.intermediate_size, dtype);
   space.cos = carver.take_floats(tokens, config.head_size / 2);
   space.sin = carver.take_floats(tokens, config.head_size / 2);
+  space.angles = carver.take_floats(std::min(tokens, limits.max_context), config.head_size / 2);
   space.logits = carver.take_floats(limits.max_logit_rows, config.vocab_size);
   space.size_bytes = carver.used();
   return space;

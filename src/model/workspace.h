@@ -34,6 +34,7 @@ struct Workspace {
   std::byte* activated = nullptr;  // [T, intermediate] engine dtype
   float* cos = nullptr;            // [T, head_size / 2]
   float* sin = nullptr;            // [T, head_size / 2]
+  float* angles = nullptr;         // [min(T, max_context), head_size / 2]: cos or sin, each row once
   float* logits = nullptr;         // [L, vocab]
   size_t size_bytes = 0;           // of all of them
 

@@ -503,6 +503,10 @@ TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
               norms_and_activations(backend, a, b, kTokens, dtype);
           std::vector<float> widened(count);
           backend.widen(dtype, results.data(), kTokens, width, widened.data());
+          const std::vector<int32_t> places = {2, 0, 0, 1, 2};
+          std::vector<float> repeated(places.size() * static_cast<size_t>(width));
+          backend.widen_places(dtype, results.data(), places, width, repeated.data());
+          widened.insert(widened.end(), repeated.begin(), repeated.end());
           return std::pair(results, widened);
         };
         const auto expected = run(*reference);

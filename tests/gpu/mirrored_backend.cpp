@@ -39,6 +39,16 @@ void MirroredBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, 
   fetch(out, result);
 }
 
+void MirroredBackend::widen_places(DType dtype, const std::byte* rows,
+                                   std::span<const int32_t> places, int64_t width, float* out) {
+  const int64_t count = *std::ranges::max_element(places) + 1;
+  const Mirror in = mirror(rows, bytes_of(count * width, dtype_size(dtype)));
+  const Mirror result =
+      mirror(out, bytes_of(static_cast<int64_t>(places.size()) * width, sizeof(float)));
+  device_->widen_places(dtype, in.data(), places, width, result.floats());
+  fetch(out, result);
+}
+
 void MirroredBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,
                                int64_t width, DType out_dtype, std::byte* out) {
   const Mirror in = mirror(x, bytes_of(tokens * width, sizeof(float)));

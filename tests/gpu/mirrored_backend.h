@@ -37,6 +37,8 @@ class MirroredBackend : public Backend {
 
   void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
              float* out) override;
+  void widen_places(DType dtype, const std::byte* rows, std::span<const int32_t> places,
+                    int64_t width, float* out) override;
   void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
                 DType out_dtype, std::byte* out) override;
   void matmul(const MatmulArgs& args, WeightFeed& weights) override;

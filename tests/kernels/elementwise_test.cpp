@@ -136,6 +136,29 @@ TEST(Widen, EveryBitPatternOfSixteenBits) {
   }
 }
 
+TEST(Widen, RowsThatRepeat) {
+  const std::vector<int32_t> places = {2, 0, 2, 1, 2};
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t width : {1, 6, 75, 4096}) {
+      Numbers numbers(static_cast<uint32_t>(width));
+      const std::vector<std::byte> rows =
+          numbers.elements(dtype, static_cast<size_t>(3 * width));
+      for (const CpuIsa isa : isas_here()) {
+        BackendUnderTest cpu(isa);
+        std::vector<float> out(places.size() * static_cast<size_t>(width));
+        cpu.backend->widen_places(dtype, rows.data(), places, width, out.data());
+        for (size_t i = 0; i < out.size(); ++i) {
+          const size_t row = i / static_cast<size_t>(width);
+          const size_t from = static_cast<size_t>(places[row]) * static_cast<size_t>(width) +
+                              i % static_cast<size_t>(width);
+          ASSERT_TRUE(same_bits(element(dtype, rows.data(), from), out[i]))
+              << cpu_isa_name(isa) << " " << i;
+        }
+      }
+    }
+  }
+}
+
 // Rounding is reached through rms_norm: with x = 1, -1 pairs and epsilon 0 the scale is 1 and the
 // output is the weight, rounded.
 TEST(Narrow, RoundsToNearestEvenLikeTheScalarDefinition) {

@@ -26,6 +26,9 @@ class HostBackend : public Backend {
   }
   void synchronize() override {}
   void widen(DType, const std::byte*, int64_t, int64_t, float*) override { refuse(); }
+  void widen_places(DType, const std::byte*, std::span<const int32_t>, int64_t, float*) override {
+    refuse();
+  }
   void rms_norm(const float*, const float*, float, int64_t, int64_t, DType, std::byte*) override {
     refuse();
   }

@@ -59,8 +59,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Tile<T, kHeadDim> tile(params, params.tiles[blockIdx.x], static_cast<int>(blockIdx.y));
   const int first_row = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
   const auto copy = [&](int begin, Stage<T, kHeadDim>& to) {
-    tile.copy_k(begin, to.k);
-    tile.copy_v(begin, to.v);
+    const int64_t block = tile.block_of_step(begin);
+    tile.copy_k(begin, block, to.k);
+    tile.copy_v(begin, block, to.v);
     end_copies_of_stage();
   };
   copy_q(params, tile, first_row, reinterpret_cast<float*>(&shared.q));

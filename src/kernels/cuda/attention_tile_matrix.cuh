@@ -49,8 +49,14 @@ struct Tile {
         context(tile.position + tile.rows),
         cache(params, tile, head_index) {}
 
-  /// Begins to copy K of positions [begin, begin + kStep), zeros for those that no row sees.
-  __device__ __forceinline__ void copy_k(int begin, T* to) const {
+  /// Where the KV block is that has a step, if one has all of it.
+  __device__ __forceinline__ int64_t block_of_step(int begin) const {
+    return one_block() && begin < context ? cache.block_at(begin) : 0;
+  }
+
+  /// Begins to copy K of positions [begin, begin + kStep), whose block_of_step() is given; zeros for
+  /// those that no row sees.
+  __device__ __forceinline__ void copy_k(int begin, int64_t block, T* to) const {
     constexpr int kVectors = kStep / kVector;
     constexpr int kLines = kThreads / kVectors;  // at once
     static_assert(kLines % 8 == 0);              // so that they are swizzled alike
@@ -58,8 +64,9 @@ struct Tile {
     const int column = static_cast<int>(threadIdx.x) % kVectors * kVector;
     const int seen = context - begin;
     T* const first = to + place<kHeadDim>(line, column);
-    const T* from =
-        cache.k_at(one_block() || column < seen ? begin + column : begin) + cache.k_dim(line);
+    const T* from = one_block() ? cache.k + block + cache.in_block(begin + column)
+                                : cache.k_at(column < seen ? begin + column : begin);
+    from += cache.k_dim(line);
 #pragma unroll
     for (int i = 0; i < kHeadDim / kLines; ++i) {
       copy_vector(first + i * kLines * kLine, from, column < seen);
@@ -67,21 +74,27 @@ struct Tile {
     }
   }
   /// V, likewise.
-  __device__ __forceinline__ void copy_v(int begin, T* to) const {
+  __device__ __forceinline__ void copy_v(int begin, int64_t block, T* to) const {
     constexpr int kVectors = kHeadDim / kVector;
     constexpr int kLines = kThreads / kVectors;
     static_assert(kLines % 8 == 0);
-    const int first_line = static_cast<int>(threadIdx.x) / kVectors;
+    const int line = static_cast<int>(threadIdx.x) / kVectors;
     const int column = static_cast<int>(threadIdx.x) % kVectors * kVector;
-    const int seen = context - begin;
-    T* const first = to + place<kStep>(first_line, column);
-    const T* const first_from = cache.v_at(begin) + column;
+    const int left = context - begin - line;
+    T* const first = to + place<kStep>(line, column);
+    if (one_block()) {
+      const T* const from =
+          cache.v + block + (cache.in_block(begin) + line) * kHeadDim + column;
 #pragma unroll
-    for (int i = 0; i < kStep / kLines; ++i) {
-      const int line = i * kLines + first_line;
-      const T* from = first_from + line * kHeadDim;
-      if (!one_block()) from = cache.v_at(line < seen ? begin + line : begin) + column;
-      copy_vector(first + i * kLines * kLine, from, line < seen);
+      for (int i = 0; i < kStep; i += kLines) {
+        copy_vector(first + i * kLine, from + i * kHeadDim, i < left);
+      }
+      return;
+    }
+#pragma unroll 1
+    for (int i = 0; i < kStep; i += kLines) {
+      const T* const from = cache.v_at(i < left ? begin + line + i : begin) + column;
+      copy_vector(first + i * kLine, from, i < left);
     }
   }
 
@@ -97,17 +110,18 @@ template <typename T, int kHeadDim>
 __device__ __forceinline__ void copy_q(const AttentionParams& params, const Tile<T, kHeadDim>& tile,
                                        int first_row, float* to) {
   constexpr int kVectors = kHeadDim / 4;
+  constexpr int kLines = 32 / kVectors;  // at once
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int line = first_row + lane / kVectors;
+  const int column = lane % kVectors * 4;
+  const float* const tile_rows = params.qkv + tile.rows.row_begin * params.qkv_stride +
+                                 static_cast<int64_t>(tile.head) * kHeadDim + column;
+  const float* from = tile_rows + line * params.qkv_stride;
 #pragma unroll
-  for (int i = 0; i < kWarpRows * kVectors / 32; ++i) {
-    const int line = first_row + (i * 32 + lane) / kVectors;
-    const int d = (i * 32 + lane) % kVectors * 4;
-    const bool present = line < tile.rows.rows;
-    const int64_t row = tile.rows.row_begin + (present ? line : 0);
-    copy_vector(
-        to + line * kHeadDim + d,
-        params.qkv + row * params.qkv_stride + static_cast<int64_t>(tile.head) * kHeadDim + d,
-        present);
+  for (int i = 0; i < kWarpRows; i += kLines) {
+    const bool present = line + i < tile.rows.rows;
+    copy_vector(to + (line + i) * kHeadDim + column, present ? from : tile_rows, present);
+    from += kLines * params.qkv_stride;
   }
 }
 
@@ -161,14 +175,17 @@ __device__ __forceinline__ void take_q(const AttentionParams& params, const Tile
     x = rotated.x;
     y = rotated.y;
   };
+  if (params.rope.cos != nullptr) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    if (params.rope.cos != nullptr) {
+    for (int i = 0; i < kCount; ++i) {
       rotate(low[i].x, high[i].x, cos[i].x, sin[i].x);
       rotate(low[i].y, high[i].y, cos[i].y, sin[i].y);
       rotate(low[i].z, high[i].z, cos[i].z, sin[i].z);
       rotate(low[i].w, high[i].w, cos[i].w, sin[i].w);
     }
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
     store(line_of(i), d, low[i]);
     store(line_of(i), d + kHalf, high[i]);
   }
@@ -258,10 +275,47 @@ __device__ __forceinline__ SplitFragment split_weights(const float (&weights)[kS
   return p;
 }
 
+/// What the rows' sums of weighted V come to, in their place.
+template <int kTiles>
+__device__ __forceinline__ void divide_by_weights(RunningSums<kTiles>& sums) {
+  bool normal = divisible(sums.sum[0]) & divisible(sums.sum[2]);
+  float least = kDivisibleHighest;
+  float most = kDivisibleLowest;
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      least = fminf(least, fabsf(sums.weighted[n][i]));
+      most = fmaxf(most, fabsf(sums.weighted[n][i]));
+      normal &= sums.weighted[n][i] == sums.weighted[n][i];
+    }
+  }
+  normal &= divisible(least) & divisible(most);
+  if (__all_sync(0xffffffffu, normal)) {
+    const Divisor divisors[2] = {Divisor(sums.sum[0]), Divisor(sums.sum[2])};
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sums.weighted[n][i] = divisors[i / 2].quotient(sums.weighted[n][i]);
+      }
+    }
+    return;
+  }
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums.weighted[n][i] = __fdiv_rn(sums.weighted[n][i], sums.sum[i / 2 * 2]);
+    }
+  }
+}
+
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void write_rows(const AttentionParams& params,
                                            const Tile<T, kHeadDim>& tile, int first_row,
-                                           const RunningSums<kHeadDim / 8>& sums) {
+                                           RunningSums<kHeadDim / 8>& sums) {
+  divide_by_weights(sums);
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int upper = 0; upper < 2; ++upper) {
@@ -274,10 +328,8 @@ __device__ __forceinline__ void write_rows(const AttentionParams& params,
         2 * (lane % 4);
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      const float (&from)[4] = sums.weighted[n];
       *reinterpret_cast<unsigned*>(out + 8 * n) =
-          packed(round_to<T>(__fdiv_rn(from[2 * upper], sums.sum[2 * upper])),
-                 round_to<T>(__fdiv_rn(from[2 * upper + 1], sums.sum[2 * upper])));
+          rounded_pair<T>(sums.weighted[n][2 * upper], sums.weighted[n][2 * upper + 1]);
     }
   }
 }

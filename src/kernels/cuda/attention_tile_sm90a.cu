@@ -79,20 +79,22 @@ __global__ void __launch_bounds__(kThreads, 3) attention_tile_group_kernel(Atten
   const int first_row = static_cast<int>(threadIdx.x) / 32 * kWarpRows;
   copy_q(params, tile, first_row, reinterpret_cast<float*>(&shared.q));
   end_copies_of_stage();
-  tile.copy_k(0, shared.stage.k);
+  int64_t block = tile.block_of_step(0);
+  tile.copy_k(0, block, shared.stage.k);
   end_copies_of_stage();
   take_q<1>(params, tile, first_row, shared.q);
   RunningSums<kHeadDim / 8> sums;
   sums.clear();
   for (int begin = 0; begin < tile.context; begin += kStep) {
     meet_with_copies<0>();  // all have the step's K, and have left the V before
-    tile.copy_v(begin, shared.stage.v);
+    tile.copy_v(begin, block, shared.stage.v);
     end_copies_of_stage();
+    block = tile.block_of_step(begin + kStep);  // known when it is needed
     const Mask mask(tile.rows.position + first_row + 1 - begin);
     float scores[kStepTiles][4];
     score(shared.q, shared.stage.k, params.scale, mask, scores);
     __syncthreads();  // all have left K
-    if (begin + kStep < tile.context) tile.copy_k(begin + kStep, shared.stage.k);
+    if (begin + kStep < tile.context) tile.copy_k(begin + kStep, block, shared.stage.k);
     end_copies_of_stage();
     softmax(mask, scores, sums);
     meet_with_copies<1>();  // all have V

@@ -138,6 +138,17 @@ void CudaBackend::widen(DType dtype, const std::byte* rows, int64_t tokens, int6
   cuda::widen(dtype, rows, tokens * width, out, ops());
 }
 
+void CudaBackend::widen_places(DType dtype, const std::byte* rows, std::span<const int32_t> places,
+                               int64_t width, float* out) {
+  std::byte* const own = grown(places_, places.size_bytes(), "places of rows").data();
+  upload_rows(own, sizeof(int32_t), static_cast<int64_t>(places.size()),
+              [&](int64_t first, std::span<std::byte> to) {
+                std::memcpy(to.data(), places.data() + first, to.size());
+              });
+  cuda::widen_places(dtype, rows, reinterpret_cast<const int32_t*>(own),
+                     static_cast<int64_t>(places.size()), width, out, ops());
+}
+
 Queue& CudaBackend::ops() {
   staging_->send();
   enqueue_waiting_op();
@@ -402,8 +413,9 @@ size_t CudaBackend::reserve(const PassLimits& limits) {
       static_cast<size_t>(limits.max_tokens / kPrefillTileRows + 3 * limits.max_sequences);
   const auto most_blocks = static_cast<size_t>(limits.max_sequences * limits.max_context);
   grown(pass_memory_, (most_tiles * kTileWords + most_blocks) * sizeof(int32_t), "block tables");
+  grown(places_, static_cast<size_t>(limits.max_tokens) * sizeof(int32_t), "places of rows");
   return attention_partials_.size_bytes() + attention_counters_.size_bytes() + best_.size_bytes() +
-         pass_memory_.size_bytes() + (limits.coded ? decoded_.size_bytes() : 0) +
+         pass_memory_.size_bytes() + places_.size_bytes() + (limits.coded ? decoded_.size_bytes() : 0) +
          (gemm_ ? gemm_->workspace_bytes() : 0);
 }
 

@@ -38,6 +38,8 @@ class CudaBackend : public Backend {
 
   void widen(DType dtype, const std::byte* rows, int64_t tokens, int64_t width,
              float* out) override;
+  void widen_places(DType dtype, const std::byte* rows, std::span<const int32_t> places,
+                    int64_t width, float* out) override;
   void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
                 DType out_dtype, std::byte* out) override;
   void matmul(const MatmulArgs& args, WeightFeed& weights) override;
@@ -102,6 +104,7 @@ class CudaBackend : public Backend {
   PassRows pass_;
   std::vector<int32_t> pass_words_;  // what goes into pass_memory_
   Buffer pass_memory_;
+  Buffer places_;  // of widen_places()
   Buffer attention_partials_;
   Buffer attention_counters_;
   Buffer decoded_;  // rows of runs that no kernel reads in their code

@@ -80,6 +80,38 @@ __device__ __forceinline__ float exp_of_normal(float x) {
   return __int_as_float(__float_as_int(p) + (__float_as_int(q) << 23));  // kRoundMagic's bits go
 }
 
+/// Sizes of numbers that Divisor divides, and divides by: nothing on the way overflows or is
+/// denormal.
+inline constexpr float kDivisibleLowest = 0x1p-60f;
+inline constexpr float kDivisibleHighest = 0x1p60f;
+__device__ __forceinline__ bool divisible(float value) {  // no NaN either
+  return fabsf(value) >= kDivisibleLowest && fabsf(value) <= kDivisibleHighest;
+}
+
+/// __fdiv_rn() without its branches, so that quotients overlap: its steps where all numbers are
+/// divisible().
+class Divisor {
+ public:
+  __device__ __forceinline__ explicit Divisor(float value) : value_(value) {
+    float estimate;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(estimate) : "f"(value));
+    reciprocal_ = __fmaf_rn(__fmaf_rn(-value, estimate, 1.0f), estimate, estimate);
+  }
+  /// dividend / value, rounded to nearest.
+  __device__ __forceinline__ float quotient(float dividend) const {
+    const float first = corrected(dividend, __fmul_rn(dividend, reciprocal_));
+    return corrected(dividend, first);
+  }
+
+ private:
+  __device__ __forceinline__ float corrected(float dividend, float quotient) const {
+    return __fmaf_rn(__fmaf_rn(-value_, quotient, dividend), reciprocal_, quotient);
+  }
+
+  float value_;
+  float reciprocal_;
+};
+
 /// silu(z), given exp(-z).
 __device__ __forceinline__ float silu(float z, float exp) {
   return __fdiv_rn(z, __fadd_rn(1.0f, exp));

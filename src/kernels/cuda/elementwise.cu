@@ -44,6 +44,29 @@ __global__ void widen_kernel(const T* in, int64_t count, float* out) {
   for (int64_t i = first_index(); i < count; i += index_step()) out[i] = to_float(in[i]);
 }
 
+constexpr int kWarp = 32;
+constexpr int kWidenedRows = kThreads / kWarp;  // of a block
+
+/// A warp per token row, kCount elements a lane.
+template <typename T, int kCount>
+__global__ void __launch_bounds__(kThreads)
+    widen_places_kernel(const T* rows, const int32_t* places, int64_t tokens, int width,
+                        float* out) {
+  allow_next();
+  wait_for_previous();
+  const int64_t token = static_cast<int64_t>(blockIdx.x) * kWidenedRows + threadIdx.y;
+  if (token >= tokens) return;
+  const T* const row = rows + static_cast<int64_t>(places[token]) * width;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x) * kCount; i < width; i += kWarp * kCount) {
+    const auto from = *reinterpret_cast<const Packed<T, kCount>*>(row + i);
+    Packed<float, kCount> to;
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) to.values[e] = to_float(from.values[e]);
+    *reinterpret_cast<Packed<float, kCount>*>(out + token * width + i) = to;
+  }
+}
+
 template <typename T, int kCount>
 __device__ __forceinline__ Packed<T, kCount> silu_products(const Packed<float, kCount>& a,
                                                            const Packed<float, kCount>& b) {
@@ -117,14 +140,15 @@ __global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormRows rows) {
 }
 
 // The same where many rows of whole vectors keep memory busy: a thread owns four neighbouring
-// partial sums.
+// partial sums, and a block takes some rows in turn, so that weights are read once for all of them.
 constexpr int kVectorNormThreads = kNormThreads / 4;
+constexpr int kVectorNormRows = 8;
 constexpr int kKeptVectors = 16;  // of a thread, in registers
 
-/// The canonical tree over all partial sums, in every thread.
+/// The canonical tree over all partial sums, in every thread. Threads may be a call apart: what they
+/// share alternates between two places.
 __device__ __forceinline__ float tree_of_vectors(float4 partial,
                                                  float4 (&partials)[kVectorNormThreads]) {
-  constexpr int kWarp = 32;
   static_assert(kVectorNormThreads == 2 * kWarp);
   const int thread = static_cast<int>(threadIdx.x);
   partials[thread] = partial;
@@ -140,13 +164,11 @@ __device__ __forceinline__ float tree_of_vectors(float4 partial,
 
 template <typename T>
 __global__ void __launch_bounds__(kVectorNormThreads) rms_norm_vector_kernel(NormRows rows) {
-  __shared__ float4 partials[kVectorNormThreads];
+  __shared__ float4 partials[2][kVectorNormThreads];
   allow_next();
   const int vectors = static_cast<int>(rows.width) / 4;
   const int thread = static_cast<int>(threadIdx.x);
-  const int64_t begin = blockIdx.x * static_cast<int64_t>(vectors);
-  const auto* const row = reinterpret_cast<const float4*>(rows.x) + begin;
-  auto* const out = reinterpret_cast<Packed<T, 4>*>(rows.out) + begin;
+  const auto* const weights = reinterpret_cast<const float4*>(rows.weight);
   const auto for_kept = [&](auto body) {
 #pragma unroll
     for (int u = 0; u < kKeptVectors; ++u) {
@@ -159,27 +181,35 @@ __global__ void __launch_bounds__(kVectorNormThreads) rms_norm_vector_kernel(Nor
       body(i);
     }
   };
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kVectorNormRows;
+  const int64_t last = min(first + kVectorNormRows, rows.tokens);
+  float4 kept_weights[kKeptVectors];
+  for_kept([&](int u, int i) { kept_weights[u] = weights[i]; });
   wait_for_previous();
-  float4 kept[kKeptVectors];
-  for_kept([&](int u, int i) { kept[u] = row[i]; });
+#pragma unroll 1
+  for (int64_t row = first; row < last; ++row) {
+    const auto* const x = reinterpret_cast<const float4*>(rows.x) + row * vectors;
+    auto* const out = reinterpret_cast<Packed<T, 4>*>(rows.out) + row * vectors;
+    float4 kept[kKeptVectors];
+    for_kept([&](int u, int i) { kept[u] = x[i]; });
 
-  float4 sums = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  const auto add = [&](float4 x) {
-    sums = make_float4(__fmaf_rn(x.x, x.x, sums.x), __fmaf_rn(x.y, x.y, sums.y),
-                       __fmaf_rn(x.z, x.z, sums.z), __fmaf_rn(x.w, x.w, sums.w));
-  };
-  for_kept([&](int u, int) { add(kept[u]); });
-  for_left([&](int i) { add(row[i]); });
-  const float scale =
-      norm_scale(tree_of_vectors(sums, partials), static_cast<int>(rows.width), rows.epsilon);
+    float4 sums = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const auto add = [&](float4 v) {
+      sums = make_float4(__fmaf_rn(v.x, v.x, sums.x), __fmaf_rn(v.y, v.y, sums.y),
+                         __fmaf_rn(v.z, v.z, sums.z), __fmaf_rn(v.w, v.w, sums.w));
+    };
+    for_kept([&](int u, int) { add(kept[u]); });
+    for_left([&](int i) { add(x[i]); });
+    const float scale = norm_scale(tree_of_vectors(sums, partials[row % 2]),
+                                   static_cast<int>(rows.width), rows.epsilon);
 
-  const auto put = [&](int i, float4 x) {
-    const float4 weight = reinterpret_cast<const float4*>(rows.weight)[i];
-    out[i] = {{normed<T>(x.x, scale, weight.x), normed<T>(x.y, scale, weight.y),
-               normed<T>(x.z, scale, weight.z), normed<T>(x.w, scale, weight.w)}};
-  };
-  for_kept([&](int u, int i) { put(i, kept[u]); });
-  for_left([&](int i) { put(i, row[i]); });
+    const auto put = [&](int i, float4 v, float4 weight) {
+      out[i] = {{normed<T>(v.x, scale, weight.x), normed<T>(v.y, scale, weight.y),
+                 normed<T>(v.z, scale, weight.z), normed<T>(v.w, scale, weight.w)}};
+    };
+    for_kept([&](int u, int i) { put(i, kept[u], kept_weights[u]); });
+    for_left([&](int i) { put(i, x[i], weights[i]); });
+  }
 }
 
 __global__ void add_bias_kernel(float* out, int64_t stride, int rows, const float* bias) {
@@ -210,13 +240,27 @@ void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& q
                            reinterpret_cast<const T*>(in), count, out))
 }
 
+void widen_places(DType dtype, const std::byte* rows, const int32_t* places, int64_t tokens,
+                  int64_t width, float* out, Queue& queue) {
+  constexpr int kCount = 4;
+  const auto blocks = static_cast<unsigned>((tokens + kWidenedRows - 1) / kWidenedRows);
+  HR_DISPATCH_DTYPE(dtype, T, {
+    const auto kernel =
+        width % kCount == 0 ? widen_places_kernel<T, kCount> : widen_places_kernel<T, 1>;
+    launch(queue, kernel, blocks, dim3(kWarp, kWidenedRows), 0, reinterpret_cast<const T*>(rows),
+           places, tokens, static_cast<int>(width), out);
+  })
+}
+
 void rms_norm(const NormRows& rows, Queue& queue) {
   constexpr int64_t kManyRows = 16;  // a multiprocessor
   const bool many = rows.width % 4 == 0 && rows.tokens >= kManyRows * queue.multiprocessors;
   const int threads = many ? kVectorNormThreads : kNormThreads;
+  const int64_t blocks =
+      many ? (rows.tokens + kVectorNormRows - 1) / kVectorNormRows : rows.tokens;
   HR_DISPATCH_DTYPE(rows.out_dtype, T, {
     const auto kernel = many ? rms_norm_vector_kernel<T> : rms_norm_kernel<T>;
-    launch(queue, kernel, static_cast<unsigned>(rows.tokens), threads, 0, rows);
+    launch(queue, kernel, static_cast<unsigned>(blocks), threads, 0, rows);
   })
 }
 

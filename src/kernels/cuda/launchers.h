@@ -51,6 +51,10 @@ void copy_staged(const StagedCopies& staged, Queue& queue);
 /// out[i] = float32(in[i]).
 void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& queue);
 
+/// Backend::widen_places, places on the device.
+void widen_places(DType dtype, const std::byte* rows, const int32_t* places, int64_t tokens,
+                  int64_t width, float* out, Queue& queue);
+
 /// Arguments of Backend::rms_norm. x and out are packed [tokens, width].
 struct NormRows {
   const float* x = nullptr;

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
@@ -9,14 +10,16 @@ namespace headrace::cuda {
 namespace {
 
 constexpr int kTileRows = 64;  // rows of a block
-constexpr int kWarp = 32;
-constexpr int kWarps = 8;  // a block is [kWarps, kWarp] threads
-constexpr int kThreads = kWarps * kWarp;
-constexpr int kBatch = 4;        // of a thread's rows of V that it reads at once
-constexpr int kTurnedBatch = 2;  // and of those that are rotated
-constexpr int kHeadsOfBlock = 4;
-constexpr int kMostCount = 4;       // elements of a row that a thread takes at once
-constexpr int kTurnedVectors = 16;  // of kCount pairs: a row's that are rotated at once
+constexpr int kThreads = 256;
+constexpr int kBlocksOfMultiprocessor = 3;
+constexpr int kMostHeadsOfBlock = 8;
+constexpr int kSliceDims = 64;   // of each half of a head, that a block takes at once
+constexpr int kFloatVector = 4;  // floats that are copied at once, if rows allow
+
+/// The compiler learns its range from the remainder.
+__device__ __forceinline__ int thread_of_block() {
+  return static_cast<int>(threadIdx.x % kThreads);
+}
 
 struct Place {
   int64_t block;  // its first element
@@ -31,177 +34,240 @@ __device__ __forceinline__ Place place_of(const RopeParams& params, const RowTil
       .offset = position % block_tokens};
 }
 
-/// One head of rows [begin, end) of a sequence.
-struct HeadRows {
-  RowTile tile;
-  int begin;
-  int end;
-  float* x;       // of token row 0 of the pass
-  int64_t width;  // of a row
+/// What a block takes of each of its heads: up to kTileRows rows of a sequence, dimensions
+/// [d, d + dims) of both halves.
+struct Part {
+  int64_t begin;  // token row of the pass
+  int rows;
+  const Place* places;  // of the rows
+  int64_t width;        // of a row of qkv
+  int d;
+  int dims;
+};
 
-  template <int kCount>
-  __device__ __forceinline__ Packed<float, kCount>& at(int row, int d) const {
-    return *reinterpret_cast<Packed<float, kCount>*>(x + (tile.row_begin + row) * width + d);
+/// A part of one head in shared memory. Groups of rows lie a vector further apart than they are
+/// long, so that threads that read one dimension of every eighth row meet different banks.
+struct Slice {
+  static constexpr int kGroup = 8;
+  static constexpr int kRowFloats = 2 * kSliceDims;
+  float values[kTileRows / kGroup * (kGroup * kRowFloats + kFloatVector)];
+
+  static __device__ __forceinline__ constexpr int offset(int row) {
+    return row * kRowFloats + row / kGroup * kFloatVector;
+  }
+  __device__ __forceinline__ float* at(int row, int upper, int d) {
+    return values + offset(row) + upper * kSliceDims + d;
   }
 };
 
-/// V, kCount elements of a row at a time.
+/// Where a thread begins that takes a slice row by row, kCount dimensions at once.
+template <int kCount>
+struct InOrder {
+  static constexpr int kVectors = kSliceDims / kCount;     // of a half of a row
+  static constexpr int kStep = kThreads / (2 * kVectors);  // rows at once
+  const int row = thread_of_block() / (2 * kVectors);
+  const int upper = thread_of_block() / kVectors % 2;
+  const int d = thread_of_block() % kVectors * kCount;
+};
+
+/// Begins to copy a part of a head, of which the thread's first vector is at `from`.
+template <int kCount>
+__device__ __forceinline__ void copy_slice(Slice& to, const Part& part, const float* from) {
+  const InOrder<kCount> mine;
+  float* const first = to.at(mine.row, mine.upper, mine.d);
+  if (mine.d < part.dims) {
+#pragma unroll 8
+    for (int i = 0; i < kTileRows; i += InOrder<kCount>::kStep) {
+      const bool present = mine.row + i < part.rows;
+      float* const vector = first + Slice::offset(i);
+      if constexpr (kCount == kFloatVector) {
+        copy_vector(vector, from, present);
+      } else {
+        *vector = present ? *from : 0.0f;
+      }
+      from += InOrder<kCount>::kStep * part.width;
+    }
+  }
+  end_copies_of_stage();
+}
+
+/// Calls use(slice, i) for each of `heads` heads while the next one is on its way. The first is on
+/// its way already, from `from`; others follow it in rows.
+template <int kCount, typename Use>
+__device__ __forceinline__ void for_each_head(Slice* slices, const Part& part, const float* from,
+                                              int heads, int head_dim, Use use) {
+#pragma unroll 1
+  for (int i = 0; i < heads; ++i) {
+    wait_for_copies<0>();
+    __syncthreads();  // the last head's slice is free too
+    from += head_dim;
+    if (i + 1 < heads) copy_slice<kCount>(slices[(i + 1) % 2], part, from);
+    use(slices[i % 2], i);
+  }
+}
+
+/// Rotates Q where it lies: at x in token row 0.
+template <int kCount>
+__device__ __forceinline__ void store_q(const RopeParams& params, const Part& part, Slice& slice,
+                                        float* x) {
+  constexpr int kVectors = kSliceDims / kCount;
+  const int64_t half = params.kv.head_dim / 2;
+  const int d = thread_of_block() % kVectors * kCount;
+  if (d >= part.dims) return;
+#pragma unroll 2
+  for (int row = thread_of_block() / kVectors; row < part.rows; row += kThreads / kVectors) {
+    const int64_t at = (part.begin + row) * half + part.d + d;
+    const auto cos = *reinterpret_cast<const Packed<float, kCount>*>(params.cos + at);
+    const auto sin = *reinterpret_cast<const Packed<float, kCount>*>(params.sin + at);
+    auto low = *reinterpret_cast<const Packed<float, kCount>*>(slice.at(row, 0, d));
+    auto high = *reinterpret_cast<const Packed<float, kCount>*>(slice.at(row, 1, d));
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) {
+      const RowRotation rotation = {.cos = cos.values[e], .sin = sin.values[e]};
+      const float2 rotated = rotation.of(make_float2(low.values[e], high.values[e]));
+      low.values[e] = rotated.x;
+      high.values[e] = rotated.y;
+    }
+    float* const to = x + (part.begin + row) * part.width + part.d + d;
+    *reinterpret_cast<Packed<float, kCount>*>(to) = low;
+    *reinterpret_cast<Packed<float, kCount>*>(to + half) = high;
+  }
+}
+
 template <typename T, int kCount>
-__device__ __forceinline__ void store_v(const RopeParams& params, const HeadRows& rows,
+__device__ __forceinline__ void store_v(const RopeParams& params, const Part& part, Slice& slice,
                                         int kv_head) {
-  const int head_dim = static_cast<int>(params.kv.head_dim);
-  const int first = rows.begin + static_cast<int>(threadIdx.y);
-  for (int d = static_cast<int>(threadIdx.x) * kCount; d < head_dim; d += kWarp * kCount) {
-#pragma unroll 1
-    for (int batch = 0; batch < kTileRows; batch += kBatch * kWarps) {
-      Packed<float, kCount> x[kBatch];
+  const int64_t head_dim = params.kv.head_dim;
+  const InOrder<kCount> mine;
+  if (mine.d >= part.dims) return;
+  T* const v = reinterpret_cast<T*>(params.kv.v) + kv_head * params.kv.block_tokens * head_dim +
+               mine.upper * (head_dim / 2) + part.d + mine.d;
+#pragma unroll 4
+  for (int row = mine.row; row < part.rows; row += InOrder<kCount>::kStep) {
+    const auto x =
+        *reinterpret_cast<const Packed<float, kCount>*>(slice.at(row, mine.upper, mine.d));
+    const Place place = part.places[row];
+    Packed<T, kCount> rounded;
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        const int row = first + batch + i * kWarps;
-        if (row < rows.end) x[i] = rows.at<kCount>(row, d);
-      }
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        const int row = first + batch + i * kWarps;
-        if (row >= rows.end) break;
-        const Place place = place_of(params, rows.tile, row);
-        Packed<T, kCount> rounded;
-#pragma unroll
-        for (int e = 0; e < kCount; ++e) rounded.values[e] = round_to<T>(x[i].values[e]);
-        T* const v = reinterpret_cast<T*>(params.kv.v) + place.block +
-                     (kv_head * params.kv.block_tokens + place.offset) * head_dim;
-        *reinterpret_cast<Packed<T, kCount>*>(v + d) = rounded;
-      }
-    }
+    for (int e = 0; e < kCount; ++e) rounded.values[e] = round_to<T>(x.values[e]);
+    *reinterpret_cast<Packed<T, kCount>*>(v + place.block + place.offset * head_dim) = rounded;
   }
 }
 
-/// Rotated K of some dimensions, as the cache holds it: position by position. Lines end so that
-/// threads that read along positions meet different banks.
-template <typename T, int kCount>
-struct Turned {
-  static constexpr int kDims = kTurnedVectors * kCount;
-  T of_half[2][kDims][kTileRows + 2];
+/// A thread's share of slices of K: a vector of the cache is kVector rows of a dimension. The
+/// rotations are the same for all heads.
+template <typename T>
+struct Turner {
+  static constexpr int kVector = 16 / static_cast<int>(sizeof(T));
+  static constexpr int kVectors = kTileRows / kVector;  // of a dimension
+  static constexpr int kDims = kThreads / kVectors;     // that the threads take at once
+  static constexpr int kPasses = kSliceDims / kDims;
+  const int row = thread_of_block() % kVectors * kVector;
+  const int d = thread_of_block() / kVectors;
+  RowRotation rotations[kPasses][kVector];
+
+  __device__ __forceinline__ Turner(const RopeParams& params, const Part& part) {
+    const int64_t half = params.kv.head_dim / 2;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      // Past the part others are read in place, unused: no read waits behind a branch.
+      const int64_t at = (part.begin + min(row + i, part.rows - 1)) * half + part.d;
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const int64_t own = at + min(d + pass * kDims, part.dims - 1);
+        rotations[pass][i] = {.cos = params.cos[own], .sin = params.sin[own]};
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store_k(const RopeParams& params, const Part& part, Slice& slice,
+                                          int kv_head) const {
+    const int block_tokens = static_cast<int>(params.kv.block_tokens);
+    const int left = part.rows - row;
+    if (left <= 0) return;
+    const Place place = part.places[row];
+    const bool whole = left >= kVector && (place.offset | block_tokens) % kVector == 0;
+    T* k = reinterpret_cast<T*>(params.kv.k) +
+           (kv_head * params.kv.head_dim + part.d + d) * block_tokens;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass, k += kDims * block_tokens) {
+      if (d + pass * kDims >= part.dims) return;
+      const float* const x = slice.at(row, 0, d) + pass * kDims;
+      Packed<T, kVector> halves[2];
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        const float2 rotated = rotations[pass][i].of(
+            make_float2(x[Slice::offset(i)], x[Slice::offset(i) + kSliceDims]));
+        halves[0].values[i] = round_to<T>(rotated.x);
+        halves[1].values[i] = round_to<T>(rotated.y);
+      }
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper) {
+        T* const line = k + upper * (params.kv.head_dim / 2) * block_tokens;
+        if (whole) {
+          *reinterpret_cast<Packed<T, kVector>*>(line + place.block + place.offset) = halves[upper];
+          continue;
+        }
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) {
+          if (i >= left) break;
+          const Place own = part.places[row + i];
+          line[own.block + own.offset] = halves[upper].values[i];
+        }
+      }
+    }
+  }
 };
 
-/// Stores K of dimensions [first, first + Turned::kDims) of both halves of the head.
+/// A block rotates or stores up to heads_of_block heads of up to kTileRows rows. The first blocks
+/// take K, the next V, those after them, if any, Q.
 template <typename T, int kCount>
-__device__ __forceinline__ void store_k(const RopeParams& params, const HeadRows& rows, int kv_head,
-                                        int first, const Turned<T, kCount>& turned) {
-  constexpr int kVector = 16 / static_cast<int>(sizeof(T));
-  constexpr int kVectors = kTileRows / kVector;  // of a dimension
-  const int block_tokens = static_cast<int>(params.kv.block_tokens);
-  const int half = static_cast<int>(params.kv.head_dim) / 2;
-  T* const k = reinterpret_cast<T*>(params.kv.k) + kv_head * params.kv.head_dim * block_tokens;
-  const int thread = static_cast<int>(threadIdx.y * kWarp + threadIdx.x);
-  const int row = thread % kVectors * kVector;
-  const int left = rows.end - rows.begin - row;
-  if (left <= 0) return;
-  const Place place = place_of(params, rows.tile, rows.begin + row);
-  const bool whole = left >= kVector && (place.offset | block_tokens) % kVector == 0;
-  for (int d = thread / kVectors; d < Turned<T, kCount>::kDims; d += kThreads / kVectors) {
-    if (first + d >= half) return;
-#pragma unroll
-    for (int upper = 0; upper < 2; ++upper) {
-      const int64_t line = static_cast<int64_t>(first + d + upper * half) * block_tokens;
-      const T* const from = &turned.of_half[upper][d][row];
-      if (whole) {
-        Packed<T, kVector> vector;
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) vector.values[i] = from[i];
-        *reinterpret_cast<Packed<T, kVector>*>(k + place.block + line + place.offset) = vector;
-        continue;
-      }
-      for (int i = 0; i < min(left, kVector); ++i) {
-        const Place own = place_of(params, rows.tile, rows.begin + row + i);
-        k[own.block + line + own.offset] = from[i];
-      }
-    }
-  }
-}
-
-/// Rotates a head where it lies, or, if it is one of K (kv_head >= 0), into the cache.
-template <typename T, int kCount>
-__device__ __forceinline__ void rotate(const RopeParams& params, const HeadRows& rows,
-                                       int kv_head) {
-  __shared__ Turned<T, kCount> turned;
-  constexpr int kLines = kThreads / kTurnedVectors;  // rows at once
-  static_assert(kTileRows % (kTurnedBatch * kLines) == 0);
-  const int half = static_cast<int>(params.kv.head_dim) / 2;
-  const int thread = static_cast<int>(threadIdx.y * kWarp + threadIdx.x);
-  const int column = thread % kTurnedVectors * kCount;
-  for (int first = 0; first < half; first += Turned<T, kCount>::kDims) {
-    const int d = first + column;
-#pragma unroll 1
-    for (int batch = 0; batch < kTileRows; batch += kTurnedBatch * kLines) {
-      const int line = batch + thread / kTurnedVectors;
-      Packed<float, kCount> low[kTurnedBatch];
-      Packed<float, kCount> high[kTurnedBatch];
-      Packed<float, kCount> cos[kTurnedBatch];
-      Packed<float, kCount> sin[kTurnedBatch];
-#pragma unroll
-      for (int i = 0; i < kTurnedBatch; ++i) {
-        const int row = rows.begin + line + i * kLines;
-        if (d >= half || row >= rows.end) break;
-        low[i] = rows.at<kCount>(row, d);
-        high[i] = rows.at<kCount>(row, d + half);
-        const int64_t at = static_cast<int64_t>(rows.tile.row_begin + row) * half + d;
-        cos[i] = *reinterpret_cast<const Packed<float, kCount>*>(params.cos + at);
-        sin[i] = *reinterpret_cast<const Packed<float, kCount>*>(params.sin + at);
-      }
-#pragma unroll
-      for (int i = 0; i < kTurnedBatch; ++i) {
-        const int row = rows.begin + line + i * kLines;
-        if (d >= half || row >= rows.end) break;
-#pragma unroll
-        for (int e = 0; e < kCount; ++e) {
-          const RowRotation rotation = {.cos = cos[i].values[e], .sin = sin[i].values[e]};
-          const float2 rotated = rotation.of(make_float2(low[i].values[e], high[i].values[e]));
-          low[i].values[e] = rotated.x;
-          high[i].values[e] = rotated.y;
-          if (kv_head < 0) continue;
-          turned.of_half[0][column + e][line + i * kLines] = round_to<T>(rotated.x);
-          turned.of_half[1][column + e][line + i * kLines] = round_to<T>(rotated.y);
-        }
-        if (kv_head >= 0) continue;
-        rows.at<kCount>(row, d) = low[i];
-        rows.at<kCount>(row, d + half) = high[i];
-      }
-    }
-    if (kv_head < 0) continue;
-    __syncthreads();
-    store_k(params, rows, kv_head, first, turned);
-    __syncthreads();
-  }
-}
-
-/// A block rotates or stores some heads of up to kTileRows rows; heads are numbered as they lie in
-/// qkv: Q, K, V. The heads after its first find
-/// cosines and sines in L1.
-template <typename T, int kCount>
-__global__ void __launch_bounds__(kThreads, 3) rope_and_store_kernel(RopeParams params) {
+__global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
+    rope_and_store_kernel(RopeParams params, int heads_of_block) {
+  extern __shared__ uint4 slice_vectors[];
+  __shared__ Place places[kTileRows];
+  auto* const slices = reinterpret_cast<Slice*>(slice_vectors);
   allow_next();
   wait_for_previous();
   const RowTile tile = params.tiles[blockIdx.z];
-  const int begin = static_cast<int>(blockIdx.y) * kTileRows;
+  const int half = static_cast<int>(params.kv.head_dim) / 2;
+  const int slices_of_head = (half + kSliceDims - 1) / kSliceDims;
+  const int begin = static_cast<int>(blockIdx.y) / slices_of_head * kTileRows;
+  const int d = static_cast<int>(blockIdx.y) % slices_of_head * kSliceDims;
   if (begin >= tile.rows) return;
+  const int q_heads = static_cast<int>(params.heads);
   const int kv_heads = static_cast<int>(params.kv.kv_heads);
-  const int heads = static_cast<int>(params.heads);
-  const int first = static_cast<int>(blockIdx.x) * kHeadsOfBlock + (params.keep_q ? heads : 0);
-  const int last = min(first + kHeadsOfBlock, heads + 2 * kv_heads);
-  HeadRows rows = {.tile = tile,
-                   .begin = begin,
-                   .end = min(begin + kTileRows, tile.rows),
-                   .x = nullptr,
-                   .width = (heads + 2 * kv_heads) * params.kv.head_dim};
-#pragma unroll 1
-  for (int head = first; head < last; ++head) {
-    rows.x = params.qkv + head * params.kv.head_dim;
-    if (head < heads + kv_heads) {
-      rotate<T, kCount>(params, rows, head < heads ? -1 : head - heads);
-    } else {
-      store_v<T, kCount>(params, rows, head - heads - kv_heads);
-    }
+  const int head_dim = static_cast<int>(params.kv.head_dim);
+  const int kv_blocks = (kv_heads + heads_of_block - 1) / heads_of_block;
+  const int kind = min(static_cast<int>(blockIdx.x) / kv_blocks, 2);
+  const int first = (static_cast<int>(blockIdx.x) - kind * kv_blocks) * heads_of_block;
+  const int heads = min(heads_of_block, (kind == 2 ? q_heads : kv_heads) - first);
+  float* const x = params.qkv + (first + (kind == 2 ? 0 : q_heads + kind * kv_heads)) * head_dim;
+  const int thread = thread_of_block();
+  const Part part = {.begin = tile.row_begin + begin,
+                     .rows = min(tile.rows - begin, kTileRows),
+                     .places = places,
+                     .width = (q_heads + 2 * kv_heads) * head_dim,
+                     .d = d,
+                     .dims = min(half - d, kSliceDims)};
+  const InOrder<kCount> mine;
+  const float* const from =
+      x + (part.begin + mine.row) * part.width + mine.upper * half + part.d + mine.d;
+  copy_slice<kCount>(slices[0], part, from);
+  if (thread < part.rows) places[thread] = place_of(params, tile, begin + thread);
+  if (kind == 0) {
+    const Turner<T> turner(params, part);
+    for_each_head<kCount>(slices, part, from, heads, head_dim, [&](Slice& slice, int i) {
+      turner.store_k(params, part, slice, first + i);
+    });
+  } else if (kind == 1) {
+    for_each_head<kCount>(slices, part, from, heads, head_dim, [&](Slice& slice, int i) {
+      store_v<T, kCount>(params, part, slice, first + i);
+    });
+  } else {
+    for_each_head<kCount>(slices, part, from, heads, head_dim, [&](Slice& slice, int i) {
+      store_q<kCount>(params, part, slice, x + i * head_dim);
+    });
   }
 }
 
@@ -246,26 +312,42 @@ __global__ void __launch_bounds__(kThreads) rope_one_row_kernel(RopeParams param
   k[half * block_tokens] = round_to<T>(rotated.y);
 }
 
+template <auto kKernel>
+void launch_many_rows(const RopeParams& params, Queue& queue) {
+  constexpr int kSharedBytes = 2 * static_cast<int>(sizeof(Slice));
+  static const cudaError_t ready =
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  static_cast<void>(ready);  // a launch would fail too, and is checked
+  const int64_t q_heads = params.keep_q ? 0 : params.heads;
+  const int64_t row_tiles = (params.most_rows + kTileRows - 1) / kTileRows;
+  const int64_t parts = row_tiles * ((params.kv.head_dim / 2 + kSliceDims - 1) / kSliceDims);
+  const int64_t slices = (q_heads + 2 * params.kv.kv_heads) * parts * params.tile_count;
+  const int64_t heads_of_block = std::clamp<int64_t>(
+      slices / (queue.multiprocessors * kBlocksOfMultiprocessor), 1, kMostHeadsOfBlock);
+  const auto blocks = [&](int64_t heads) { return (heads + heads_of_block - 1) / heads_of_block; };
+  const dim3 grid(static_cast<unsigned>(2 * blocks(params.kv.kv_heads) + blocks(q_heads)),
+                  static_cast<unsigned>(parts), static_cast<unsigned>(params.tile_count));
+  launch(queue, kKernel, grid, dim3(kThreads), kSharedBytes, params, heads_of_block);
+}
+
 }  // namespace
 
 void rope_and_store(const RopeParams& params, Queue& queue) {
-  const int64_t all_heads = params.heads + 2 * params.kv.kv_heads;
-  const auto tiles = static_cast<unsigned>(params.tile_count);
   if (params.most_rows == 1) {
-    const int64_t pairs = all_heads * (params.kv.head_dim / 2);
-    const dim3 grid(static_cast<unsigned>((pairs + kThreads - 1) / kThreads), tiles);
+    const int64_t pairs = (params.heads + 2 * params.kv.kv_heads) * (params.kv.head_dim / 2);
+    const dim3 grid(static_cast<unsigned>((pairs + kThreads - 1) / kThreads),
+                    static_cast<unsigned>(params.tile_count));
     HR_DISPATCH_DTYPE(params.kv.dtype, T,
                       launch(queue, rope_one_row_kernel<T>, grid, dim3(kThreads), 0, params))
     return;
   }
-  const int64_t block_heads = all_heads - (params.keep_q ? params.heads : 0);
-  const dim3 grid(static_cast<unsigned>((block_heads + kHeadsOfBlock - 1) / kHeadsOfBlock),
-                  static_cast<unsigned>((params.most_rows + kTileRows - 1) / kTileRows), tiles);
-  const dim3 block(kWarp, kWarps);
-  const bool whole = params.kv.head_dim % (2 * kMostCount) == 0;
+  const bool whole = params.kv.head_dim % (2 * kFloatVector) == 0;
   HR_DISPATCH_DTYPE(params.kv.dtype, T, {
-    const auto kernel = whole ? rope_and_store_kernel<T, kMostCount> : rope_and_store_kernel<T, 1>;
-    launch(queue, kernel, grid, block, 0, params);
+    if (whole) {
+      launch_many_rows<rope_and_store_kernel<T, kFloatVector>>(params, queue);
+    } else {
+      launch_many_rows<rope_and_store_kernel<T, 1>>(params, queue);
+    }
   })
 }
 

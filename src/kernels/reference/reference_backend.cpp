@@ -74,6 +74,12 @@ class ReferenceBackend : public Backend {
              float* out) override {
     for (int64_t i = 0; i < tokens * width; ++i) out[i] = load_element(dtype, rows, i);
   }
+  void widen_places(DType dtype, const std::byte* rows, std::span<const int32_t> places,
+                    int64_t width, float* out) override {
+    for (const int32_t place : places) {
+      for (int64_t i = 0; i < width; ++i) *out++ = load_element(dtype, rows, place * width + i);
+    }
+  }
 
   void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
                 DType out_dtype, std::byte* out) override {

@@ -67,6 +67,9 @@ class WeightFeed {
   /// Moves the next piece into `lease`; false when the whole group has been handed out. Blocks
   /// until the bytes are there. A failed read or checksum is Error{kIo} or {kCorrupt}.
   virtual bool next(Lease& lease) = 0;
+  /// Whether all pieces that are left can be held at the same time, and what comes next does not
+  /// suffer.
+  virtual bool can_hold_rest() const { return false; }
   /// Rows that stay in host memory and that the host multiplies while a device computes the others
   /// (kernels/host_workers.h). They stay until the pass has ended.
   virtual std::span<const WeightRun> host_runs() const { return {}; }

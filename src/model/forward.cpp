@@ -164,8 +164,15 @@ void Forward::matmul(int32_t layer, const std::byte* x, std::initializer_list<Ta
   multiply(layer, x, tokens(), targets);
 }
 
+void Forward::gated_matmul(int32_t layer, const std::byte* x) {
+  multiply(layer, x, tokens(),
+           {{.role = Role::kFc, .out = space().fc}, {.role = Role::kGate, .out = space().gate}},
+           space().activated);
+}
+
+/// With gated_out, silu_multiply() of the products goes there.
 void Forward::multiply(int32_t layer, const std::byte* x, int64_t rows,
-                       std::initializer_list<Target> targets) {
+                       std::initializer_list<Target> targets, std::byte* gated_out) {
   std::array<MatrixOutput, kMaxGroupMatrices> outputs;
   HR_CHECK(targets.size() <= outputs.size());
   size_t count = 0;
@@ -184,14 +191,19 @@ void Forward::multiply(int32_t layer, const std::byte* x, int64_t rows,
   const size_t row_bytes = static_cast<size_t>(k) * dtype_size(config().dtype);
   TraceSpan span(model_.context_.trace, role_name(targets.begin()->role), "matmul");
   span.set_bytes(static_cast<uint64_t>(weight_rows) * row_bytes);
-  model_.backend_.matmul({.dtype = config().dtype,
-                          .tokens = rows,
-                          .pass_tokens = tokens(),
-                          .k = k,
-                          .x = x,
-                          .x_stride_bytes = row_bytes,
-                          .outputs = std::span(outputs).first(count)},
-                         weights_.group(next_group_++));
+  const MatmulArgs args = {.dtype = config().dtype,
+                           .tokens = rows,
+                           .pass_tokens = tokens(),
+                           .k = k,
+                           .x = x,
+                           .x_stride_bytes = row_bytes,
+                           .outputs = std::span(outputs).first(count)};
+  WeightFeed& weights = weights_.group(next_group_++);
+  if (gated_out == nullptr) {
+    model_.backend_.matmul(args, weights);
+  } else {
+    model_.backend_.gated_matmul(args, weights, gated_out);
+  }
 }
 
 void Forward::rope_and_store(int32_t layer) {
@@ -219,11 +231,6 @@ void Forward::attention(int32_t layer) {
                              .kv = kv_.layer(layer),
                              .out_dtype = config().dtype,
                              .out = space().attended});
-}
-
-void Forward::silu_multiply() {
-  model_.backend_.silu_multiply(space().fc, space().gate, tokens(), config().intermediate_size,
-                                config().dtype, space().activated);
 }
 
 void Forward::logits() {

@@ -35,19 +35,20 @@ class Forward {
   /// target = W x + bias for each matrix of the next group, x being [tokens, k] in the engine's
   /// dtype.
   void matmul(int32_t layer, const std::byte* x, std::initializer_list<Target> targets);
+  /// activated = silu(fc's product) * gate's product, of the next group's two matrices; fc and gate
+  /// are scratch.
+  void gated_matmul(int32_t layer, const std::byte* x);
   /// Rotates Q and K of `qkv` and stores K and V in the cache.
   void rope_and_store(int32_t layer);
   /// attended = causal attention of the rotated Q over the cache.
   void attention(int32_t layer);
-  /// activated = silu(fc) * gate.
-  void silu_multiply();
   /// logits = lm_head of the normed rows that are wanted; nothing if there are none.
   void logits();
 
  private:
   int64_t tokens() const { return static_cast<int64_t>(input_.ids.size()); }
   void multiply(int32_t layer, const std::byte* x, int64_t rows,
-                std::initializer_list<Target> targets);
+                std::initializer_list<Target> targets, std::byte* gated_out = nullptr);
   const float* vector(int32_t layer, Role role) const;
   const float* bias(int32_t layer, Role role) const;
 

@@ -21,6 +21,11 @@ namespace {
 
 static_assert(kSharedRows.back() <= kMostHostTokens);
 
+// Streamed pieces of a group that are held together keep most of the ring from being filled again
+// while they are multiplied. So many token rows take far longer than the copies that then wait.
+constexpr int64_t kHoldingTokens = 32768;
+constexpr int32_t kSlotsForNext = 2;  // of the ring, that stay free
+
 constexpr int32_t kLoadDepth = 8;  // requests in flight while weights are loaded
 
 /// Where every byte is read once and for all, a page cache that holds the file is the quicker
@@ -64,6 +69,7 @@ class WeightStream::State : public WeightFeed {
   void begin_pass(bool with_logits, int64_t tokens);
   State& group(uint32_t index);
   bool next(Lease& lease) override;
+  bool can_hold_rest() const override;
   std::span<const WeightRun> host_runs() const override;
   void end_pass();
   StreamCounters counters() const;
@@ -96,6 +102,7 @@ class WeightStream::State : public WeightFeed {
   const SharedUse* use_ = &all_;
   bool in_pass_ = false;
   bool with_logits_ = false;
+  int64_t tokens_ = 0;
   int64_t pass_begin_ns_ = 0;
   StreamCounters before_pass_;
   uint32_t next_group_ = 0;
@@ -212,6 +219,7 @@ void WeightStream::State::begin_pass(bool with_logits, int64_t tokens) {
   }
   in_pass_ = true;
   with_logits_ = with_logits;
+  tokens_ = tokens;
   next_group_ = 0;
   next_request_ = 0;
   group_end_ = 0;
@@ -236,6 +244,12 @@ WeightStream::State& WeightStream::State::group(uint32_t index) {
 std::span<const WeightRun> WeightStream::State::host_runs() const {
   if (use_->host_runs.empty()) return {};
   return use_->host_runs[group_];
+}
+
+bool WeightStream::State::can_hold_rest() const {
+  const auto left = static_cast<int32_t>(group_end_ - next_request_);
+  if (left == 0) return true;
+  return tokens_ >= kHoldingTokens && left + kSlotsForNext <= plan.ring_requests;
 }
 
 bool WeightStream::State::next(Lease& lease) {

@@ -146,6 +146,72 @@ TEST(CudaMatmul, FewRowsOfTheMatrixClassHaveTheBitsOfMany) {
   }
 }
 
+/// silu of one matrix's products times another's, of two matrices that are cut differently.
+struct GatedProblem {
+  GatedProblem(DType dtype_in, int64_t rows_in, int64_t k_in, int64_t tokens_in)
+      : dtype(dtype_in),
+        rows(rows_in),
+        k(k_in),
+        tokens(tokens_in),
+        numbers(static_cast<uint32_t>(rows + k)),
+        first(dtype, rows, k, numbers),
+        second(dtype, rows, k, numbers),
+        x(numbers.elements(dtype, static_cast<size_t>(tokens * k))) {
+    // A token row of zeros: products of which silu is not plain.
+    std::fill_n(x.begin(), static_cast<size_t>(k) * dtype_size(dtype), std::byte{0});
+  }
+
+  /// The activations, and what is in the scratch afterwards.
+  std::pair<std::vector<std::byte>, std::vector<float>> run(Backend& backend, bool held) const {
+    const auto count = static_cast<size_t>(tokens * rows);
+    std::vector<float> scratch(2 * count, 1.0f);
+    std::vector<std::byte> out(count * dtype_size(dtype));
+    const std::array outputs = {
+        MatrixOutput{.rows = rows, .out = scratch.data(), .stride = rows},
+        MatrixOutput{.rows = rows, .out = scratch.data() + count, .stride = rows}};
+    ListFeed feed({{second.run(1, 16, rows - 16), first.run(0, 0, 48)},
+                   {first.run(0, 48, rows - 48)},
+                   {second.run(1, 0, 16)}});
+    feed.can_be_held = held;
+    backend.gated_matmul({.dtype = dtype,
+                          .tokens = tokens,
+                          .k = k,
+                          .x = x.data(),
+                          .x_stride_bytes = static_cast<size_t>(k) * dtype_size(dtype),
+                          .outputs = outputs},
+                         feed, out.data());
+    return {out, scratch};
+  }
+
+  DType dtype;
+  int64_t rows;
+  int64_t k;
+  int64_t tokens;
+  Numbers numbers;
+  StoredMatrix first;
+  StoredMatrix second;
+  std::vector<std::byte> x;
+};
+
+// A kernel multiplies by both matrices of a group and keeps the products to itself, where all of the
+// group can be held at once.
+TEST(CudaMatmul, GatedProductsHaveTheBitsOfProductsApart) {
+  constexpr int64_t kTokens = 4100;
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const auto& [rows, k] :
+         std::array<std::pair<int64_t, int64_t>, 4>{{{72, 200}, {1000, 1032}, {328, 64}, {64, 8}}}) {
+      cuda().reserve({.max_tokens = kTokens, .max_k = k, .dtype = dtype, .canonical_rows = 8});
+      const GatedProblem problem(dtype, rows, k, kTokens);
+      const auto [apart, products] = problem.run(cuda(), false);
+      const auto [together, scratch] = problem.run(cuda(), true);
+      EXPECT_TRUE(equal_elements(dtype, apart, together))
+          << dtype_name(dtype) << ' ' << rows << " x " << k;
+      const bool touched = std::ranges::any_of(scratch, [](float value) { return value != 1.0f; });
+      EXPECT_EQ(touched, cuda().compute_capability() != "sm90");
+    }
+  }
+}
+
 // Passes of nearly as many token rows share what was found for one of them, and the first products
 // of a shape try one algorithm after the other.
 TEST(CudaMatmul, EveryAlgorithmThatIsTriedHasTheSameBits) {

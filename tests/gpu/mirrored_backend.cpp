@@ -1,6 +1,7 @@
 #include "tests/gpu/mirrored_backend.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 namespace headrace::testing {
@@ -74,18 +75,19 @@ class MirroredFeed : public WeightFeed {
  public:
   MirroredFeed(WeightFeed& feed, Backend& device) : feed_(feed), device_(device) {}
 
+  bool can_hold_rest() const override { return feed_.can_hold_rest(); }
   bool next(Lease& lease) override {
     lease.release();
     host_.release();
     if (!feed_.next(host_)) return false;
-    runs_.assign(host_.runs().begin(), host_.runs().end());
-    for (WeightRun& run : runs_) {
+    std::vector<WeightRun>& runs = runs_.emplace_back(host_.runs().begin(), host_.runs().end());
+    for (WeightRun& run : runs) {
       const size_t size = bytes_of(run.rows, run.row_stride_bytes) + kReadableTail;
       Buffer& copy = copies_.emplace_back(device_.allocate(size, "test"));
       device_.upload(copy.data(), {run.data, size - kReadableTail});
       run.data = copy.data();
     }
-    lease = Lease(nullptr, 0, runs_);
+    lease = Lease(nullptr, 0, runs);
     return true;
   }
 
@@ -93,13 +95,14 @@ class MirroredFeed : public WeightFeed {
   WeightFeed& feed_;
   Backend& device_;
   Lease host_;
-  std::vector<WeightRun> runs_;
+  std::deque<std::vector<WeightRun>> runs_;  // of all leases, which may be held
   std::vector<Buffer> copies_;
 };
 
 }  // namespace
 
-void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
+template <typename Product>
+void MirroredBackend::multiply(const MatmulArgs& args, WeightFeed& weights, Product product) {
   const Mirror x = mirror(args.x, bytes_of(args.tokens, args.x_stride_bytes));
   std::vector<MatrixOutput> outputs(args.outputs.begin(), args.outputs.end());
   std::vector<Mirror> results;
@@ -116,8 +119,22 @@ void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
   mirrored.x = x.data();
   mirrored.outputs = outputs;
   MirroredFeed feed(weights, *device_);
-  device_->matmul(mirrored, feed);
+  product(mirrored, feed);
   for (size_t i = 0; i < results.size(); ++i) fetch(args.outputs[i].out, results[i]);
+}
+
+void MirroredBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
+  multiply(args, weights,
+           [&](const MatmulArgs& own, WeightFeed& feed) { device_->matmul(own, feed); });
+}
+
+void MirroredBackend::gated_matmul(const MatmulArgs& args, WeightFeed& weights, std::byte* out) {
+  const Mirror result =
+      mirror(out, bytes_of(args.tokens * args.outputs[0].rows, dtype_size(args.dtype)));
+  multiply(args, weights, [&](const MatmulArgs& own, WeightFeed& feed) {
+    device_->gated_matmul(own, feed, result.data());
+  });
+  fetch(out, result);
 }
 
 void MirroredBackend::rope_and_store(const RopeStoreArgs& args) { rope_ = args; }

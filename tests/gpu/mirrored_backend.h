@@ -30,6 +30,7 @@ class MirroredBackend : public Backend {
     std::memcpy(to.data(), from, to.size());
   }
   void synchronize() override { device_->synchronize(); }
+  std::string compute_capability() const override { return device_->compute_capability(); }
   size_t reserve(const PassLimits& limits) override { return device_->reserve(limits); }
   void begin_pass(std::span<const SequenceRows> sequences) override {
     device_->begin_pass(sequences);
@@ -42,6 +43,7 @@ class MirroredBackend : public Backend {
   void rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens, int64_t width,
                 DType out_dtype, std::byte* out) override;
   void matmul(const MatmulArgs& args, WeightFeed& weights) override;
+  void gated_matmul(const MatmulArgs& args, WeightFeed& weights, std::byte* out) override;
   void rope_and_store(const RopeStoreArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width, DType out_dtype,
@@ -49,6 +51,9 @@ class MirroredBackend : public Backend {
   bool best_tokens(const float* logits, int64_t vocab, const BestTokens& best) override;
 
  private:
+  /// Calls product(args, weights) with both in device memory.
+  template <typename Product>
+  void multiply(const MatmulArgs& args, WeightFeed& weights, Product product);
   /// A copy of host bytes in device memory, whose buffer may be larger.
   struct Mirror {
     Buffer buffer;

@@ -114,6 +114,34 @@ TEST(WeightStreamTest, ResidentRowsComeFirstAndJoined) {
   EXPECT_EQ(lease.runs()[0].row_begin, resident);
 }
 
+TEST(WeightStreamTest, AGroupCanBeHeldIfItIsResidentOrManyRowsLeaveRoomForTheNext) {
+  constexpr int64_t kManyTokens = 65536;
+  constexpr int32_t kSlots = 6;
+  for (const double percent : {0.0, 1.0}) {
+    Fixture f(make_weights({.layers = 1}), plan_options(percent, kSlots, 4096));
+    f.stream->load_resident();
+    bool fits = false;
+    bool does_not_fit = false;
+    for (const int64_t tokens : {int64_t{1}, kManyTokens}) {
+      f.stream->begin_pass(false, tokens);
+      for (uint32_t g = 0; g < 4; ++g) {
+        const auto pieces = std::ranges::count(f.plan.requests, g, &TransferRequest::group);
+        WeightFeed& feed = f.stream->group(g);
+        const bool room = tokens == kManyTokens && pieces <= kSlots - 2;
+        EXPECT_EQ(feed.can_hold_rest(), pieces == 0 || room) << g << " of " << tokens;
+        (room ? fits : does_not_fit) = true;
+        std::vector<Lease> held(1);
+        while (feed.next(held.back())) {
+          if (room) held.emplace_back();
+        }
+        for (Lease& lease : held) lease.release();
+      }
+      f.stream->end_pass();
+    }
+    EXPECT_TRUE(fits && (does_not_fit || percent == 1.0));
+  }
+}
+
 TEST(WeightStreamTest, FetchesAcrossThePassBoundaryButNotLmHead) {
   Fixture f(make_weights({.layers = 1}), plan_options(0, 8, 4096));
   std::vector<uint64_t> body;

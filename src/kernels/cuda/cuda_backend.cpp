@@ -10,6 +10,7 @@
 #include "base/format.h"
 #include "kernels/cuda/copy_queue.h"
 #include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/gated_rows.h"
 #include "kernels/cuda/mapped_memory.h"
 #include "kernels/cuda/matmul_run.h"
 #include "kernels/numerics.h"
@@ -201,6 +202,27 @@ void CudaBackend::matmul(const MatmulArgs& args, WeightFeed& weights) {
     lease.release();
   }
   if (!of_host.empty()) meeting_->finish(args, of_host);
+}
+
+void CudaBackend::gated_matmul(const MatmulArgs& args, WeightFeed& weights, std::byte* out) {
+  HR_CHECK(args.outputs.size() == 2 && args.outputs[0].rows == args.outputs[1].rows);
+  if (canonical(args, 0) || !gemm_->gates(args) || !weights.host_runs().empty() ||
+      !weights.can_hold_rest()) {
+    return Backend::gated_matmul(args, weights, out);
+  }
+  std::vector<Lease> leases;
+  std::vector<WeightRun> runs;
+  for (Lease lease; weights.next(lease);) {
+    runs.insert(runs.end(), lease.runs().begin(), lease.runs().end());
+    leases.push_back(std::move(lease));
+  }
+  ops();  // x
+  if (!gemm_->multiply_gated(args, gated_rows(args, runs, out))) {
+    multiply(args, runs);
+    silu_multiply(args.outputs[0].out, args.outputs[1].out, args.tokens, args.outputs[0].rows,
+                  args.dtype, out);
+  }
+  for (Lease& lease : leases) lease.release();
 }
 
 /// Whether the norm that waits makes the product's x, and nothing that the product writes is the

@@ -48,6 +48,8 @@ class CudaBackend : public Backend {
   void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width, DType out_dtype,
                      std::byte* out) override;
 
+  void gated_matmul(const MatmulArgs& args, WeightFeed& weights, std::byte* out) override;
+
   size_t reserve(const PassLimits& limits) override;
   void begin_pass(std::span<const SequenceRows> sequences) override;
   bool best_tokens(const float* logits, int64_t vocab, const BestTokens& best) override;

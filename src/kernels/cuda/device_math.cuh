@@ -38,6 +38,14 @@ __device__ __forceinline__ __nv_bfloat16 round_to<__nv_bfloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 
+template <typename T, int kCount>
+__device__ __forceinline__ Packed<T, kCount> rounded(const Packed<float, kCount>& numbers) {
+  Packed<T, kCount> result;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) result.values[i] = round_to<T>(numbers.values[i]);
+  return result;
+}
+
 /// 2^n for n of a normal number.
 __device__ __forceinline__ float power_of_two(int n) { return __int_as_float((n + 127) << 23); }
 
@@ -111,11 +119,6 @@ class Divisor {
   float value_;
   float reciprocal_;
 };
-
-/// silu(z), given exp(-z).
-__device__ __forceinline__ float silu(float z, float exp) {
-  return __fdiv_rn(z, __fadd_rn(1.0f, exp));
-}
 
 /// The larger of two, of which a NaN is never the larger.
 __device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }

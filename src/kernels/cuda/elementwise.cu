@@ -4,6 +4,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/row_norm.cuh"
+#include "kernels/cuda/silu.cuh"
 
 namespace headrace::cuda {
 namespace {
@@ -67,27 +68,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename T, int kCount>
-__device__ __forceinline__ Packed<T, kCount> silu_products(const Packed<float, kCount>& a,
-                                                           const Packed<float, kCount>& b) {
-  bool normal = true;  // no NaN either
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) normal &= fabsf(a.values[i]) <= kExpNormalHighest;
-  float exp[kCount];
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) exp[i] = exp_of_normal(-a.values[i]);
-  if (!normal) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) exp[i] = canonical_exp(-a.values[i]);
-  }
-  Packed<T, kCount> products;
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    products.values[i] = round_to<T>(__fmul_rn(silu(a.values[i], exp[i]), b.values[i]));
-  }
-  return products;
-}
-
 /// kBatch times four elements a thread, then the up to three that are left. Blocks take
 /// neighbouring pieces, so that those that run at the same time read neighbouring memory.
 template <typename T, int kBatch>
@@ -111,10 +91,11 @@ __global__ void __launch_bounds__(kThreads)
   for (int u = 0; u < kBatch; ++u) {
     const int64_t i = begin + u * kThreads;
     if (i >= vectors) break;
-    reinterpret_cast<Packed<T, 4>*>(out)[i] = silu_products<T, 4>(x[u], y[u]);
+    reinterpret_cast<Packed<T, 4>*>(out)[i] =
+        rounded<T>(silu_products(x[u].values, y[u].values));
   }
   const int64_t i = vectors * 4 + first_index();
-  if (i < count) out[i] = silu_products<T, 1>({{a[i]}}, {{b[i]}}).values[0];
+  if (i < count) out[i] = round_to<T>(silu_products<1>({a[i]}, {b[i]}).values[0]);
 }
 
 template <typename T, int kBatch>

@@ -17,6 +17,11 @@ constexpr size_t kMostTried = 8;     // of them are timed
 constexpr size_t kTimesTried = 2;    // each: the first time may be that of loading its kernel
 constexpr size_t kVectorBytes = 16;  // alignment that tensor cores ask for
 
+// What is multiplied to check that all ways give the same bits.
+constexpr int64_t kCheckedRows = 2048;
+constexpr int64_t kCheckedK = 4096;
+constexpr int64_t kCheckedTokens = 512;
+
 void check(cublasStatus_t status, const char* action) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   fail(ErrorCode::kDevice, "[cuda] {} failed: {}", action, cublasLtGetStatusString(status));
@@ -57,7 +62,7 @@ bool adds_in_one_order(const cublasLtMatmulAlgo_t& algorithm) {
 
 Gemm::Gemm(Queue& queue) : queue_(queue) {
   check(cublasLtCreate(&handle_), "starting cuBLASLt");
-  cuda::check(cudaMalloc(&workspace_, kWorkspaceBytes), "allocating cuBLASLt's workspace");
+  cuda::check(cudaMalloc(&workspace_, workspace_bytes()), "allocating cuBLASLt's workspace");
 }
 
 Gemm::~Gemm() {
@@ -229,10 +234,84 @@ void Gemm::multiply(const MatmulRuns& matmul, const MatmulRun& run) {
   add_bias(run.out, run.out_stride, matmul.tokens, run.rows, run.bias, queue_);
 }
 
+bool Gemm::gates(const MatmulArgs& args) const {
+  constexpr int64_t kLeastTokens = 4096;  // fewer leave multiprocessors idle in the last wave
+  return own_gated_ && args.tokens >= kLeastTokens &&
+         std::ranges::all_of(args.outputs, [&](const MatrixOutput& output) {
+           return supports(args, output) && output.bias == nullptr && !output.accumulate;
+         });
+}
+
+bool Gemm::multiply_gated(const MatmulArgs& args, std::span<const GatedRows> stretches) {
+  auto* const counters = static_cast<std::byte*>(workspace_) + kWorkspaceBytes;
+  const GatedMatmul matmul = {
+      .dtype = args.dtype,
+      .x = args.x,
+      .x_stride_bytes = args.x_stride_bytes,
+      .tokens = args.tokens,
+      .k = args.k,
+      .out_stride_bytes = static_cast<size_t>(args.outputs[0].rows) * dtype_size(args.dtype),
+      .started = reinterpret_cast<uint32_t*>(counters)};
+  return !stretches.empty() && std::ranges::all_of(stretches, [&](const GatedRows& rows) {
+    return gated_matmul(matmul, rows, queue_);
+  });
+}
+
+/// Whether it gives the bits of products and silu_multiply() apart: of the two halves of a checked
+/// matrix. `outputs` has room for their products.
+bool Gemm::gated_kernel_agrees(DType dtype, const std::byte* weights, const std::byte* x,
+                               float* outputs) {
+  constexpr int64_t kRows = kCheckedRows / 2;
+  constexpr size_t kBytes = static_cast<size_t>(kRows * kCheckedTokens) * sizeof(uint16_t);
+  const size_t stride = static_cast<size_t>(kCheckedK) * dtype_size(dtype);
+  const GatedRows stretch = {.first = weights,
+                             .first_stride_bytes = stride,
+                             .second = weights + static_cast<size_t>(kRows) * stride,
+                             .second_stride_bytes = stride,
+                             .rows = kRows};
+  const std::array<MatrixOutput, 2> halves = {
+      MatrixOutput{.rows = kRows, .out = outputs, .stride = kRows},
+      MatrixOutput{.rows = kRows, .out = outputs + kRows * kCheckedTokens, .stride = kRows}};
+  const MatmulArgs args = {.dtype = dtype,
+                           .tokens = kCheckedTokens,
+                           .k = kCheckedK,
+                           .x = x,
+                           .x_stride_bytes = stride,
+                           .outputs = halves};
+  std::byte* results = nullptr;
+  cuda::check(cudaMalloc(reinterpret_cast<void**>(&results), 2 * kBytes),
+              "allocating for a check");
+  for (size_t i = 0; i < halves.size(); ++i) {
+    const MatmulRun run = {.weights = i == 0 ? stretch.first : stretch.second,
+                           .row_stride_bytes = stride,
+                           .out = halves[i].out,
+                           .out_stride = kRows,
+                           .rows = static_cast<int32_t>(kRows)};
+    multiply({.dtype = dtype,
+              .runs = &run,
+              .run_count = 1,
+              .x = x,
+              .x_stride_bytes = stride,
+              .tokens = kCheckedTokens,
+              .k = kCheckedK});
+  }
+  silu_multiply(halves[0].out, halves[1].out, kRows * kCheckedTokens, dtype, results, queue_);
+  GatedRows own = stretch;
+  own.out = results + kBytes;
+  std::vector<std::byte> bytes(2 * kBytes);
+  const bool ran = multiply_gated(args, std::span(&own, 1));
+  cuda::check(cudaMemcpyAsync(bytes.data(), results, bytes.size(), cudaMemcpyDeviceToHost,
+                              queue_.interrupted()),
+              "downloading a check");
+  cuda::check(cudaStreamSynchronize(queue_.interrupted()), "a check of products");
+  cudaFree(results);
+  return ran && std::memcmp(bytes.data(), bytes.data() + kBytes, kBytes) == 0;
+}
+
 void Gemm::check_family(DType dtype) {
-  constexpr int64_t kRows = 2048;
-  constexpr int64_t kK = 4096;
-  constexpr int64_t kTokens = 512;
+  constexpr int64_t kRows = kCheckedRows;
+  constexpr int64_t kK = kCheckedK;
+  constexpr int64_t kTokens = kCheckedTokens;
   const size_t element = dtype_size(dtype);
   std::byte* operands = nullptr;
   float* outputs = nullptr;
@@ -285,6 +364,7 @@ void Gemm::check_family(DType dtype) {
   for (size_t i = 1; i < kMostTried; ++i) same = same && agrees(kRows, kTokens);  // all candidates
   own_for_few_ = true;
   own_for_few_ = agrees(kRows, 9) && agrees(128, 40) && agrees(kRows, 64);
+  own_gated_ = gated_kernel_agrees(dtype, operands, x, outputs);
   cudaFree(operands);
   cudaFree(outputs);
   if (!same) {

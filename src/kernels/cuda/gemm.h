@@ -5,6 +5,7 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -37,16 +38,24 @@ class Gemm {
   /// out = W x + bias, or out += W x, then + bias, for every run.
   void multiply(const MatmulRuns& matmul);
 
+  /// Whether multiply_gated() is for such a group: of many token rows, where the kernel has this
+  /// device's bits.
+  bool gates(const MatmulArgs& args) const;
+  /// Backend::gated_matmul, packed, of stretches that make up the group (gated_rows.h). False, and
+  /// nothing is done, if they cannot be multiplied so.
+  bool multiply_gated(const MatmulArgs& args, std::span<const GatedRows> stretches);
+
   /// Compares products of a whole matrix with those of its parts, of few with those of many token
   /// rows, and those of all candidates, by bits. Error{kDevice} if they differ. The kernel of our
   /// own for few token rows is used if it agrees. Takes some milliseconds and 64 MiB, which are
   /// given back.
   void check_family(DType dtype);
 
-  size_t workspace_bytes() const { return kWorkspaceBytes; }
+  size_t workspace_bytes() const { return kWorkspaceBytes + kCounterBytes; }
 
  private:
   static constexpr size_t kWorkspaceBytes = size_t{4} << 20;
+  static constexpr size_t kCounterBytes = static_cast<size_t>(kGatedWaves) * sizeof(uint32_t);
 
   /// Everything that an algorithm is chosen for.
   struct Shape {
@@ -91,13 +100,16 @@ class Gemm {
   std::vector<Candidate> candidates(const Choice& described, const Shape& shape);
   static void set_tokens(Choice& choice, int64_t tokens);
   void run_choice(Choice& choice, const MatmulRun& run, const std::byte* x, int64_t tokens);
+  bool gated_kernel_agrees(DType dtype, const std::byte* weights, const std::byte* x,
+                           float* outputs);
   void collect_timings();
   cudaEvent_t record_event();
 
   Queue& queue_;
   cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
-  bool own_for_few_ = false;  // matrix_matmul() gives this device's bits
+  void* workspace_ = nullptr;  // cuBLASLt's, then counters of gated_matmul()
+  bool own_for_few_ = false;   // matrix_matmul() gives this device's bits
+  bool own_gated_ = false;     // gated_matmul() does
   int family_ = -1;           // id of the algorithms that may be used; -1: not settled yet
   std::map<Shape, Choice> choices_;
   std::deque<Timing> timings_;       // in the order of the queue

@@ -247,4 +247,31 @@ inline constexpr int64_t kMostMatrixTokens = 64;
 /// 16-bit numbers; k, rows and strides as Gemm::supports() wants them.
 void matrix_matmul(const MatmulRuns& matmul, Queue& queue);
 
+/// A stretch of rows of a group of two matrices, raw, and where its activations go.
+struct GatedRows {
+  const std::byte* first = nullptr;  // its silu
+  size_t first_stride_bytes = 0;
+  const std::byte* second = nullptr;  // is multiplied by this one's
+  size_t second_stride_bytes = 0;
+  int64_t rows = 0;
+  std::byte* out = nullptr;  // of the stretch's first row
+};
+
+/// What stretches have in common. 16-bit numbers, multiples of 16 bytes in everything.
+struct GatedMatmul {
+  DType dtype = DType::kFloat16;
+  const std::byte* x = nullptr;  // [tokens, k]
+  size_t x_stride_bytes = 0;
+  int64_t tokens = 0;
+  int64_t k = 0;
+  size_t out_stride_bytes = 0;
+  uint32_t* started = nullptr;  // scratch: kGatedWaves of them
+};
+inline constexpr int64_t kGatedWaves = 65536;
+
+/// Backend::gated_matmul of a stretch, for many token rows, on tensor cores, 16 columns at a time in
+/// order: fp32 products stay in registers. False, and nothing is done, where there is no such kernel
+/// (sm_90a has one) or too many token rows.
+bool gated_matmul(const GatedMatmul& matmul, const GatedRows& rows, Queue& queue);
+
 }  // namespace headrace::cuda

@@ -2,16 +2,14 @@
 
 #include <algorithm>
 
-#include <cuda.h>
-
 #include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/driver.h"
 
 namespace headrace::cuda {
 namespace {
 
 constexpr size_t kGranuleBytes = size_t{64} << 20;
 
-/// Functions of the driver, which is not linked: the library also loads where there is none.
 struct Driver {
   decltype(&cuMemGetAllocationGranularity) granularity = nullptr;
   decltype(&cuMemAddressReserve) reserve = nullptr;
@@ -23,22 +21,13 @@ struct Driver {
   decltype(&cuMemSetAccess) set_access = nullptr;
 };
 
-template <typename Function>
-void find(Function& function, const char* name) {
-  constexpr unsigned kVersion = 10020;  // that brought virtual memory management
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult status = cudaDriverEntryPointSymbolNotFound;
-  check(cudaGetDriverEntryPointByVersion(name, &found, kVersion, cudaEnableDefault, &status),
-        "asking for the driver's functions");
-  if (status != cudaDriverEntryPointSuccess) {
-    fail(ErrorCode::kDevice, "[cuda] the driver has no {}: install a newer one", name);
-  }
-  function = reinterpret_cast<Function>(found);
-}
-
 const Driver& driver() {
   static const Driver driver = [] {
+    constexpr unsigned kVersion = 10020;  // that brought virtual memory management
     Driver found;
+    const auto find = [](auto& function, const char* name) {
+      find_driver_function(function, name, kVersion);
+    };
     find(found.granularity, "cuMemGetAllocationGranularity");
     find(found.reserve, "cuMemAddressReserve");
     find(found.unreserve, "cuMemAddressFree");

@@ -128,6 +128,16 @@ __device__ __forceinline__ void load_matrices(unsigned address, unsigned (&words
                : "memory");
 }
 
+/// The way back.
+__device__ __forceinline__ void store_matrices(void* numbers, const unsigned (&words)[4]) {
+#if __CUDA_ARCH__ >= 900
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(numbers));
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
+               "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+               : "memory");
+#endif
+}
+
 /// The left side of a product from shared memory, where lanes say where numbers lie as above.
 template <typename T>
 __device__ __forceinline__ void load_left(const T* numbers, LeftFragment& left) {

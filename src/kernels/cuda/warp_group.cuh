@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda.h>
+
 #include "kernels/cuda/tensor_core.cuh"
 
 /// Products of 16-bit matrices by four warps together, with fp32 sums (wgmma: PTX ISA, section
@@ -11,6 +13,26 @@ namespace headrace::cuda {
 /// What the thread wrote to shared memory can be read by warp groups after the next barrier.
 __device__ __forceinline__ void show_to_groups() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// Begins to store a box of a matrix (tensor_map.h) from shared memory, after show_to_groups() and a
+/// barrier; boxes of a thread are stored in groups.
+__device__ __forceinline__ void store_box(const CUtensorMap& map, const void* box, int column,
+                                          int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
+      "r"(column), "r"(row), "r"(static_cast<unsigned>(__cvta_generic_to_shared(box)))
+      : "memory");
+}
+__device__ __forceinline__ void end_boxes_of_group() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Returns when the memory that the thread's boxes were in is free; when they are stored.
+__device__ __forceinline__ void wait_for_boxes_read() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+__device__ __forceinline__ void wait_for_boxes() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
 /// Describes numbers in shared memory, in lines of 128 swizzled bytes: eight lines are 1 KiB,
@@ -58,6 +80,10 @@ __device__ __forceinline__ void wait_for_products(float (&sums)[kTiles][4]) {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
   settle(sums);
 }
+/// Returns when all but those that ended last are; sums stay as they are, on their way.
+__device__ __forceinline__ void wait_for_products_before() {
+  asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
+}
 
 #define HR_SUMS(x) "+f"((x)[0]), "+f"((x)[1]), "+f"((x)[2]), "+f"((x)[3])
 #define HR_FOUR_SUMS(k) \
@@ -70,6 +96,12 @@ __device__ __forceinline__ void wait_for_products(float (&sums)[kTiles][4]) {
 #define HR_NEXT_32                                                                   \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define HR_LAST_64                                                                   \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, " \
+  "%110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, "   \
+  "%123, %124, %125, %126, %127"
 #define HR_MULTIPLY_SHARED_64(type)                                                         \
   asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" HR_FIRST_32 \
                "}, %32, %33, 1, 1, 1, 0, 1;"                                                \
@@ -85,6 +117,13 @@ __device__ __forceinline__ void wait_for_products(float (&sums)[kTiles][4]) {
                ", " HR_NEXT_32 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                   \
                : HR_EIGHT_SUMS(0), HR_EIGHT_SUMS(8)                                          \
                : HR_WORDS(left), "l"(right))
+#define HR_MULTIPLY_LINES_256(type)                                                           \
+  asm volatile(                                                                               \
+      "{\n.reg .pred adds;\nsetp.ne.b32 adds, %130, 0;\n"                                     \
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type " {" HR_FIRST_32           \
+      ", " HR_NEXT_32 ", " HR_LAST_64 "}, %128, %129, adds, 1, 1, 0, 0;\n}"                   \
+      : HR_EIGHT_SUMS(0), HR_EIGHT_SUMS(8), HR_EIGHT_SUMS(16), HR_EIGHT_SUMS(24)              \
+      : "l"(left), "l"(right), "r"(adds ? 1 : 0))
 #define HR_MULTIPLY_TYPE(multiply)           \
   if constexpr (std::is_same_v<T, __half>) { \
     multiply("f16");                         \
@@ -109,10 +148,20 @@ __device__ __forceinline__ void multiply_add_group(float (&sums)[16][4], const L
   HR_MULTIPLY_TYPE(HR_MULTIPLY_128)
 }
 
+/// The same of 256 columns whose right side lies as the left one does: a line per column. Without
+/// `adds` the sums begin here.
+template <typename T>
+__device__ __forceinline__ void multiply_lines_group(float (&sums)[32][4], uint64_t left,
+                                                     uint64_t right, bool adds) {
+  HR_MULTIPLY_TYPE(HR_MULTIPLY_LINES_256)
+}
+
 #undef HR_MULTIPLY_TYPE
+#undef HR_MULTIPLY_LINES_256
 #undef HR_MULTIPLY_128
 #undef HR_MULTIPLY_64
 #undef HR_MULTIPLY_SHARED_64
+#undef HR_LAST_64
 #undef HR_NEXT_32
 #undef HR_FIRST_32
 #undef HR_WORDS

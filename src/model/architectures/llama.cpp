@@ -18,9 +18,7 @@ void llama_forward(Forward& pass) {
                 {{.role = Role::kDense, .out = space.residual, .accumulate = true}});
 
     pass.norm(layer, Role::kPostNorm);
-    pass.matmul(layer, space.normed,
-                {{.role = Role::kFc, .out = space.fc}, {.role = Role::kGate, .out = space.gate}});
-    pass.silu_multiply();
+    pass.gated_matmul(layer, space.normed);
     pass.matmul(layer, space.activated,
                 {{.role = Role::kProj, .out = space.residual, .accumulate = true}});
   }

@@ -170,9 +170,9 @@ class Backend {
   virtual void silu_multiply(const float* a, const float* b, int64_t tokens, int64_t width,
                              DType out_dtype, std::byte* out) = 0;
 
-  /// silu_multiply() of the products of a group of two matrices, by the same bits: silu of the first
-  /// one's times the second one's, rounded to args.dtype. args.outputs, packed [tokens, rows], are
-  /// scratch. REQUIRES: the matrices have equally many rows.
+  /// silu_multiply() of the products of a group of two matrices, by the same bits: silu of the
+  /// first one's times the second one's, rounded to args.dtype. args.outputs, packed [tokens,
+  /// rows], are scratch. REQUIRES: the matrices have equally many rows.
   virtual void gated_matmul(const MatmulArgs& args, WeightFeed& weights, std::byte* out) {
     matmul(args, weights);
     silu_multiply(args.outputs[0].out, args.outputs[1].out, args.tokens, args.outputs[0].rows,

@@ -34,9 +34,9 @@ struct Workspace {
   std::byte* activated = nullptr;  // [T, intermediate] engine dtype
   float* cos = nullptr;            // [T, head_size / 2]
   float* sin = nullptr;            // [T, head_size / 2]
-  float* angles = nullptr;         // [min(T, max_context), head_size / 2]: cos or sin, each row once
-  float* logits = nullptr;         // [L, vocab]
-  size_t size_bytes = 0;           // of all of them
+  float* angles = nullptr;  // [min(T, max_context), head_size / 2]: cos or sin, each row once
+  float* logits = nullptr;  // [L, vocab]
+  size_t size_bytes = 0;    // of all of them
 
   /// Lays the activations out from `memory` on, each 64-byte aligned; null only counts the bytes.
   static Workspace carve(const ModelConfig& config, const ModelLimits& limits, std::byte* memory);

@@ -193,13 +193,13 @@ struct GatedProblem {
   std::vector<std::byte> x;
 };
 
-// A kernel multiplies by both matrices of a group and keeps the products to itself, where all of the
-// group can be held at once.
+// A kernel multiplies by both matrices of a group and keeps the products to itself, where all of
+// the group can be held at once.
 TEST(CudaMatmul, GatedProductsHaveTheBitsOfProductsApart) {
   constexpr int64_t kTokens = 4100;
   for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
-    for (const auto& [rows, k] :
-         std::array<std::pair<int64_t, int64_t>, 4>{{{72, 200}, {1000, 1032}, {328, 64}, {64, 8}}}) {
+    for (const auto& [rows, k] : std::array<std::pair<int64_t, int64_t>, 4>{
+             {{72, 200}, {1000, 1032}, {328, 64}, {64, 8}}}) {
       cuda().reserve({.max_tokens = kTokens, .max_k = k, .dtype = dtype, .canonical_rows = 8});
       const GatedProblem problem(dtype, rows, k, kTokens);
       const auto [apart, products] = problem.run(cuda(), false);

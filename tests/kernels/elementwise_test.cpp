@@ -141,8 +141,7 @@ TEST(Widen, RowsThatRepeat) {
   for (const DType dtype : kAllDTypes) {
     for (const int64_t width : {1, 6, 75, 4096}) {
       Numbers numbers(static_cast<uint32_t>(width));
-      const std::vector<std::byte> rows =
-          numbers.elements(dtype, static_cast<size_t>(3 * width));
+      const std::vector<std::byte> rows = numbers.elements(dtype, static_cast<size_t>(3 * width));
       for (const CpuIsa isa : isas_here()) {
         BackendUnderTest cpu(isa);
         std::vector<float> out(places.size() * static_cast<size_t>(width));

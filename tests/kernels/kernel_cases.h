@@ -161,7 +161,8 @@ class ListFeed : public WeightFeed, private LeaseOwner {
 
   bool can_hold_rest() const override { return can_be_held; }
   bool next(Lease& lease) override {
-    EXPECT_TRUE(can_be_held || released == next_) << "a lease was held while the next one was asked for";
+    EXPECT_TRUE(can_be_held || released == next_)
+        << "a lease was held while the next one was asked for";
     if (next_ == leases_.size()) return false;
     lease = Lease(this, next_, leases_[next_]);
     ++next_;

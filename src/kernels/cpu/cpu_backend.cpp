@@ -56,13 +56,13 @@ void CpuBackend::widen_places(DType dtype, const std::byte* rows, std::span<cons
                               int64_t width, float* out) {
   const size_t row_bytes = static_cast<size_t>(width) * dtype_size(dtype);
   const int64_t rows_at_a_time = std::max<int64_t>(1, kInlineElements / width);
-  pool_.parallel_for(
-      static_cast<int64_t>(places.size()), rows_at_a_time, [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) {
-          const auto place = static_cast<size_t>(places[static_cast<size_t>(t)]);
-          kernels_.widen(dtype, rows + place * row_bytes, width, out + t * width);
-        }
-      });
+  pool_.parallel_for(static_cast<int64_t>(places.size()), rows_at_a_time,
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t t = begin; t < end; ++t) {
+                         const auto place = static_cast<size_t>(places[static_cast<size_t>(t)]);
+                         kernels_.widen(dtype, rows + place * row_bytes, width, out + t * width);
+                       }
+                     });
 }
 
 void CpuBackend::rms_norm(const float* x, const float* weight, float epsilon, int64_t tokens,

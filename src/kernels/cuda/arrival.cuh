@@ -21,17 +21,17 @@ struct Arrival {
   }
   __device__ __forceinline__ void expect(int bytes) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     shared_address(&barrier)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)),
+        "r"(bytes)
+        : "memory");
 #endif
   }
   __device__ __forceinline__ void copy(void* to, const void* from, int bytes) {
 #if __CUDA_ARCH__ >= 900
     asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-            shared_address(to)),
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+            "r"(shared_address(to)),
         "l"(from), "r"(bytes), "r"(shared_address(&barrier))
         : "memory");
 #endif
@@ -58,8 +58,8 @@ struct Arrival {
         : "memory");
 #endif
   }
-  /// Arrives at the cluster's block `block`, at its Arrival of this place. Says that reads are done;
-  /// writes are not made visible.
+  /// Arrives at the cluster's block `block`, at its Arrival of this place. Says that reads are
+  /// done; writes are not made visible.
   __device__ __forceinline__ void arrive_at(int block) {
 #if __CUDA_ARCH__ >= 900
     asm volatile(

@@ -54,8 +54,8 @@ struct Tile {
     return one_block() && begin < context ? cache.block_at(begin) : 0;
   }
 
-  /// Begins to copy K of positions [begin, begin + kStep), whose block_of_step() is given; zeros for
-  /// those that no row sees.
+  /// Begins to copy K of positions [begin, begin + kStep), whose block_of_step() is given; zeros
+  /// for those that no row sees.
   __device__ __forceinline__ void copy_k(int begin, int64_t block, T* to) const {
     constexpr int kVectors = kStep / kVector;
     constexpr int kLines = kThreads / kVectors;  // at once
@@ -83,8 +83,7 @@ struct Tile {
     const int left = context - begin - line;
     T* const first = to + place<kStep>(line, column);
     if (one_block()) {
-      const T* const from =
-          cache.v + block + (cache.in_block(begin) + line) * kHeadDim + column;
+      const T* const from = cache.v + block + (cache.in_block(begin) + line) * kHeadDim + column;
 #pragma unroll
       for (int i = 0; i < kStep; i += kLines) {
         copy_vector(first + i * kLine, from + i * kHeadDim, i < left);

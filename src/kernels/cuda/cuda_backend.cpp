@@ -424,10 +424,8 @@ size_t CudaBackend::reserve(const PassLimits& limits) {
   grown(attention_counters_,
         static_cast<size_t>(limits.max_sequences * limits.heads) * sizeof(int32_t),
         "attention counters");
-  grown(best_,
-        static_cast<size_t>(limits.max_sequences) *
-            (sizeof(TopLogit) + kMostBestTokens * sizeof(uint64_t)),
-        "likeliest tokens");
+  reserve_best(static_cast<size_t>(limits.max_sequences) *
+               (sizeof(TopLogit) + kMostBestTokens * sizeof(uint64_t)));
   if (limits.coded) {
     grown(decoded_, decoded_bytes(limits.dtype, limits.max_k) + kReadableTail, "decoded weights");
   }
@@ -436,9 +434,9 @@ size_t CudaBackend::reserve(const PassLimits& limits) {
   const auto most_blocks = static_cast<size_t>(limits.max_sequences * limits.max_context);
   grown(pass_memory_, (most_tiles * kTileWords + most_blocks) * sizeof(int32_t), "block tables");
   grown(places_, static_cast<size_t>(limits.max_tokens) * sizeof(int32_t), "places of rows");
-  return attention_partials_.size_bytes() + attention_counters_.size_bytes() + best_.size_bytes() +
-         pass_memory_.size_bytes() + places_.size_bytes() + (limits.coded ? decoded_.size_bytes() : 0) +
-         (gemm_ ? gemm_->workspace_bytes() : 0);
+  return attention_partials_.size_bytes() + attention_counters_.size_bytes() +
+         pass_memory_.size_bytes() + places_.size_bytes() +
+         (limits.coded ? decoded_.size_bytes() : 0) + (gemm_ ? gemm_->workspace_bytes() : 0);
 }
 
 void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
@@ -498,6 +496,12 @@ void CudaBackend::begin_pass(std::span<const SequenceRows> sequences) {
   pass_.blocks = reinterpret_cast<const int32_t*>(pass_.tiles + tiles.size());
 }
 
+void CudaBackend::reserve_best(size_t size_bytes) {
+  if (best_.size_bytes() >= size_bytes) return;
+  best_ = {};
+  best_ = allocate_pinned(size_bytes, "likeliest tokens");
+}
+
 bool CudaBackend::best_tokens(const float* logits, int64_t vocab, const BestTokens& best) {
   const size_t rows = best.log_sums.size();
   const auto count = static_cast<size_t>(best.count);
@@ -506,27 +510,21 @@ bool CudaBackend::best_tokens(const float* logits, int64_t vocab, const BestToke
   // Keys of every row, unless its largest logit is enough; then the rows' sums.
   const size_t keys = count == 1 ? 0 : rows * count;
   const size_t bytes = keys * sizeof(uint64_t) + rows * sizeof(TopLogit);
-  std::byte* const memory = grown(best_, bytes, "likeliest tokens").data();
-  std::byte* const sums = memory + keys * sizeof(uint64_t);
+  reserve_best(bytes);
+  const std::span own_keys(reinterpret_cast<uint64_t*>(best_.data()), keys);
+  auto* const sums = reinterpret_cast<TopLogit*>(best_.data() + keys * sizeof(uint64_t));
   const auto row_count = static_cast<int64_t>(rows);
-  top_logits(logits, row_count, vocab, reinterpret_cast<TopLogit*>(sums), ops());
-  if (keys > 0) {
-    best_logits(logits, row_count, vocab, best.count, reinterpret_cast<uint64_t*>(memory), ops());
-  }
-  host_best_.resize(bytes);
-  download(host_best_, memory);
-
-  const auto* const host_sums =
-      reinterpret_cast<const TopLogit*>(host_best_.data() + keys * sizeof(uint64_t));
-  const std::span host_keys(reinterpret_cast<uint64_t*>(host_best_.data()), keys);
+  top_logits(logits, row_count, vocab, sums, ops());
+  if (keys > 0) best_logits(logits, row_count, vocab, best.count, own_keys.data(), ops());
+  synchronize();
   for (size_t row = 0; row < rows; ++row) {
-    best.log_sums[row] = std::log(host_sums[row].sum_exp);
+    best.log_sums[row] = std::log(sums[row].sum_exp);
     if (keys == 0) {
-      best.ids[row] = host_sums[row].id;
-      best.logits[row] = host_sums[row].logit;
+      best.ids[row] = sums[row].id;
+      best.logits[row] = sums[row].logit;
       continue;
     }
-    const auto own = host_keys.subspan(row * count, count);
+    const auto own = own_keys.subspan(row * count, count);
     std::ranges::sort(own, std::greater());
     for (size_t i = 0; i < count; ++i) {
       const KeyedLogit token = logit_of_key(own[i]);

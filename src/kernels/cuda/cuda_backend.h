@@ -92,6 +92,7 @@ class CudaBackend : public Backend {
   void multiply(const MatmulArgs& args, std::span<const WeightRun> runs);
   void multiply(const MatmulArgs& args, const MatmulRuns& matmul, bool in_order);
   void multiply_decoded(const MatmulArgs& args, const MatmulRuns& coded, bool in_order);
+  void reserve_best(size_t size_bytes);
   Buffer& grown(Buffer& buffer, size_t size_bytes, const char* purpose);
 
   const int index_;
@@ -110,8 +111,7 @@ class CudaBackend : public Backend {
   Buffer attention_partials_;
   Buffer attention_counters_;
   Buffer decoded_;  // rows of runs that no kernel reads in their code
-  Buffer best_;     // what best_tokens() downloads
-  std::vector<std::byte> host_best_;
+  Buffer best_;     // pinned host memory: what the kernels of best_tokens() find
 };
 
 }  // namespace headrace::cuda

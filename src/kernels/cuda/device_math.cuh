@@ -72,8 +72,8 @@ __device__ __forceinline__ float canonical_exp(float x) {
 inline constexpr float kExpNormalLowest = -86.0f;
 inline constexpr float kExpNormalHighest = 86.0f;
 
-/// canonical_exp(x) for x in [kExpNormalLowest, kExpNormalHighest], in half of the instructions: the
-/// power of two is added to the exponent.
+/// canonical_exp(x) for x in [kExpNormalLowest, kExpNormalHighest], in half of the instructions:
+/// the power of two is added to the exponent.
 __device__ __forceinline__ float exp_of_normal(float x) {
   namespace n = numerics;
   const float q = __fmaf_rn(x, n::kLog2E, n::kRoundMagic);
@@ -135,23 +135,23 @@ __device__ __forceinline__ float tree_sum(float value) {
 }
 
 /// Calls body(T{}) with the type that stands for `dtype`. T is deduced in the body as decltype.
-#define HR_DISPATCH_DTYPE(dtype, T, ...)       \
-  switch (dtype) {                             \
-    case ::headrace::DType::kFloat32: {        \
-      using T = float;                         \
-      __VA_ARGS__;                             \
-      break;                                   \
-    }                                          \
-    case ::headrace::DType::kFloat16: {        \
-      using T = __half;                        \
-      __VA_ARGS__;                             \
-      break;                                   \
-    }                                          \
-    case ::headrace::DType::kBFloat16: {       \
-      using T = __nv_bfloat16;                 \
-      __VA_ARGS__;                             \
-      break;                                   \
-    }                                          \
+#define HR_DISPATCH_DTYPE(dtype, T, ...) \
+  switch (dtype) {                       \
+    case ::headrace::DType::kFloat32: {  \
+      using T = float;                   \
+      __VA_ARGS__;                       \
+      break;                             \
+    }                                    \
+    case ::headrace::DType::kFloat16: {  \
+      using T = __half;                  \
+      __VA_ARGS__;                       \
+      break;                             \
+    }                                    \
+    case ::headrace::DType::kBFloat16: { \
+      using T = __nv_bfloat16;           \
+      __VA_ARGS__;                       \
+      break;                             \
+    }                                    \
   }
 
 }  // namespace headrace::cuda

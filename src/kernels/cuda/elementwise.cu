@@ -91,8 +91,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int u = 0; u < kBatch; ++u) {
     const int64_t i = begin + u * kThreads;
     if (i >= vectors) break;
-    reinterpret_cast<Packed<T, 4>*>(out)[i] =
-        rounded<T>(silu_products(x[u].values, y[u].values));
+    reinterpret_cast<Packed<T, 4>*>(out)[i] = rounded<T>(silu_products(x[u].values, y[u].values));
   }
   const int64_t i = vectors * 4 + first_index();
   if (i < count) out[i] = round_to<T>(silu_products<1>({a[i]}, {b[i]}).values[0]);
@@ -126,8 +125,8 @@ constexpr int kVectorNormThreads = kNormThreads / 4;
 constexpr int kVectorNormRows = 8;
 constexpr int kKeptVectors = 16;  // of a thread, in registers
 
-/// The canonical tree over all partial sums, in every thread. Threads may be a call apart: what they
-/// share alternates between two places.
+/// The canonical tree over all partial sums, in every thread. Threads may be a call apart: what
+/// they share alternates between two places.
 __device__ __forceinline__ float tree_of_vectors(float4 partial,
                                                  float4 (&partials)[kVectorNormThreads]) {
   static_assert(kVectorNormThreads == 2 * kWarp);
@@ -237,8 +236,7 @@ void rms_norm(const NormRows& rows, Queue& queue) {
   constexpr int64_t kManyRows = 16;  // a multiprocessor
   const bool many = rows.width % 4 == 0 && rows.tokens >= kManyRows * queue.multiprocessors;
   const int threads = many ? kVectorNormThreads : kNormThreads;
-  const int64_t blocks =
-      many ? (rows.tokens + kVectorNormRows - 1) / kVectorNormRows : rows.tokens;
+  const int64_t blocks = many ? (rows.tokens + kVectorNormRows - 1) / kVectorNormRows : rows.tokens;
   HR_DISPATCH_DTYPE(rows.out_dtype, T, {
     const auto kernel = many ? rms_norm_vector_kernel<T> : rms_norm_kernel<T>;
     launch(queue, kernel, static_cast<unsigned>(blocks), threads, 0, rows);

@@ -142,8 +142,7 @@ __device__ __forceinline__ void multiply(Shared<T>& shared, int group, int steps
     begin_products();
 #pragma unroll
     for (int column = 0; column < kColumns; column += 16) {
-      multiply_lines_group<T>(sums,
-                              left_of(stage.x + group * kGroupTokens * kColumns + column),
+      multiply_lines_group<T>(sums, left_of(stage.x + group * kGroupTokens * kColumns + column),
                               left_of(stage.weights[0] + column), step + column > 0);
     }
     end_products();
@@ -267,9 +266,7 @@ bool launch_rows(const GatedMatmul& matmul, const GatedRows& rows, Queue& queue)
   constexpr auto kKernel = gated_matmul_kernel<T>;
   constexpr size_t kSharedBytes = sizeof(Shared<T>);
   static const int most = most_clusters<kKernel>(kSharedBytes, queue.multiprocessors);
-  const auto pieces = [](int64_t count, int of) {
-    return static_cast<int>((count + of - 1) / of);
-  };
+  const auto pieces = [](int64_t count, int of) { return static_cast<int>((count + of - 1) / of); };
   const int row_tiles = pieces(rows.rows, kTileRows);
   const int token_tiles = pieces(matmul.tokens, kTileTokens);
   const int64_t tiles = static_cast<int64_t>(row_tiles) * token_tiles;

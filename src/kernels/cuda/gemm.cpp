@@ -279,8 +279,7 @@ bool Gemm::gated_kernel_agrees(DType dtype, const std::byte* weights, const std:
                            .x_stride_bytes = stride,
                            .outputs = halves};
   std::byte* results = nullptr;
-  cuda::check(cudaMalloc(reinterpret_cast<void**>(&results), 2 * kBytes),
-              "allocating for a check");
+  cuda::check(cudaMalloc(reinterpret_cast<void**>(&results), 2 * kBytes), "allocating for a check");
   for (size_t i = 0; i < halves.size(); ++i) {
     const MatmulRun run = {.weights = i == 0 ? stretch.first : stretch.second,
                            .row_stride_bytes = stride,

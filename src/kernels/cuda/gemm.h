@@ -110,7 +110,7 @@ class Gemm {
   void* workspace_ = nullptr;  // cuBLASLt's, then counters of gated_matmul()
   bool own_for_few_ = false;   // matrix_matmul() gives this device's bits
   bool own_gated_ = false;     // gated_matmul() does
-  int family_ = -1;           // id of the algorithms that may be used; -1: not settled yet
+  int family_ = -1;            // id of the algorithms that may be used; -1: not settled yet
   std::map<Shape, Choice> choices_;
   std::deque<Timing> timings_;       // in the order of the queue
   std::vector<cudaEvent_t> events_;  // that no timing uses

@@ -197,6 +197,20 @@ std::optional<Buffer> allocate_plain(size_t size_bytes) {
                 [](std::byte* data, size_t /*size_bytes*/) { cudaFree(data); });
 }
 
+Buffer allocate_pinned(size_t size_bytes, const char* purpose) {
+  void* memory = nullptr;
+  if (cudaMallocHost(&memory, size_bytes) != cudaSuccess) {
+    cudaGetLastError();
+    fail(ErrorCode::kOutOfMemory,
+         "[cuda] the system refuses to pin {} bytes of host memory for {}: raise the limit of "
+         "locked "
+         "memory (ulimit -l)",
+         size_bytes, purpose);
+  }
+  return Buffer(static_cast<std::byte*>(memory), size_bytes,
+                [](std::byte* data, size_t /*size_bytes*/) { cudaFreeHost(data); });
+}
+
 std::optional<Buffer> allocate_mapped(int device, size_t size_bytes) {
   const CUmemAllocationProp properties = properties_of(device);
   const std::optional<Reservation> made = reserve_addresses(properties, size_bytes);

@@ -12,6 +12,9 @@ namespace headrace::cuda {
 /// Memory of the current device by cudaMalloc(). Nothing if it is not there.
 std::optional<Buffer> allocate_plain(size_t size_bytes);
 
+/// Pinned host memory, which kernels write to as well. Error{kOutOfMemory}.
+Buffer allocate_pinned(size_t size_bytes, const char* purpose);
+
 /// Device memory of `device` as a reserved range of addresses, mapped in granules (CUDA's virtual
 /// memory management), so that large blocks, such as the weight arena, take what is free in pieces.
 /// The size is rounded up to the device's granularity, 2 MiB. Nothing if the memory is not there,

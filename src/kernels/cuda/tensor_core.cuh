@@ -4,9 +4,9 @@
 
 #include "kernels/cuda/device_math.cuh"
 
-/// Products of 16-bit matrices on tensor cores, a warp at a time, with fp32 sums. Fragments are those
-/// of mma.m16n8k16 (PTX ISA, section "Matrix Fragments for mma.m16n8k16"): with g = lane / 4 and
-/// q = lane % 4, a lane holds, of 16 x 8 sums, columns 2q and 2q + 1 of the rows g and g + 8.
+/// Products of 16-bit matrices on tensor cores, a warp at a time, with fp32 sums. Fragments are
+/// those of mma.m16n8k16 (PTX ISA, section "Matrix Fragments for mma.m16n8k16"): with g = lane / 4
+/// and q = lane % 4, a lane holds, of 16 x 8 sums, columns 2q and 2q + 1 of the rows g and g + 8.
 namespace headrace::cuda {
 
 /// Two neighbours as one word, the first one low.
@@ -63,15 +63,14 @@ template <typename T>
 __device__ __forceinline__ void multiply_add(float (&sums)[4], const LeftFragment& left,
                                              const unsigned (&right)[2]) {
   if constexpr (std::is_same_v<T, __half>) {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
         "{%0,%1,%2,%3};"
         : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
         : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
           "r"(right[0]), "r"(right[1]));
   } else {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, "
         "{%0,%1,%2,%3};"
         : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
         : "r"(left.words[0]), "r"(left.words[1]), "r"(left.words[2]), "r"(left.words[3]),
@@ -104,13 +103,12 @@ __device__ __forceinline__ unsigned transposed(unsigned pair) {
   return result;
 }
 
-/// The left side of a product from shared memory, where its transpose lies: each lane says where the
-/// eight numbers begin of line lane % 8 + lane / 16 * 8, from column lane / 8 % 2 * 8 on.
+/// The left side of a product from shared memory, where its transpose lies: each lane says where
+/// the eight numbers begin of line lane % 8 + lane / 16 * 8, from column lane / 8 % 2 * 8 on.
 template <typename T>
 __device__ __forceinline__ void load_left_transposed(unsigned address, LeftFragment& left) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(left.words[0]), "=r"(left.words[1]), "=r"(left.words[2]),
-                 "=r"(left.words[3])
+               : "=r"(left.words[0]), "=r"(left.words[1]), "=r"(left.words[2]), "=r"(left.words[3])
                : "r"(address)
                : "memory");
 }
@@ -119,8 +117,8 @@ __device__ __forceinline__ void load_left_transposed(unsigned address, LeftFragm
 /// at the same columns, 16 bytes each, meet different banks. A line has at least 64 elements.
 __device__ __forceinline__ int swizzled(int line, int column) { return column ^ ((line & 7) << 3); }
 
-/// Four 8 x 8 matrices from shared memory: the lanes of each eight say where the lines of one begin. A
-/// lane gets columns 2q and 2q + 1 of line g of each.
+/// Four 8 x 8 matrices from shared memory: the lanes of each eight say where the lines of one
+/// begin. A lane gets columns 2q and 2q + 1 of line g of each.
 __device__ __forceinline__ void load_matrices(unsigned address, unsigned (&words)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
@@ -144,9 +142,9 @@ __device__ __forceinline__ void load_left(const T* numbers, LeftFragment& left) 
   load_matrices(static_cast<unsigned>(__cvta_generic_to_shared(numbers)), left.words);
 }
 
-/// sums[n] += left x right n, for kCount right sides beside each other: a line of `right` is a line of
-/// `kLine` numbers, of which `column` is the first one's, swizzled. First all high parts of the left
-/// side, then all low ones, so that a product need not wait for the last.
+/// sums[n] += left x right n, for kCount right sides beside each other: a line of `right` is a line
+/// of `kLine` numbers, of which `column` is the first one's, swizzled. First all high parts of the
+/// left side, then all low ones, so that a product need not wait for the last.
 template <typename T, int kLine, int kCount>
 __device__ __forceinline__ void multiply_add_many(float (*sums)[4], const SplitFragment& left,
                                                   const T* right, int line, int column) {

@@ -20,11 +20,11 @@ CUtensorMap tensor_map(const std::byte* numbers, int64_t rows, int64_t columns,
   const std::array<cuuint32_t, 2> box = {kBoxColumns, static_cast<cuuint32_t>(box_rows)};
   const std::array<cuuint32_t, 2> steps = {1, 1};
   CUtensorMap map = {};
-  const CUresult result = encode(
-      &map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<std::byte*>(numbers), sizes.data(),
-      strides.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<std::byte*>(numbers), sizes.data(),
+             strides.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     fail(ErrorCode::kDevice,
          "[cuda] the driver refuses to describe {} x {} numbers (error {}): build the engine with "

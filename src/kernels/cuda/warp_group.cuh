@@ -15,12 +15,13 @@ __device__ __forceinline__ void show_to_groups() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/// Begins to store a box of a matrix (tensor_map.h) from shared memory, after show_to_groups() and a
-/// barrier; boxes of a thread are stored in groups.
+/// Begins to store a box of a matrix (tensor_map.h) from shared memory, after show_to_groups() and
+/// a barrier; boxes of a thread are stored in groups.
 __device__ __forceinline__ void store_box(const CUtensorMap& map, const void* box, int column,
                                           int row) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
+      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
+          &map),
       "r"(column), "r"(row), "r"(static_cast<unsigned>(__cvta_generic_to_shared(box)))
       : "memory");
 }
@@ -117,12 +118,12 @@ __device__ __forceinline__ void wait_for_products_before() {
                ", " HR_NEXT_32 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                   \
                : HR_EIGHT_SUMS(0), HR_EIGHT_SUMS(8)                                          \
                : HR_WORDS(left), "l"(right))
-#define HR_MULTIPLY_LINES_256(type)                                                           \
-  asm volatile(                                                                               \
-      "{\n.reg .pred adds;\nsetp.ne.b32 adds, %130, 0;\n"                                     \
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type " {" HR_FIRST_32           \
-      ", " HR_NEXT_32 ", " HR_LAST_64 "}, %128, %129, adds, 1, 1, 0, 0;\n}"                   \
-      : HR_EIGHT_SUMS(0), HR_EIGHT_SUMS(8), HR_EIGHT_SUMS(16), HR_EIGHT_SUMS(24)              \
+#define HR_MULTIPLY_LINES_256(type)                                                 \
+  asm volatile(                                                                     \
+      "{\n.reg .pred adds;\nsetp.ne.b32 adds, %130, 0;\n"                           \
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type " {" HR_FIRST_32 \
+      ", " HR_NEXT_32 ", " HR_LAST_64 "}, %128, %129, adds, 1, 1, 0, 0;\n}"         \
+      : HR_EIGHT_SUMS(0), HR_EIGHT_SUMS(8), HR_EIGHT_SUMS(16), HR_EIGHT_SUMS(24)    \
       : "l"(left), "l"(right), "r"(adds ? 1 : 0))
 #define HR_MULTIPLY_TYPE(multiply)           \
   if constexpr (std::is_same_v<T, __half>) { \

@@ -28,7 +28,7 @@ class LeaseOwner {
 };
 
 /// Move-only handle on runs that are in fast memory. Their bytes stay until the lease is released
-/// or destroyed, which lets the ring reuse the space.
+/// or destroyed, which lets the ring reuse the space: in the order in which leases were taken.
 class Lease {
  public:
   Lease() = default;
@@ -60,7 +60,7 @@ class Lease {
 
 /// Brings the weights of one matrix group into fast memory, piece by piece: resident rows first,
 /// then streamed ones as they arrive. A group may be larger than the ring, so a consumer holds few
-/// leases at a time. Used by one thread.
+/// leases at a time, unless can_hold_rest() says otherwise. Used by one thread.
 class WeightFeed {
  public:
   virtual ~WeightFeed() = default;

@@ -25,7 +25,7 @@ struct NumberedRows {
   std::vector<int32_t> places;  // of each token row's among them; empty: they are in order
 };
 
-/// `end` is past the largest number that occurs often.
+/// Numbers outside of [0, end) are taken as they come.
 NumberedRows each_once(std::span<const int32_t> numbers, int64_t end) {
   NumberedRows rows;
   if (numbers.size() <= kFewRows) {
@@ -44,6 +44,7 @@ NumberedRows each_once(std::span<const int32_t> numbers, int64_t end) {
     }
     rows.places.push_back(place);
   }
+  if (rows.numbers.size() == numbers.size()) rows.places.clear();  // none repeats
   return rows;
 }
 
@@ -129,6 +130,7 @@ void Forward::prepare_rope() {
   RopeTable& table = model_.rope_;
   ThreadPool& pool = model_.context_.pool;
   table.cover(end, pool);
+  HR_CHECK(end <= model_.limits_.max_context);
   const int64_t width = config().head_size / 2;
   const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
   const NumberedRows rows = each_once(positions, end);

@@ -249,7 +249,9 @@ std::span<const WeightRun> WeightStream::State::host_runs() const {
 bool WeightStream::State::can_hold_rest() const {
   const auto left = static_cast<int32_t>(group_end_ - next_request_);
   if (left == 0) return true;
-  return tokens_ >= kHoldingTokens && left + kSlotsForNext <= plan.ring_requests;
+  const TransferRequest& next = use_->use.requests[next_request_];
+  return tokens_ >= kHoldingTokens && left + kSlotsForNext <= plan.ring_requests &&
+         manifest.tiles[next.first_tile].codec == CodecId::kRaw;
 }
 
 bool WeightStream::State::next(Lease& lease) {

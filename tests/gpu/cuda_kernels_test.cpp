@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <iterator>
 #include <numeric>
 #include <random>
@@ -157,8 +159,27 @@ struct GatedProblem {
         first(dtype, rows, k, numbers),
         second(dtype, rows, k, numbers),
         x(numbers.elements(dtype, static_cast<size_t>(tokens * k))) {
+    // Exact products by the first matrix are zero: what is left is the order of sums, which the
+    // activations' rounding then does not hide.
+    const int64_t half = k / 2;
+    for (int64_t row = 0; row < rows; ++row) {
+      repeat(first.bytes.data() + static_cast<size_t>(row) * first.stride, half, 0x8000);
+    }
+    for (int64_t token = 0; token < tokens; ++token) {
+      repeat(x.data() + static_cast<size_t>(token * k) * dtype_size(dtype), half, 0);
+    }
     // A token row of zeros: products of which silu is not plain.
     std::fill_n(x.begin(), static_cast<size_t>(k) * dtype_size(dtype), std::byte{0});
+  }
+
+  /// Makes numbers [half, 2 half) those before them, with some bits flipped.
+  static void repeat(std::byte* numbers, int64_t half, uint16_t flip) {
+    for (int64_t i = 0; i < half; ++i) {
+      uint16_t value = 0;
+      std::memcpy(&value, numbers + 2 * i, sizeof(value));
+      value ^= flip;
+      std::memcpy(numbers + 2 * (half + i), &value, sizeof(value));
+    }
   }
 
   /// The activations, and what is in the scratch afterwards.
@@ -445,6 +466,17 @@ TEST(CudaAttention, ManySplitsGiveTheReferenceBits) {
   expect_reference_bits(problem, 64, 300);
 }
 
+// Rotation takes several heads a block, one after the other, where there are many rows.
+TEST(CudaAttention, ManySequencesGiveTheReferenceBits) {
+  for (const DType dtype : kAllDTypes) {
+    for (const Heads heads : {Heads{4, 2, 64}, Heads{6, 3, 20}, Heads{10, 5, 200}}) {
+      const AttentionProblem problem(heads, dtype, std::vector<int64_t>(110, 65), Numbers(7));
+      expect_reference_bits(problem, 16, 65);
+      expect_reference_bits(problem, 7, 40);
+    }
+  }
+}
+
 TEST(CudaAttention, EveryDTypeAndShapeGivesTheReferenceBits) {
   for (const DType dtype : kAllDTypes) {
     for (const Heads heads :
@@ -583,6 +615,34 @@ TEST(CudaElementwise, NormsActivationsAndWideningHaveTheReferenceBits) {
       }
     }
   }
+}
+
+// Numbers of ordinary size have quotients without branches, four at a time.
+TEST(CudaElementwise, SiluOfEverySizeHasTheReferenceBits) {
+  constexpr size_t kCount = size_t{1} << 20;
+  constexpr size_t kTogether = 4;
+  std::vector<float> z;
+  for (const float border : {0.0f, 0x1p-60f, 40.0f, 86.0f, 89.0f, 104.0f}) {
+    for (const float value :
+         {std::nextafter(border, 0.0f), border, std::nextafter(border, 200.0f)}) {
+      z.insert(z.end(), kTogether, value);
+      z.insert(z.end(), kTogether, -value);
+    }
+  }
+  std::mt19937 engine(1);
+  std::uniform_real_distribution<float> ordinary(-45.0f, 45.0f);
+  while (z.size() < kCount) {
+    z.insert(z.end(), kTogether, ordinary(engine));
+    z.insert(z.end(), kTogether, std::bit_cast<float>(static_cast<uint32_t>(engine())));
+  }
+  const std::vector<float> ones(z.size(), 1.0f);
+  const auto run = [&](Backend& backend) {
+    std::vector<float> out(z.size());
+    backend.silu_multiply(z.data(), ones.data(), 1, static_cast<int64_t>(z.size()), DType::kFloat32,
+                          reinterpret_cast<std::byte*>(out.data()));
+    return out;
+  };
+  EXPECT_TRUE(equal_bits(run(*make_reference_backend()), run(cuda())));
 }
 
 // Passes of thousands of rows have kernels of their own.

@@ -115,14 +115,14 @@ TEST(WeightStreamTest, ResidentRowsComeFirstAndJoined) {
 }
 
 TEST(WeightStreamTest, AGroupCanBeHeldIfItIsResidentOrManyRowsLeaveRoomForTheNext) {
-  constexpr int64_t kManyTokens = 65536;
+  constexpr int64_t kManyTokens = 32768;
   constexpr int32_t kSlots = 6;
   for (const double percent : {0.0, 1.0}) {
     Fixture f(make_weights({.layers = 1}), plan_options(percent, kSlots, 4096));
     f.stream->load_resident();
     bool fits = false;
     bool does_not_fit = false;
-    for (const int64_t tokens : {int64_t{1}, kManyTokens}) {
+    for (const int64_t tokens : {int64_t{1}, kManyTokens - 1, kManyTokens}) {
       f.stream->begin_pass(false, tokens);
       for (uint32_t g = 0; g < 4; ++g) {
         const auto pieces = std::ranges::count(f.plan.requests, g, &TransferRequest::group);

@@ -110,6 +110,7 @@ __device__ __forceinline__ void copy_q(const AttentionParams& params, const Tile
                                        int first_row, float* to) {
   constexpr int kVectors = kHeadDim / 4;
   constexpr int kLines = 32 / kVectors;  // at once
+  static_assert(32 % kVectors == 0);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int line = first_row + lane / kVectors;
   const int column = lane % kVectors * 4;
@@ -277,7 +278,7 @@ __device__ __forceinline__ SplitFragment split_weights(const float (&weights)[kS
 /// What the rows' sums of weighted V come to, in their place.
 template <int kTiles>
 __device__ __forceinline__ void divide_by_weights(RunningSums<kTiles>& sums) {
-  bool normal = divisible(sums.sum[0]) & divisible(sums.sum[2]);
+  bool all_divisible = divisible(sums.sum[0]) & divisible(sums.sum[2]);
   float least = kDivisibleHighest;
   float most = kDivisibleLowest;
 #pragma unroll
@@ -286,11 +287,11 @@ __device__ __forceinline__ void divide_by_weights(RunningSums<kTiles>& sums) {
     for (int i = 0; i < 4; ++i) {
       least = fminf(least, fabsf(sums.weighted[n][i]));
       most = fmaxf(most, fabsf(sums.weighted[n][i]));
-      normal &= sums.weighted[n][i] == sums.weighted[n][i];
+      all_divisible &= sums.weighted[n][i] == sums.weighted[n][i];
     }
   }
-  normal &= divisible(least) & divisible(most);
-  if (__all_sync(0xffffffffu, normal)) {
+  all_divisible &= divisible(least) & divisible(most);
+  if (__all_sync(0xffffffffu, all_divisible)) {
     const Divisor divisors[2] = {Divisor(sums.sum[0]), Divisor(sums.sum[2])};
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {

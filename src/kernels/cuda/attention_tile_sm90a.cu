@@ -28,8 +28,8 @@ __device__ __forceinline__ void score(const SharedQ<T, kHeadDim>& shared_q, cons
   for (int d = 0; d < kHeadDim; d += 16) {
     const int q = d / kLine * kRows * kLine + d % kLine;
     const uint64_t right = right_of(k + d * kStep, 0);
-    multiply_add_group<T>(scores, left_of(shared_q.high + q), right);
-    multiply_add_group<T>(scores, left_of(shared_q.low + q), right);
+    multiply_add_group<T>(scores, lines_of(shared_q.high + q), right);
+    multiply_add_group<T>(scores, lines_of(shared_q.low + q), right);
   }
   end_products();
   wait_for_products(scores);

@@ -42,6 +42,14 @@ int32_t splits_for(int64_t context) {
                               numerics::kAttentionSplit);
 }
 
+/// Releases them in order.
+struct HeldLeases {
+  std::vector<Lease> held;
+  ~HeldLeases() {
+    for (Lease& lease : held) lease.release();
+  }
+};
+
 KvView view(const KvLayer& layer) {
   return {.k = layer.k,
           .v = layer.v,
@@ -210,11 +218,11 @@ void CudaBackend::gated_matmul(const MatmulArgs& args, WeightFeed& weights, std:
       !weights.can_hold_rest()) {
     return Backend::gated_matmul(args, weights, out);
   }
-  std::vector<Lease> leases;
+  HeldLeases leases;
   std::vector<WeightRun> runs;
   for (Lease lease; weights.next(lease);) {
     runs.insert(runs.end(), lease.runs().begin(), lease.runs().end());
-    leases.push_back(std::move(lease));
+    leases.held.push_back(std::move(lease));
   }
   ops();  // x
   if (!gemm_->multiply_gated(args, gated_rows(args, runs, out))) {
@@ -222,7 +230,6 @@ void CudaBackend::gated_matmul(const MatmulArgs& args, WeightFeed& weights, std:
     silu_multiply(args.outputs[0].out, args.outputs[1].out, args.tokens, args.outputs[0].rows,
                   args.dtype, out);
   }
-  for (Lease& lease : leases) lease.release();
 }
 
 /// Whether the norm that waits makes the product's x, and nothing that the product writes is the

@@ -96,8 +96,9 @@ __device__ __forceinline__ bool divisible(float value) {  // no NaN either
   return fabsf(value) >= kDivisibleLowest && fabsf(value) <= kDivisibleHighest;
 }
 
-/// __fdiv_rn() without its branches, so that quotients overlap: its steps where all numbers are
-/// divisible().
+/// __fdiv_rn() without its branches, so that quotients overlap: the steps that it takes itself
+/// where numbers are of ordinary size (Markstein 1990: an estimate, corrected by its exact
+/// remainder). All numbers are divisible().
 class Divisor {
  public:
   __device__ __forceinline__ explicit Divisor(float value) : value_(value) {
@@ -107,15 +108,11 @@ class Divisor {
   }
   /// dividend / value, rounded to nearest.
   __device__ __forceinline__ float quotient(float dividend) const {
-    const float first = corrected(dividend, __fmul_rn(dividend, reciprocal_));
-    return corrected(dividend, first);
+    const float estimate = __fmul_rn(dividend, reciprocal_);
+    return __fmaf_rn(__fmaf_rn(-value_, estimate, dividend), reciprocal_, estimate);
   }
 
  private:
-  __device__ __forceinline__ float corrected(float dividend, float quotient) const {
-    return __fmaf_rn(__fmaf_rn(-value_, quotient, dividend), reciprocal_, quotient);
-  }
-
   float value_;
   float reciprocal_;
 };

@@ -8,17 +8,16 @@
 namespace headrace::cuda {
 
 /// Finds a function of the driver, which is not linked: the library also loads where there is none.
-/// `version` is the driver's that brought it. Error{kDevice} if it has none.
+/// `version` is the driver's that brought it. False if it has none.
 template <typename Function>
-void find_driver_function(Function& function, const char* name, unsigned version) {
+bool find_driver_function(Function& function, const char* name, unsigned version) {
   void* found = nullptr;
   cudaDriverEntryPointQueryResult status = cudaDriverEntryPointSymbolNotFound;
   check(cudaGetDriverEntryPointByVersion(name, &found, version, cudaEnableDefault, &status),
         "asking for the driver's functions");
-  if (status != cudaDriverEntryPointSuccess) {
-    fail(ErrorCode::kDevice, "[cuda] the driver has no {}: install a newer one", name);
-  }
+  if (status != cudaDriverEntryPointSuccess) return false;
   function = reinterpret_cast<Function>(found);
+  return true;
 }
 
 }  // namespace headrace::cuda

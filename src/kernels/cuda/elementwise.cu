@@ -223,6 +223,7 @@ void widen(DType dtype, const std::byte* in, int64_t count, float* out, Queue& q
 void widen_places(DType dtype, const std::byte* rows, const int32_t* places, int64_t tokens,
                   int64_t width, float* out, Queue& queue) {
   constexpr int kCount = 4;
+  if (tokens == 0) return;
   const auto blocks = static_cast<unsigned>((tokens + kWidenedRows - 1) / kWidenedRows);
   HR_DISPATCH_DTYPE(dtype, T, {
     const auto kernel =
@@ -230,6 +231,7 @@ void widen_places(DType dtype, const std::byte* rows, const int32_t* places, int
     launch(queue, kernel, blocks, dim3(kWarp, kWidenedRows), 0, reinterpret_cast<const T*>(rows),
            places, tokens, static_cast<int>(width), out);
   })
+  queue.interrupted();  // kernels read tables, too, before they wait for the kernel before them
 }
 
 void rms_norm(const NormRows& rows, Queue& queue) {

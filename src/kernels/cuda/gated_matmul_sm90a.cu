@@ -87,20 +87,22 @@ __device__ __forceinline__ int block_of_cluster() {
   return static_cast<int>(blockIdx.x) % kClusterBlocks;
 }
 __device__ __forceinline__ void meet_cluster() {
+  __syncwarp();
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-/// Waits, but not for ever, until all clusters have begun the wave before: those that run ahead
-/// would read x from memory that the others find in the L2 cache.
-__device__ __forceinline__ void keep_pace(const Launch& launch, int wave, uint32_t clusters) {
+/// Waits until all clusters have begun the wave before: those that run ahead would read x from
+/// memory that the others find in the L2 cache. False after some time, as others may not run yet.
+__device__ __forceinline__ bool keeps_pace(const Launch& launch, int wave, uint32_t clusters) {
   constexpr int kMostTries = 1000;
   constexpr unsigned kPauseNs = 200;
   atomicAdd(launch.started + wave, 1);
-  if (wave == 0) return;
+  if (wave == 0) return true;
   for (int i = 0; i < kMostTries; ++i) {
-    if (*const_cast<volatile uint32_t*>(launch.started + wave - 1) >= clusters) return;
+    if (*const_cast<volatile uint32_t*>(launch.started + wave - 1) >= clusters) return true;
     __nanosleep(kPauseNs);
   }
+  return false;
 }
 
 /// One thread's work: brings the stages of all tiles.
@@ -111,9 +113,10 @@ __device__ __forceinline__ void bring(const Launch& launch, Shared<T>& shared, i
   const int block = block_of_cluster();
   const CUtensorMap& weights = launch.weights[block];
   Turn turn;
+  bool paced = block == 0;  // the other follows
   for (int tile = cluster; tile < launch.row_tiles * launch.token_tiles; tile += clusters) {
     const TilePlace place(launch, tile);
-    if (block == 0) keep_pace(launch, tile / clusters, static_cast<uint32_t>(clusters));
+    paced = paced && keeps_pace(launch, tile / clusters, static_cast<uint32_t>(clusters));
     for (int step = 0; step < launch.steps; ++step, turn.advance()) {
       shared.empty[turn.stage].wait(turn.phase ^ 1);
       Arrival& full = shared.full[turn.stage];
@@ -132,7 +135,7 @@ __device__ __forceinline__ void leave(Shared<T>& shared, int stage) {
   if (thread < kClusterBlocks) shared.empty[stage].arrive_at(thread);
 }
 
-/// The group's products of a tile.
+/// The group's products of a tile, whose first ones begin the sums.
 template <typename T>
 __device__ __forceinline__ void multiply(Shared<T>& shared, int group, int steps, Turn& turn,
                                          float (&sums)[kSumTiles][4]) {
@@ -142,8 +145,8 @@ __device__ __forceinline__ void multiply(Shared<T>& shared, int group, int steps
     begin_products();
 #pragma unroll
     for (int column = 0; column < kColumns; column += 16) {
-      multiply_lines_group<T>(sums, left_of(stage.x + group * kGroupTokens * kColumns + column),
-                              left_of(stage.weights[0] + column), step + column > 0);
+      multiply_lines_group<T>(sums, lines_of(stage.x + group * kGroupTokens * kColumns + column),
+                              lines_of(stage.weights[0] + column), step + column > 0);
     }
     end_products();
     if (step == 0) continue;
@@ -156,6 +159,7 @@ __device__ __forceinline__ void multiply(Shared<T>& shared, int group, int steps
 
 /// Meets the other threads of the group.
 __device__ __forceinline__ void meet_group(int group) {
+  __syncwarp();
   asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kGroupThreads) : "memory");
 }
 
@@ -196,13 +200,15 @@ __device__ __forceinline__ void store(const Launch& launch, const TilePlace& pla
   for (int n = 0; n < kSumTiles / 2; n += 2) activate(sums, n, out[8 * n / kBoxColumns]);
   show_to_groups();
   meet_group(group);
-  if (!first) return;
-  const int token = place.token + block_of_cluster() * kBlockTokens + group * kGroupTokens;
+  if (first) {
+    const int token = place.token + block_of_cluster() * kBlockTokens + group * kGroupTokens;
 #pragma unroll
-  for (int i = 0; i < kOutBoxes; ++i) {
-    store_box(launch.out, out[i], place.row + i * kBoxColumns, token);
+    for (int i = 0; i < kOutBoxes; ++i) {
+      store_box(launch.out, out[i], place.row + i * kBoxColumns, token);
+    }
+    end_boxes_of_group();
   }
-  end_boxes_of_group();
+  __syncwarp();
 }
 
 template <typename T>
@@ -271,20 +277,27 @@ bool launch_rows(const GatedMatmul& matmul, const GatedRows& rows, Queue& queue)
   const int token_tiles = pieces(matmul.tokens, kTileTokens);
   const int64_t tiles = static_cast<int64_t>(row_tiles) * token_tiles;
   if (most == 0 || tiles > kGatedWaves * most) return false;
+  const auto x = tensor_map(matmul.x, matmul.tokens, matmul.k, matmul.x_stride_bytes, kBlockTokens);
+  const auto first =
+      tensor_map(rows.first, rows.rows, matmul.k, rows.first_stride_bytes, kTileRows);
+  const auto second =
+      tensor_map(rows.second, rows.rows, matmul.k, rows.second_stride_bytes, kTileRows);
+  const auto out =
+      tensor_map(rows.out, matmul.tokens, rows.rows, matmul.out_stride_bytes, kGroupTokens);
+  if (!x || !first || !second || !out) return false;
+  const Launch own = {.x = *x,
+                      .weights = {*first, *second},
+                      .out = *out,
+                      .started = matmul.started,
+                      .row_tiles = row_tiles,
+                      .token_tiles = token_tiles,
+                      .steps = pieces(matmul.k, kColumns)};
   const auto clusters = std::min<int64_t>(most, tiles);
   const int64_t waves = (tiles + clusters - 1) / clusters;
   cudaMemsetAsync(matmul.started, 0, static_cast<size_t>(waves) * sizeof(uint32_t),
                   queue.interrupted());
-  const Launch own = {
-      .x = tensor_map(matmul.x, matmul.tokens, matmul.k, matmul.x_stride_bytes, kBlockTokens),
-      .weights = {tensor_map(rows.first, rows.rows, matmul.k, rows.first_stride_bytes, kTileRows),
-                  tensor_map(rows.second, rows.rows, matmul.k, rows.second_stride_bytes,
-                             kTileRows)},
-      .out = tensor_map(rows.out, matmul.tokens, rows.rows, matmul.out_stride_bytes, kGroupTokens),
-      .started = matmul.started,
-      .row_tiles = row_tiles,
-      .token_tiles = token_tiles,
-      .steps = pieces(matmul.k, kColumns)};
+  cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                       static_cast<int>(kSharedBytes));  // of this device
   launch(queue, kKernel, ClusterSize{kClusterBlocks},
          dim3(static_cast<unsigned>(clusters * kClusterBlocks)), dim3(kThreads), kSharedBytes, own);
   return true;

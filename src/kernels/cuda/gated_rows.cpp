@@ -35,6 +35,7 @@ std::vector<GatedRows> gated_rows(const MatmulArgs& args, std::span<const Weight
     HR_CHECK(i < of_matrix[0].size() && j < of_matrix[1].size());
     const WeightRun& first = of_matrix[0][i];
     const WeightRun& second = of_matrix[1][j];
+    HR_CHECK(first.row_begin <= row && second.row_begin <= row);
     const int64_t end = std::min(end_of(first), end_of(second));
     if (row % kRowsOfVector != 0 || stretches.size() == kMostStretches) return {};
     stretches.push_back({.first = row_of(first, row),

@@ -41,14 +41,14 @@ class Gemm {
   /// Whether multiply_gated() is for such a group: of many token rows, where the kernel has this
   /// device's bits.
   bool gates(const MatmulArgs& args) const;
-  /// Backend::gated_matmul, packed, of stretches that make up the group (gated_rows.h). False, and
-  /// nothing is done, if they cannot be multiplied so.
+  /// Backend::gated_matmul, packed, of stretches that make up the group (gated_rows.h). False if
+  /// they cannot be multiplied so; some of `out` may then have been written.
   bool multiply_gated(const MatmulArgs& args, std::span<const GatedRows> stretches);
 
   /// Compares products of a whole matrix with those of its parts, of few with those of many token
-  /// rows, and those of all candidates, by bits. Error{kDevice} if they differ. The kernel of our
-  /// own for few token rows is used if it agrees. Takes some milliseconds and 64 MiB, which are
-  /// given back.
+  /// rows, and those of all candidates, by bits. Error{kDevice} if they differ. The kernels of our
+  /// own, for few token rows and for gated groups, are used if they agree. Takes some milliseconds
+  /// and 64 MiB, which are given back.
   void check_family(DType dtype);
 
   size_t workspace_bytes() const { return kWorkspaceBytes + kCounterBytes; }
@@ -100,8 +100,8 @@ class Gemm {
   std::vector<Candidate> candidates(const Choice& described, const Shape& shape);
   static void set_tokens(Choice& choice, int64_t tokens);
   void run_choice(Choice& choice, const MatmulRun& run, const std::byte* x, int64_t tokens);
-  bool gated_kernel_agrees(DType dtype, const std::byte* weights, const std::byte* x,
-                           float* outputs);
+  bool gated_kernel_agrees(DType dtype, const std::byte* first, const std::byte* second,
+                           const std::byte* x, float* outputs);
   void collect_timings();
   cudaEvent_t record_event();
 

@@ -271,7 +271,8 @@ inline constexpr int64_t kGatedWaves = 65536;
 
 /// Backend::gated_matmul of a stretch, for many token rows, on tensor cores, 16 columns at a time
 /// in order: fp32 products stay in registers. False, and nothing is done, where there is no such
-/// kernel (sm_90a has one) or too many token rows.
+/// kernel (sm_90a has one), with too many token rows, or if the driver cannot describe the
+/// matrices.
 bool gated_matmul(const GatedMatmul& matmul, const GatedRows& rows, Queue& queue);
 
 }  // namespace headrace::cuda

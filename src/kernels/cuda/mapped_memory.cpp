@@ -26,7 +26,8 @@ const Driver& driver() {
     constexpr unsigned kVersion = 10020;  // that brought virtual memory management
     Driver found;
     const auto find = [](auto& function, const char* name) {
-      find_driver_function(function, name, kVersion);
+      if (find_driver_function(function, name, kVersion)) return;
+      fail(ErrorCode::kDevice, "[cuda] the driver has no {}: install a newer one", name);
     };
     find(found.granularity, "cuMemGetAllocationGranularity");
     find(found.reserve, "cuMemAddressReserve");

@@ -315,9 +315,7 @@ __global__ void __launch_bounds__(kThreads) rope_one_row_kernel(RopeParams param
 template <auto kKernel>
 void launch_many_rows(const RopeParams& params, Queue& queue) {
   constexpr int kSharedBytes = 2 * static_cast<int>(sizeof(Slice));
-  static const cudaError_t ready =
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  static_cast<void>(ready);  // a launch would fail too, and is checked
+  cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   const int64_t q_heads = params.keep_q ? 0 : params.heads;
   const int64_t row_tiles = (params.most_rows + kTileRows - 1) / kTileRows;
   const int64_t parts = row_tiles * ((params.kv.head_dim / 2 + kSliceDims - 1) / kSliceDims);

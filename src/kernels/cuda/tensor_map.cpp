@@ -6,14 +6,15 @@
 
 namespace headrace::cuda {
 
-CUtensorMap tensor_map(const std::byte* numbers, int64_t rows, int64_t columns,
-                       size_t row_stride_bytes, int box_rows) {
+std::optional<CUtensorMap> tensor_map(const std::byte* numbers, int64_t rows, int64_t columns,
+                                      size_t row_stride_bytes, int box_rows) {
   static const auto encode = [] {
     constexpr unsigned kVersion = 12000;  // that brought tensor maps
     decltype(&cuTensorMapEncodeTiled) found = nullptr;
-    find_driver_function(found, "cuTensorMapEncodeTiled", kVersion);
+    find_driver_function(found, "cuTensorMapEncodeTiled", kVersion);  // null if there is none
     return found;
   }();
+  if (encode == nullptr) return std::nullopt;
   const std::array<cuuint64_t, 2> sizes = {static_cast<cuuint64_t>(columns),
                                            static_cast<cuuint64_t>(rows)};
   const std::array<cuuint64_t, 1> strides = {row_stride_bytes};
@@ -25,12 +26,7 @@ CUtensorMap tensor_map(const std::byte* numbers, int64_t rows, int64_t columns,
              strides.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    fail(ErrorCode::kDevice,
-         "[cuda] the driver refuses to describe {} x {} numbers (error {}): build the engine with "
-         "--canonical_rows all",
-         rows, columns, static_cast<int>(result));
-  }
+  if (result != CUDA_SUCCESS) return std::nullopt;
   return map;
 }
 

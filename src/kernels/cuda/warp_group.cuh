@@ -45,8 +45,8 @@ __device__ __forceinline__ uint64_t described(const void* numbers, uint64_t next
   return (address & 0x3ffff) >> 4 | (next_bytes >> 4) << 16 | (kEightLines >> 4) << 32 |
          kSwizzled128 << 62;
 }
-/// The left side of a product: 64 lines, of which 16 columns from `numbers` on.
-__device__ __forceinline__ uint64_t left_of(const void* numbers) { return described(numbers, 16); }
+/// A side of a product that lies in lines along k: of each, 16 columns from `numbers` on.
+__device__ __forceinline__ uint64_t lines_of(const void* numbers) { return described(numbers, 16); }
 /// The right side: 16 whole lines; columns past the 64th are `next_bytes` after them.
 __device__ __forceinline__ uint64_t right_of(const void* numbers, uint64_t next_bytes) {
   return described(numbers, next_bytes);

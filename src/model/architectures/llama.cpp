@@ -7,7 +7,7 @@ namespace headrace {
 /// SwiGLU.
 void llama_forward(Forward& pass) {
   const Workspace& space = pass.space();
-  pass.prepare_rope();  // first: embed()'s op sends the uploads of both
+  pass.prepare_rope();  // first: of few rows embed()'s op sends the uploads of both
   pass.embed();
   for (int32_t layer = 0; layer < pass.config().num_hidden_layers; ++layer) {
     pass.norm(layer, Role::kInputNorm);

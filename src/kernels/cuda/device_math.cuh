@@ -68,11 +68,11 @@ __device__ __forceinline__ float canonical_exp(float x) {
   return isnan(x) ? x : result;
 }
 
-/// Where exp_of_normal() begins and ends: between them results are normal numbers.
+/// Where exp_of_normal() begins; it ends where this is negated. Between them results are normal
+/// numbers.
 inline constexpr float kExpNormalLowest = -86.0f;
-inline constexpr float kExpNormalHighest = 86.0f;
 
-/// canonical_exp(x) for x in [kExpNormalLowest, kExpNormalHighest], in half of the instructions:
+/// canonical_exp(x) for x in [kExpNormalLowest, -kExpNormalLowest], in half of the instructions:
 /// the power of two is added to the exponent.
 __device__ __forceinline__ float exp_of_normal(float x) {
   namespace n = numerics;

@@ -147,10 +147,8 @@ __device__ __forceinline__ void store_v(const RopeParams& params, const Part& pa
     const auto x =
         *reinterpret_cast<const Packed<float, kCount>*>(slice.at(row, mine.upper, mine.d));
     const Place place = part.places[row];
-    Packed<T, kCount> rounded;
-#pragma unroll
-    for (int e = 0; e < kCount; ++e) rounded.values[e] = round_to<T>(x.values[e]);
-    *reinterpret_cast<Packed<T, kCount>*>(v + place.block + place.offset * head_dim) = rounded;
+    *reinterpret_cast<Packed<T, kCount>*>(v + place.block + place.offset * head_dim) =
+        rounded<T>(x);
   }
 }
 

@@ -26,7 +26,7 @@ static_assert(kMostHostTokens <= cpu::kFewTokens);
 
 constexpr uint32_t kQueue = 1024;               // products: several passes of a large model
 constexpr int64_t kLeastPieceBytes = 8 * 1024;  // of weights
-constexpr int64_t kMostPieceBytes = 64 * 1024;
+constexpr int64_t kMostPieceBytes = 24 * 1024;  // or a batch of rows: the last ones end together
 constexpr int64_t kLateBytes = 128 * 1024;  // that a thread still has to multiply when it is late
 constexpr int64_t kMostPieceRows = 1024;
 constexpr int64_t kBatchRows = 4;  // pieces are of whole batches
@@ -79,6 +79,13 @@ struct Pieces {
   uint32_t end = 0;
 };
 
+/// Neighbouring pieces of a product that are counted together: mostly one thread's, whose core then
+/// has the counter to itself.
+struct alignas(64) Chapter {
+  static constexpr uint32_t kPieces = 32;
+  std::atomic<uint32_t> left{0};  // pieces that nobody has ended
+};
+
 /// A product in the queue, cut into pieces of rows. Its place is used again when all threads have
 /// left it: one that was held up may come back to it after its end.
 struct Job {
@@ -89,22 +96,37 @@ struct Job {
   uint32_t late_piece = 0;  // after which little is left
   int64_t rows = 0;
   uint64_t bytes = 0;
-  std::atomic<uint32_t> next{0};      // first piece that nobody has taken
-  std::atomic<uint32_t> finished{0};  // pieces
-  std::atomic<uint32_t> ended{0};     // number of the product that has
+  std::atomic<uint32_t> next{0};  // first piece that nobody has taken
+  std::atomic<uint32_t> chapters_left{0};
+  std::atomic<uint32_t> ended{0};  // number of the product that has
   int64_t enqueued_ns = 0;
   std::atomic<int64_t> begin_ns{0};
   // By piece: the product's number, once a thread has the results that count.
   std::vector<std::atomic<uint32_t>> settled;
+  std::vector<Chapter> chapters;
 
   void set_runs(std::span<const WeightRun> of_product) {
     runs.assign(of_product.begin(), of_product.end());
     product.runs = runs;
   }
-  void make_room(uint32_t number) {
-    if (settled.size() >= pieces) return;
-    settled = std::vector<std::atomic<uint32_t>>(pieces);
-    for (auto& piece : settled) piece.store(number - 1, std::memory_order_relaxed);
+  void count_from_0(uint32_t number) {
+    const uint32_t count = (pieces + Chapter::kPieces - 1) / Chapter::kPieces;
+    if (settled.size() < pieces) {
+      settled = std::vector<std::atomic<uint32_t>>(pieces);
+      for (auto& piece : settled) piece.store(number - 1, std::memory_order_relaxed);
+      chapters = std::vector<Chapter>(count);
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+      chapters[i].left.store(std::min(Chapter::kPieces, pieces - i * Chapter::kPieces),
+                             std::memory_order_relaxed);
+    }
+    chapters_left.store(count, std::memory_order_relaxed);
+    next.store(0, std::memory_order_relaxed);
+  }
+  /// Whether the piece was the last one.
+  bool end_piece(uint32_t piece) {
+    return chapters[piece / Chapter::kPieces].left.fetch_sub(1, std::memory_order_acq_rel) == 1 &&
+           chapters_left.fetch_sub(1, std::memory_order_acq_rel) == 1;
   }
   bool is_settled(uint32_t piece, uint32_t number) const {
     return settled[piece].load(std::memory_order_relaxed) == number;
@@ -182,7 +204,7 @@ class PinnedWorkers : public HostWorkers {
   static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
   void begin(Job& job, uint32_t number, Own& own);
   void do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own);
-  void finish_piece(Job& job, uint32_t number);
+  void finish(Job& job, uint32_t number);
   void publish_done();
   int64_t piece_rows(int64_t rows, int64_t bytes) const;
   void wake();
@@ -243,11 +265,9 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   const int64_t piece_bytes = static_cast<int64_t>(bytes) / job.pieces;
   const auto late = static_cast<uint32_t>(threads() * (kLateBytes / piece_bytes + 1));
   job.late_piece = job.pieces > late ? job.pieces - late : 0;
-  job.make_room(number);
-  job.finished.store(0, std::memory_order_relaxed);
+  job.count_from_0(number);
   job.enqueued_ns = now_ns();
   job.begin_ns.store(0, std::memory_order_relaxed);
-  job.next.store(0, std::memory_order_relaxed);
   enqueued_.store(number);
   if (sleepers_.load() > 0) wake();
   return number;
@@ -477,7 +497,7 @@ void PinnedWorkers::do_piece(Job& job, uint32_t piece, uint32_t number, const Ow
   if (needed) multiply(job, piece, own);
   if (!job.settle(piece, number)) return;
   if (needed) hand_over(job, piece, number, own);
-  finish_piece(job, number);
+  if (job.end_piece(piece)) finish(job, number);
 }
 
 /// Waits for every word of x; not when it is too late for that.
@@ -561,8 +581,7 @@ void PinnedWorkers::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix,
   few_.multiply(matrix, own.forms);
 }
 
-void PinnedWorkers::finish_piece(Job& job, uint32_t number) {
-  if (job.finished.fetch_add(1, std::memory_order_acq_rel) + 1 < job.pieces) return;
+void PinnedWorkers::finish(Job& job, uint32_t number) {
   products_.fetch_add(1, std::memory_order_relaxed);
   if (load_counter(meetings_.arrived) == number) {
     waited_for_.fetch_add(1, std::memory_order_relaxed);

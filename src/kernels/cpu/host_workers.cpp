@@ -18,18 +18,14 @@
 #include "kernels/cpu/coded_kernels.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/few_tokens.h"
+#include "kernels/cpu/host_job.h"
 
 namespace headrace {
 namespace {
 
 static_assert(kMostHostTokens <= cpu::kFewTokens);
 
-constexpr uint32_t kQueue = 1024;               // products: several passes of a large model
-constexpr int64_t kLeastPieceBytes = 8 * 1024;  // of weights
-constexpr int64_t kMostPieceBytes = 24 * 1024;  // or a batch of rows: the last ones end together
-constexpr int64_t kLateBytes = 128 * 1024;  // that a thread still has to multiply when it is late
-constexpr int64_t kMostPieceRows = 1024;
-constexpr int64_t kBatchRows = 4;  // pieces are of whole batches
+constexpr uint32_t kQueue = 1024;  // products: several passes of a large model
 // What a thread fetches into its cache while it waits for x: as much as comes from memory while a
 // device is busy between two products.
 constexpr int64_t kMostAheadBytes = 512 * 1024;
@@ -73,70 +69,6 @@ bool reached(uint32_t counter, uint32_t number) {
   return static_cast<int32_t>(counter - number) >= 0;
 }
 
-/// Pieces of a product that a thread has taken: neighbours.
-struct Pieces {
-  uint32_t begin = 0;
-  uint32_t end = 0;
-};
-
-/// Neighbouring pieces of a product that are counted together: mostly one thread's, whose core then
-/// has the counter to itself.
-struct alignas(64) Chapter {
-  static constexpr uint32_t kPieces = 32;
-  std::atomic<uint32_t> left{0};  // pieces that nobody has ended
-};
-
-/// A product in the queue, cut into pieces of rows. Its place is used again when all threads have
-/// left it: one that was held up may come back to it after its end.
-struct Job {
-  HostProduct product;
-  std::vector<WeightRun> runs;  // product.runs
-  int64_t piece_rows = 0;
-  uint32_t pieces = 0;
-  uint32_t late_piece = 0;  // after which little is left
-  int64_t rows = 0;
-  uint64_t bytes = 0;
-  std::atomic<uint32_t> next{0};  // first piece that nobody has taken
-  std::atomic<uint32_t> chapters_left{0};
-  std::atomic<uint32_t> ended{0};  // number of the product that has
-  int64_t enqueued_ns = 0;
-  std::atomic<int64_t> begin_ns{0};
-  // By piece: the product's number, once a thread has the results that count.
-  std::vector<std::atomic<uint32_t>> settled;
-  std::vector<Chapter> chapters;
-
-  void set_runs(std::span<const WeightRun> of_product) {
-    runs.assign(of_product.begin(), of_product.end());
-    product.runs = runs;
-  }
-  void count_from_0(uint32_t number) {
-    const uint32_t count = (pieces + Chapter::kPieces - 1) / Chapter::kPieces;
-    if (settled.size() < pieces) {
-      settled = std::vector<std::atomic<uint32_t>>(pieces);
-      for (auto& piece : settled) piece.store(number - 1, std::memory_order_relaxed);
-      chapters = std::vector<Chapter>(count);
-    }
-    for (uint32_t i = 0; i < count; ++i) {
-      chapters[i].left.store(std::min(Chapter::kPieces, pieces - i * Chapter::kPieces),
-                             std::memory_order_relaxed);
-    }
-    chapters_left.store(count, std::memory_order_relaxed);
-    next.store(0, std::memory_order_relaxed);
-  }
-  /// Whether the piece was the last one.
-  bool end_piece(uint32_t piece) {
-    return chapters[piece / Chapter::kPieces].left.fetch_sub(1, std::memory_order_acq_rel) == 1 &&
-           chapters_left.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  }
-  bool is_settled(uint32_t piece, uint32_t number) const {
-    return settled[piece].load(std::memory_order_relaxed) == number;
-  }
-  /// Whether the caller's results of the piece are those that count: the first ones.
-  bool settle(uint32_t piece, uint32_t number) {
-    return settled[piece].exchange(number, std::memory_order_relaxed) != number;
-  }
-};
-
 class PinnedWorkers : public HostWorkers {
  public:
   PinnedWorkers(int threads, int64_t max_k, const cpu::CpuKernels& kernels, HostMeetings& meetings)
@@ -173,7 +105,7 @@ class PinnedWorkers : public HostWorkers {
     Buffer packed_x;
     Buffer reordered_x;
     Buffer decoded;              // rows of weights
-    Buffer products;             // of a piece, [tokens][kMostPieceRows]
+    Buffer products;             // of a piece, [tokens][Job::kMostPieceRows]
     cpu::FewTokensX forms = {};  // of x, in packed_x and reordered_x,
     uint32_t prepared_for;       // of the product of this number
     uint32_t index = 0;          // of the thread
@@ -194,7 +126,6 @@ class PinnedWorkers : public HostWorkers {
   static uint32_t unsettled_piece(const Job& job, uint32_t number, const Own& own);
   void take_x(const HostProduct& product, uint32_t number, Own& own) const;
   void run_product(uint32_t number, Own& own);
-  Pieces take(Job& job) const;
   void fetch(uint32_t number, Pieces pieces);
   void show_progress(uint32_t number, const Job& job, uint32_t taken);
   void run_pieces(uint32_t number, Pieces pieces, Own& own);
@@ -206,7 +137,6 @@ class PinnedWorkers : public HostWorkers {
   void do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own);
   void finish(Job& job, uint32_t number);
   void publish_done();
-  int64_t piece_rows(int64_t rows, int64_t bytes) const;
   void wake();
   Job& job_at(uint32_t number) { return jobs_[number % kQueue]; }
 
@@ -231,15 +161,6 @@ class PinnedWorkers : public HostWorkers {
   std::vector<std::thread> threads_;
 };
 
-/// Many pieces a thread, so that all end at nearly the same time, but none too small.
-int64_t PinnedWorkers::piece_rows(int64_t rows, int64_t bytes) const {
-  constexpr int64_t kPiecesOfThread = 48;
-  const int64_t piece_bytes =
-      std::clamp(bytes / (kPiecesOfThread * threads()), kLeastPieceBytes, kMostPieceBytes);
-  return std::clamp(piece_bytes * rows / bytes / kBatchRows * kBatchRows, kBatchRows,
-                    kMostPieceRows);
-}
-
 uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   HR_CHECK(product.tokens >= 1 && product.tokens <= kMostHostTokens && product.k <= max_k_);
   const uint32_t number = enqueued_.load(std::memory_order_relaxed) + 1;
@@ -249,25 +170,8 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
     abandoned_.store(number - kQueue, std::memory_order_release);
   }
   Job& job = job_at(number);
-  job.product = product;
-  job.set_runs(product.runs);
-  job.rows = 0;
-  uint64_t bytes = 0;
-  for (const WeightRun& run : product.runs) {
-    job.rows += run.rows;
-    bytes += static_cast<uint64_t>(run.rows) * run.row_stride_bytes;
-  }
-  HR_CHECK(job.rows > 0);
-  job.bytes = bytes;
-  job.piece_rows = piece_rows(job.rows, static_cast<int64_t>(bytes));
-  job.pieces = static_cast<uint32_t>((job.rows + job.piece_rows - 1) / job.piece_rows);
-  // About as long before the end as it takes a device to hear of it.
-  const int64_t piece_bytes = static_cast<int64_t>(bytes) / job.pieces;
-  const auto late = static_cast<uint32_t>(threads() * (kLateBytes / piece_bytes + 1));
-  job.late_piece = job.pieces > late ? job.pieces - late : 0;
-  job.count_from_0(number);
+  job.set(product, number, threads());
   job.enqueued_ns = now_ns();
-  job.begin_ns.store(0, std::memory_order_relaxed);
   enqueued_.store(number);
   if (sleepers_.load() > 0) wake();
   return number;
@@ -304,7 +208,7 @@ std::unique_ptr<PinnedWorkers::Own> PinnedWorkers::make_own(uint32_t index) cons
               .packed_x = allocate_host(floats(x_floats), kPurpose),
               .reordered_x = allocate_host(floats(x_floats), kPurpose),
               .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
-              .products = allocate_host(floats(kMostHostTokens * kMostPieceRows), kPurpose),
+              .products = allocate_host(floats(kMostHostTokens * Job::kMostPieceRows), kPurpose),
               .prepared_for = first_ - 1,
               .index = index,
               .left = first_ - 1});
@@ -372,9 +276,7 @@ bool PinnedWorkers::has_x(uint32_t number) {
 
 void PinnedWorkers::run_product(uint32_t number, Own& own) {
   Job& job = job_at(number);
-  while (true) {
-    const Pieces pieces = take(job);
-    if (pieces.begin == pieces.end) return;
+  for (Pieces pieces; !(pieces = job.take(threads())).empty();) {
     if (!has_x(number)) {
       fetch(number, pieces);
       wait_for_x(number, own);
@@ -384,25 +286,8 @@ void PinnedWorkers::run_product(uint32_t number, Own& own) {
   }
 }
 
-/// Half of a thread's share of what is left, so that it reads long stretches of memory, and all end
-/// together. Empty if nothing is left.
-Pieces PinnedWorkers::take(Job& job) const {
-  const auto shares = static_cast<uint32_t>(2 * threads());
-  uint32_t begin = job.next.load(std::memory_order_relaxed);
-  while (begin < job.pieces) {
-    const uint32_t end = begin + std::max(1u, (job.pieces - begin) / shares);
-    if (job.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) return {begin, end};
-  }
-  return {};
-}
-
-/// When a thread takes pieces, those are done that were taken before the other threads took their
-/// last ones: take() leaves about 3/5 when each has had its turn.
 void PinnedWorkers::show_progress(uint32_t number, const Job& job, uint32_t taken) {
-  const uint32_t begun = std::min(job.pieces, (job.pieces - taken) * 5 / 3);
-  const bool late = taken >= job.late_piece;
-  const HostWord now = {
-      static_cast<uint32_t>(late ? job.rows : (job.pieces - begun) * job.piece_rows), number};
+  const HostWord now = {static_cast<uint32_t>(job.rows_done_before(taken, threads())), number};
   const std::atomic_ref progress(meetings_.progress);
   HostWord last = progress.load(std::memory_order_relaxed);
   while ((last.number == number ? last.bits < now.bits : !reached(last.number, number)) &&
@@ -412,26 +297,19 @@ void PinnedWorkers::show_progress(uint32_t number, const Job& job, uint32_t take
 
 /// Brings the weights of pieces into this core's cache until x comes.
 void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
-  const Job& job = job_at(number);
   constexpr int64_t kStep = 4096;
-  int64_t begin = pieces.begin * job.piece_rows;
-  int64_t left = std::min(pieces.end * job.piece_rows, job.rows) - begin;
-  int64_t left_bytes = kMostAheadBytes;
-  for (const WeightRun& run : job.product.runs) {
-    const int64_t rows = std::clamp<int64_t>(run.rows - begin, 0, left);
+  int64_t left = kMostAheadBytes;
+  job_at(number).for_runs(pieces, [&](const WeightRun& run, int64_t begin, int64_t rows) {
     const auto stride = static_cast<int64_t>(run.row_stride_bytes);
-    const int64_t bytes = std::min(rows * stride, left_bytes);
-    for (int64_t at = 0; at < bytes; at += kStep) {
-      if (has_x(number)) return;
+    const int64_t bytes = std::min(rows * stride, left);
+    left -= bytes;
+    for (int64_t at = 0; at < bytes && !has_x(number); at += kStep) {
       const std::byte* const from = run.data + begin * stride + at;
       for (int64_t i = 0; i < std::min(kStep, bytes - at); i += 64) {
         __builtin_prefetch(from + i, 0, 2);
       }
     }
-    begin = std::max<int64_t>(0, begin - run.rows);
-    left -= rows;
-    left_bytes -= bytes;
-  }
+  });
 }
 
 /// Others may be held up, where the system gives their cores away, while all wait for what they
@@ -531,15 +409,8 @@ void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& 
 /// The rows of a piece may lie in several runs.
 void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) const {
   const HostProduct& product = job.product;
-  int64_t begin = static_cast<int64_t>(piece) * job.piece_rows;
-  int64_t left = std::min(job.piece_rows, job.rows - begin);
   float* out = own.products.floats();
-  for (const WeightRun& run : product.runs) {
-    if (begin >= run.rows) {
-      begin -= run.rows;
-      continue;
-    }
-    const int64_t rows = std::min(left, run.rows - begin);
+  job.for_runs({piece, piece + 1}, [&](const WeightRun& run, int64_t begin, int64_t rows) {
     multiply_rows(run,
                   {.dtype = product.dtype,
                    .weights = run.data + static_cast<size_t>(begin) * run.row_stride_bytes,
@@ -548,20 +419,17 @@ void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) con
                    .k = product.k,
                    .tokens = product.tokens,
                    .out = out,
-                   .stride = kMostPieceRows},
+                   .stride = Job::kMostPieceRows},
                   own);
     out += rows;
-    left -= rows;
-    begin = 0;
-    if (left == 0) return;
-  }
+  });
 }
 
 void PinnedWorkers::hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own) {
-  const int64_t begin = static_cast<int64_t>(piece) * job.piece_rows;
-  const int64_t rows = std::min(job.piece_rows, job.rows - begin);
+  const int64_t begin = job.first_row(piece);
+  const int64_t rows = job.first_row(piece + 1) - begin;
   for (int64_t t = 0; t < job.product.tokens; ++t) {
-    const float* const from = own.products.floats() + t * kMostPieceRows;
+    const float* const from = own.products.floats() + t * Job::kMostPieceRows;
     HostWord* const to = job.product.out + t * job.rows + begin;
     for (int64_t r = 0; r < rows; ++r) {
       store_word(to[r], {std::bit_cast<uint32_t>(from[r]), number});

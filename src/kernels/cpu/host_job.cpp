@@ -1,0 +1,77 @@
+#include "kernels/cpu/host_job.h"
+
+#include "base/error.h"
+
+namespace headrace {
+namespace {
+
+constexpr int64_t kBatchRows = 4;               // pieces are of whole batches
+constexpr int64_t kLeastPieceBytes = 8 * 1024;  // of weights
+constexpr int64_t kMostPieceBytes = 24 * 1024;  // or a batch of rows: the last ones end together
+constexpr int64_t kPiecesOfThread = 48;
+constexpr int64_t kLateBytes = 128 * 1024;  // that a thread still has to multiply when it is late
+
+/// Many pieces a thread, so that all end at nearly the same time, but none too small.
+int64_t rows_of_a_piece(int64_t rows, int64_t bytes, int threads) {
+  const int64_t piece_bytes =
+      std::clamp(bytes / (kPiecesOfThread * threads), kLeastPieceBytes, kMostPieceBytes);
+  return std::clamp(piece_bytes * rows / bytes / kBatchRows * kBatchRows, kBatchRows,
+                    Job::kMostPieceRows);
+}
+
+}  // namespace
+
+void Job::set(const HostProduct& of_number, uint32_t number, int threads) {
+  product = of_number;
+  runs.assign(of_number.runs.begin(), of_number.runs.end());
+  product.runs = runs;
+  rows = 0;
+  bytes = 0;
+  for (const WeightRun& run : runs) {
+    rows += run.rows;
+    bytes += static_cast<uint64_t>(run.rows) * run.row_stride_bytes;
+  }
+  HR_CHECK(rows > 0);
+  piece_rows = rows_of_a_piece(rows, static_cast<int64_t>(bytes), threads);
+  pieces = static_cast<uint32_t>((rows + piece_rows - 1) / piece_rows);
+  count_pieces(number);
+  begin_ns.store(0, std::memory_order_relaxed);
+  next.store(0, std::memory_order_relaxed);
+}
+
+void Job::count_pieces(uint32_t number) {
+  const uint32_t count = (pieces + Chapter::kPieces - 1) / Chapter::kPieces;
+  if (settled.size() < pieces) {
+    settled = std::vector<std::atomic<uint32_t>>(pieces);
+    for (auto& piece : settled) piece.store(number - 1, std::memory_order_relaxed);
+    chapters = std::vector<Chapter>(count);
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t of_chapter = std::min(Chapter::kPieces, pieces - i * Chapter::kPieces);
+    chapters[i].left.store(of_chapter, std::memory_order_relaxed);
+  }
+  chapters_left.store(count, std::memory_order_relaxed);
+}
+
+Pieces Job::take(int threads) {
+  const auto shares = static_cast<uint32_t>(2 * threads);
+  uint32_t begin = next.load(std::memory_order_relaxed);
+  while (begin < pieces) {
+    const uint32_t end = begin + std::max(1u, (pieces - begin) / shares);
+    if (next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) return {begin, end};
+  }
+  return {};
+}
+
+/// Those are done that were taken before the other threads took their last ones: take() leaves
+/// about 3/5 when each has had its turn. All, when about as little is left as is multiplied until a
+/// device hears of it.
+int64_t Job::rows_done_before(uint32_t taken, int threads) const {
+  const int64_t piece_bytes = static_cast<int64_t>(bytes) / pieces;
+  const int64_t late = threads * (kLateBytes / piece_bytes + 1);
+  if (taken + late >= pieces) return rows;
+  const uint32_t begun = std::min(pieces, (pieces - taken) * 5 / 3);
+  return (pieces - begun) * piece_rows;
+}
+
+}  // namespace headrace

@@ -1,7 +1,9 @@
 #include "kernels/cpu/host_job.h"
 
-#include <mutex>
+#include <algorithm>
+#include <atomic>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
@@ -9,13 +11,12 @@
 namespace headrace {
 namespace {
 
-std::vector<WeightRun> any_runs(const std::byte* data) {
+std::vector<WeightRun> any_runs() {
   std::vector<WeightRun> runs;
   const int count = *rc::gen::inRange(1, 5);
   for (int i = 0; i < count; ++i) {
-    runs.push_back({.data = data,
-                    .rows = *rc::gen::inRange<int64_t>(1, 3000),
-                    .row_stride_bytes = *rc::gen::element<size_t>(64, 5760, 15488)});
+    runs.push_back({.rows = *rc::gen::inRange<int64_t>(1, 3000),
+                    .row_stride_bytes = *rc::gen::element<size_t>(4, 64, 5760, 15488)});
   }
   return runs;
 }
@@ -24,49 +25,74 @@ HostProduct product_of(const std::vector<WeightRun>& runs) {
   return {.tokens = 1, .k = 8, .runs = runs};
 }
 
-// As threads do it: whoever ends the last piece, and nobody else, is told so.
-RC_GTEST_PROP(HostJob, EveryPieceIsTakenOnceAndTheLastOneIsKnown, ()) {
-  const std::vector<WeightRun> runs = any_runs(nullptr);
-  const int threads = *rc::gen::inRange(1, 6);
-  Job job;
-  for (uint32_t number = 1; number <= 2; ++number) {
-    job.set(product_of(runs), number, threads);
-    std::vector<int> taken(job.pieces);
-    std::mutex mutex;
-    std::atomic<uint32_t> ended{0};
-    std::atomic<int> last_ones{0};
-    std::atomic<uint32_t> ended_at_last{0};
-    const auto work = [&] {
-      for (Pieces pieces; !(pieces = job.take(threads)).empty();) {
-        for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
-          {
-            const std::lock_guard lock(mutex);
-            ++taken[piece];
-          }
-          if (!job.settle(piece, number)) continue;
-          ended.fetch_add(1);
-          if (job.end_piece(piece)) {
-            last_ones.fetch_add(1);
-            ended_at_last.store(ended.load());
-          }
-        }
-      }
-    };
-    std::vector<std::thread> workers;
-    for (int i = 0; i < threads; ++i) workers.emplace_back(work);
-    for (std::thread& worker : workers) worker.join();
-    for (const int times : taken) RC_ASSERT(times == 1);
-    RC_ASSERT(last_ones.load() == 1);
-    RC_ASSERT(ended_at_last.load() == job.pieces);
+/// What threads write without any order of their own: a piece is handed over in `results`.
+struct Outcome {
+  explicit Outcome(uint32_t pieces) : results(pieces) {}
+
+  std::vector<uint32_t> results;
+  std::atomic<uint32_t> settled{0};
+  std::atomic<int> last_ones{0};
+  std::atomic<bool> all_seen{false};  // by the one that was told to be last
+};
+
+void settle(HostJob& job, uint32_t piece, uint32_t number, Outcome& outcome) {
+  if (!job.settle(piece, number)) return;
+  outcome.settled.fetch_add(1, std::memory_order_relaxed);
+  outcome.results[piece] = number;
+  if (!job.end_piece(piece)) return;
+  outcome.last_ones.fetch_add(1, std::memory_order_relaxed);
+  outcome.all_seen.store(std::ranges::count(outcome.results, number) == job.pieces,
+                         std::memory_order_relaxed);
+}
+
+/// One thread's: what it takes, every third piece left to the others, as where it is held up; then
+/// what nobody has settled.
+void work(HostJob& job, uint32_t number, Outcome& outcome) {
+  for (HostPieces pieces; !(pieces = job.take()).empty();) {
+    for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
+      if (piece % 3 != 0) settle(job, piece, number, outcome);
+    }
+  }
+  for (uint32_t piece = 0; (piece = job.unsettled_from(piece, number)) < job.pieces; ++piece) {
+    settle(job, piece, number, outcome);
   }
 }
 
+// A place is used again, by products of more and of fewer pieces.
+RC_GTEST_PROP(HostJob, EveryPieceCountsOnceAndTheLastOneIsKnown, ()) {
+  HostJob job;
+  for (uint32_t number = 7; number < 7 + 5 * 1024; number += 1024) {
+    const int threads = *rc::gen::inRange(1, 5);
+    job.set(product_of(any_runs()), number, threads);
+    Outcome outcome(job.pieces);
+    std::vector<std::thread> workers;
+    for (int i = 0; i < threads; ++i) workers.emplace_back([&] { work(job, number, outcome); });
+    for (std::thread& worker : workers) worker.join();
+    RC_ASSERT(outcome.settled.load() == job.pieces);
+    RC_ASSERT(outcome.last_ones.load() == 1);
+    RC_ASSERT(outcome.all_seen.load());
+    RC_ASSERT(job.unsettled_from(0, number) == job.pieces);
+  }
+}
+
+RC_GTEST_PROP(HostJob, PiecesAreTakenInOrderAndOnce, ()) {
+  HostJob job;
+  job.set(product_of(any_runs()), 1, *rc::gen::inRange(1, 20));
+  uint32_t end = 0;
+  for (HostPieces pieces; !(pieces = job.take()).empty();) {
+    RC_ASSERT(pieces.begin == end);
+    RC_ASSERT(pieces.end > pieces.begin);
+    end = pieces.end;
+  }
+  RC_ASSERT(end == job.pieces);
+}
+
 RC_GTEST_PROP(HostJob, PiecesAreAllRowsOfTheRunsInOrder, ()) {
-  const std::vector<WeightRun> runs = any_runs(nullptr);
-  Job job;
-  job.set(product_of(runs), 1, *rc::gen::inRange(1, 20));
-  std::vector<int64_t> rows(runs.size());
+  HostJob job;
+  job.set(product_of(any_runs()), 1, *rc::gen::inRange(1, 20));
+  std::vector<int64_t> rows(job.runs.size());
   int64_t all = 0;
+  RC_ASSERT(job.piece_rows % 4 == 0);
   for (uint32_t piece = 0; piece < job.pieces; ++piece) {
     int64_t of_piece = 0;
     job.for_runs({piece, piece + 1}, [&](const WeightRun& run, int64_t begin, int64_t count) {
@@ -76,28 +102,40 @@ RC_GTEST_PROP(HostJob, PiecesAreAllRowsOfTheRunsInOrder, ()) {
       of_piece += count;
     });
     RC_ASSERT(of_piece >= 1);
-    RC_ASSERT(of_piece <= Job::kMostPieceRows);
+    RC_ASSERT(of_piece <= HostJob::kMostPieceRows);
     RC_ASSERT(job.first_row(piece) == all);
     all += of_piece;
   }
-  for (size_t i = 0; i < runs.size(); ++i) RC_ASSERT(rows[i] == runs[i].rows);
+  for (size_t i = 0; i < rows.size(); ++i) RC_ASSERT(rows[i] == job.runs[i].rows);
 }
 
-// A device looks for rows early if it is told too much, late or never if too little.
+// A device looks for rows early, and takes its share of the link, if it is told too much.
 RC_GTEST_PROP(HostJob, RowsAreSaidToBeDoneInOrderAndAllAtTheEnd, ()) {
-  const std::vector<WeightRun> runs = any_runs(nullptr);
-  const int threads = *rc::gen::inRange(1, 20);
-  Job job;
-  job.set(product_of(runs), 1, threads);
+  HostJob job;
+  job.set(product_of(any_runs()), 1, *rc::gen::inRange(1, 20));
   int64_t before = 0;
   for (uint32_t taken = 0; taken < job.pieces; ++taken) {
-    const int64_t done = job.rows_done_before(taken, threads);
+    const int64_t done = job.rows_done_before(taken);
     RC_ASSERT(done >= before);
-    RC_ASSERT(done <= job.rows);
-    if (done < job.rows) RC_ASSERT(done <= job.first_row(taken));
+    RC_ASSERT(done == job.rows || done <= job.first_row(taken));
     before = done;
   }
   RC_ASSERT(before == job.rows);
+}
+
+TEST(HostJob, PiecesOfALargeProduct) {
+  const std::vector<WeightRun> runs = {{.rows = 8000, .row_stride_bytes = 5760}};
+  HostJob job;
+  job.set(product_of(runs), 1, 10);
+  EXPECT_EQ(job.piece_rows, 4);  // 23 KB
+  EXPECT_EQ(job.pieces, 2000u);
+  const HostPieces first = job.take();
+  EXPECT_EQ(first.end, 100u);  // half of a tenth
+  EXPECT_EQ(job.take().end, 195u);
+  EXPECT_EQ(job.rows_done_before(500), 0);
+  EXPECT_EQ(job.rows_done_before(1400), 4000);  // 600 are left, 1000 were before all had their turn
+  EXPECT_EQ(job.rows_done_before(1939), 7596);  // 61 are left, 101 were
+  EXPECT_EQ(job.rows_done_before(1940), 8000);  // 6 pieces a thread: 128 KiB
 }
 
 }  // namespace

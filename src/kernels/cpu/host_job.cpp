@@ -7,7 +7,8 @@ namespace {
 
 constexpr int64_t kBatchRows = 4;               // pieces are of whole batches
 constexpr int64_t kLeastPieceBytes = 8 * 1024;  // of weights
-constexpr int64_t kMostPieceBytes = 24 * 1024;  // or a batch of rows: the last ones end together
+// A batch of rows may be more. Small, so that the last pieces end together.
+constexpr int64_t kMostPieceBytes = 24 * 1024;
 constexpr int64_t kPiecesOfThread = 48;
 constexpr int64_t kLateBytes = 128 * 1024;  // that a thread still has to multiply when it is late
 
@@ -16,12 +17,13 @@ int64_t rows_of_a_piece(int64_t rows, int64_t bytes, int threads) {
   const int64_t piece_bytes =
       std::clamp(bytes / (kPiecesOfThread * threads), kLeastPieceBytes, kMostPieceBytes);
   return std::clamp(piece_bytes * rows / bytes / kBatchRows * kBatchRows, kBatchRows,
-                    Job::kMostPieceRows);
+                    HostJob::kMostPieceRows);
 }
 
 }  // namespace
 
-void Job::set(const HostProduct& of_number, uint32_t number, int threads) {
+void HostJob::set(const HostProduct& of_number, uint32_t number, int threads_that_take) {
+  threads = threads_that_take;
   product = of_number;
   runs.assign(of_number.runs.begin(), of_number.runs.end());
   product.runs = runs;
@@ -34,12 +36,16 @@ void Job::set(const HostProduct& of_number, uint32_t number, int threads) {
   HR_CHECK(rows > 0);
   piece_rows = rows_of_a_piece(rows, static_cast<int64_t>(bytes), threads);
   pieces = static_cast<uint32_t>((rows + piece_rows - 1) / piece_rows);
+  // About as long before the end as it takes a device to hear of it.
+  const int64_t piece_bytes = static_cast<int64_t>(bytes) / pieces;
+  const int64_t late = threads * (kLateBytes / piece_bytes + 1);
+  late_piece = pieces > late ? pieces - static_cast<uint32_t>(late) : 0;
   count_pieces(number);
   begin_ns.store(0, std::memory_order_relaxed);
   next.store(0, std::memory_order_relaxed);
 }
 
-void Job::count_pieces(uint32_t number) {
+void HostJob::count_pieces(uint32_t number) {
   const uint32_t count = (pieces + Chapter::kPieces - 1) / Chapter::kPieces;
   if (settled.size() < pieces) {
     settled = std::vector<std::atomic<uint32_t>>(pieces);
@@ -53,7 +59,7 @@ void Job::count_pieces(uint32_t number) {
   chapters_left.store(count, std::memory_order_relaxed);
 }
 
-Pieces Job::take(int threads) {
+HostPieces HostJob::take() {
   const auto shares = static_cast<uint32_t>(2 * threads);
   uint32_t begin = next.load(std::memory_order_relaxed);
   while (begin < pieces) {
@@ -63,13 +69,24 @@ Pieces Job::take(int threads) {
   return {};
 }
 
+uint32_t HostJob::unsettled_from(uint32_t piece, uint32_t number) const {
+  while (piece < pieces) {
+    const uint32_t chapter = piece / Chapter::kPieces;
+    if (chapters[chapter].left.load(std::memory_order_relaxed) == 0) {
+      piece = (chapter + 1) * Chapter::kPieces;
+    } else if (is_settled(piece, number)) {
+      ++piece;
+    } else {
+      return piece;
+    }
+  }
+  return pieces;
+}
+
 /// Those are done that were taken before the other threads took their last ones: take() leaves
-/// about 3/5 when each has had its turn. All, when about as little is left as is multiplied until a
-/// device hears of it.
-int64_t Job::rows_done_before(uint32_t taken, int threads) const {
-  const int64_t piece_bytes = static_cast<int64_t>(bytes) / pieces;
-  const int64_t late = threads * (kLateBytes / piece_bytes + 1);
-  if (taken + late >= pieces) return rows;
+/// about 3/5 when each has had its turn.
+int64_t HostJob::rows_done_before(uint32_t taken) const {
+  if (taken >= late_piece) return rows;
   const uint32_t begun = std::min(pieces, (pieces - taken) * 5 / 3);
   return (pieces - begun) * piece_rows;
 }

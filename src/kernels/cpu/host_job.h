@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -11,28 +10,30 @@
 namespace headrace {
 
 /// Neighbouring pieces of a product.
-struct Pieces {
+struct HostPieces {
   uint32_t begin = 0;
   uint32_t end = 0;
   bool empty() const { return begin == end; }
 };
 
-/// Neighbouring pieces of a product that are counted together: mostly one thread's, whose core then
-/// has the counter to itself.
-struct alignas(64) Chapter {
-  static constexpr uint32_t kPieces = 32;
-  std::atomic<uint32_t> left{0};  // pieces that nobody has ended
-};
-
 /// A product in the queue of the host's threads, cut into pieces of rows. Its place is used again
-/// when all threads have left it: one that was held up may come back to it after its end.
-struct Job {
+/// when all threads have left it: one that was held up may come back to it after its end. set() is
+/// for one thread while no other looks; the rest is thread-safe.
+struct HostJob {
+  /// Neighbouring pieces that are counted together, so that few threads meet at a counter.
+  struct alignas(64) Chapter {
+    static constexpr uint32_t kPieces = 32;
+    std::atomic<uint32_t> left{0};  // pieces that nobody has ended
+  };
+
   static constexpr int64_t kMostPieceRows = 1024;
 
   HostProduct product;
   std::vector<WeightRun> runs;  // product.runs
   int64_t piece_rows = 0;
   uint32_t pieces = 0;
+  uint32_t late_piece = 0;  // when it is taken, the end is near
+  int threads = 0;          // that take pieces
   int64_t rows = 0;
   uint64_t bytes = 0;
   std::atomic<uint32_t> next{0};  // first piece that nobody has taken
@@ -44,19 +45,19 @@ struct Job {
   std::vector<std::atomic<uint32_t>> settled;
   std::vector<Chapter> chapters;
 
-  /// For product `number`, while no thread looks at it.
-  void set(const HostProduct& of_number, uint32_t number, int threads);
+  /// Makes it product `number`, for so many threads.
+  void set(const HostProduct& of_number, uint32_t number, int threads_that_take);
 
   /// Half of a thread's share of what is left, so that it reads long stretches of memory, and all
   /// end together. Empty if nothing is left.
-  Pieces take(int threads);
+  HostPieces take();
 
   int64_t first_row(uint32_t piece) const {
     return std::min(static_cast<int64_t>(piece) * piece_rows, rows);
   }
   /// body(run, its first row, rows) for what the pieces have of each run.
   template <typename Body>
-  void for_runs(Pieces of, Body body) const {
+  void for_runs(HostPieces of, Body body) const {
     int64_t begin = first_row(of.begin);
     int64_t left = first_row(of.end) - begin;
     for (const WeightRun& run : runs) {
@@ -74,14 +75,16 @@ struct Job {
   bool settle(uint32_t piece, uint32_t number) {
     return settled[piece].exchange(number, std::memory_order_relaxed) != number;
   }
-  /// A settled piece is handed over. Whether it was the last one.
+  /// A settled piece is handed over, once. Whether it was the last one: then all that was handed
+  /// over is seen, hence the order of both counters.
   bool end_piece(uint32_t piece) {
     return chapters[piece / Chapter::kPieces].left.fetch_sub(1, std::memory_order_acq_rel) == 1 &&
            chapters_left.fetch_sub(1, std::memory_order_acq_rel) == 1;
   }
-  /// Rows before which most results are there when a thread takes `taken`, or ends if that is
-  /// `pieces`.
-  int64_t rows_done_before(uint32_t taken, int threads) const;
+  /// The first piece from this one on that nobody has settled, or `pieces`.
+  uint32_t unsettled_from(uint32_t piece, uint32_t number) const;
+  /// Rows before which most results are there when a thread takes `taken`.
+  int64_t rows_done_before(uint32_t taken) const;
 
  private:
   void count_pieces(uint32_t number);

@@ -105,7 +105,7 @@ class PinnedWorkers : public HostWorkers {
     Buffer packed_x;
     Buffer reordered_x;
     Buffer decoded;              // rows of weights
-    Buffer products;             // of a piece, [tokens][Job::kMostPieceRows]
+    Buffer products;             // of a piece, [tokens][HostJob::kMostPieceRows]
     cpu::FewTokensX forms = {};  // of x, in packed_x and reordered_x,
     uint32_t prepared_for;       // of the product of this number
     uint32_t index = 0;          // of the thread
@@ -123,28 +123,28 @@ class PinnedWorkers : public HostWorkers {
   bool has_x(uint32_t number);
   void wait_for_x(uint32_t number, Own& own);
   void help(uint32_t number, Own& own);
-  static uint32_t unsettled_piece(const Job& job, uint32_t number, const Own& own);
+  static uint32_t unsettled_piece(const HostJob& job, uint32_t number, const Own& own);
   void take_x(const HostProduct& product, uint32_t number, Own& own) const;
   void run_product(uint32_t number, Own& own);
-  void fetch(uint32_t number, Pieces pieces);
-  void show_progress(uint32_t number, const Job& job, uint32_t taken);
-  void run_pieces(uint32_t number, Pieces pieces, Own& own);
+  void fetch(uint32_t number, HostPieces pieces);
+  void show_progress(uint32_t number, const HostJob& job, uint32_t taken);
+  void run_pieces(uint32_t number, HostPieces pieces, Own& own);
   void prepare_x(const HostProduct& product, uint32_t number, Own& own) const;
-  void multiply(const Job& job, uint32_t piece, const Own& own) const;
+  void multiply(const HostJob& job, uint32_t piece, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
-  static void hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own);
-  void begin(Job& job, uint32_t number, Own& own);
-  void do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own);
-  void finish(Job& job, uint32_t number);
+  static void hand_over(const HostJob& job, uint32_t piece, uint32_t number, const Own& own);
+  void begin(HostJob& job, uint32_t number, Own& own);
+  void do_piece(HostJob& job, uint32_t piece, uint32_t number, const Own& own);
+  void finish(HostJob& job, uint32_t number);
   void publish_done();
   void wake();
-  Job& job_at(uint32_t number) { return jobs_[number % kQueue]; }
+  HostJob& job_at(uint32_t number) { return jobs_[number % kQueue]; }
 
   const cpu::FewTokens few_;
   const int64_t max_k_;
   HostMeetings& meetings_;
   const uint32_t first_;  // product
-  std::vector<Job> jobs_;
+  std::vector<HostJob> jobs_;
   std::atomic<uint32_t> enqueued_;
   std::atomic<uint32_t> abandoned_;  // products up to this one need no x
   std::atomic<bool> stop_{false};
@@ -169,7 +169,7 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   if (!reached(abandoned_.load(std::memory_order_relaxed), number - kQueue)) {
     abandoned_.store(number - kQueue, std::memory_order_release);
   }
-  Job& job = job_at(number);
+  HostJob& job = job_at(number);
   job.set(product, number, threads());
   job.enqueued_ns = now_ns();
   enqueued_.store(number);
@@ -203,15 +203,15 @@ std::unique_ptr<PinnedWorkers::Own> PinnedWorkers::make_own(uint32_t index) cons
   constexpr const char* kPurpose = "products of host threads";
   const int64_t x_floats = cpu::FewTokens::floats(max_k_);
   const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
-  return std::unique_ptr<Own>(
-      new Own{.x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
-              .packed_x = allocate_host(floats(x_floats), kPurpose),
-              .reordered_x = allocate_host(floats(x_floats), kPurpose),
-              .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
-              .products = allocate_host(floats(kMostHostTokens * Job::kMostPieceRows), kPurpose),
-              .prepared_for = first_ - 1,
-              .index = index,
-              .left = first_ - 1});
+  return std::unique_ptr<Own>(new Own{
+      .x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
+      .packed_x = allocate_host(floats(x_floats), kPurpose),
+      .reordered_x = allocate_host(floats(x_floats), kPurpose),
+      .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
+      .products = allocate_host(floats(kMostHostTokens * HostJob::kMostPieceRows), kPurpose),
+      .prepared_for = first_ - 1,
+      .index = index,
+      .left = first_ - 1});
 }
 
 void PinnedWorkers::start_threads() {
@@ -275,8 +275,8 @@ bool PinnedWorkers::has_x(uint32_t number) {
 }
 
 void PinnedWorkers::run_product(uint32_t number, Own& own) {
-  Job& job = job_at(number);
-  for (Pieces pieces; !(pieces = job.take(threads())).empty();) {
+  HostJob& job = job_at(number);
+  for (HostPieces pieces; !(pieces = job.take()).empty();) {
     if (!has_x(number)) {
       fetch(number, pieces);
       wait_for_x(number, own);
@@ -286,8 +286,8 @@ void PinnedWorkers::run_product(uint32_t number, Own& own) {
   }
 }
 
-void PinnedWorkers::show_progress(uint32_t number, const Job& job, uint32_t taken) {
-  const HostWord now = {static_cast<uint32_t>(job.rows_done_before(taken, threads())), number};
+void PinnedWorkers::show_progress(uint32_t number, const HostJob& job, uint32_t taken) {
+  const HostWord now = {static_cast<uint32_t>(job.rows_done_before(taken)), number};
   const std::atomic_ref progress(meetings_.progress);
   HostWord last = progress.load(std::memory_order_relaxed);
   while ((last.number == number ? last.bits < now.bits : !reached(last.number, number)) &&
@@ -296,7 +296,7 @@ void PinnedWorkers::show_progress(uint32_t number, const Job& job, uint32_t take
 }
 
 /// Brings the weights of pieces into this core's cache until x comes.
-void PinnedWorkers::fetch(uint32_t number, Pieces pieces) {
+void PinnedWorkers::fetch(uint32_t number, HostPieces pieces) {
   constexpr int64_t kStep = 4096;
   int64_t left = kMostAheadBytes;
   job_at(number).for_runs(pieces, [&](const WeightRun& run, int64_t begin, int64_t rows) {
@@ -323,7 +323,7 @@ void PinnedWorkers::help(uint32_t number, Own& own) {
   if (is_over(number)) return;
   own.left.store(number - 1);
   while (!is_over(number) && has_x(number)) {
-    Job& job = job_at(number);
+    HostJob& job = job_at(number);
     const uint32_t piece = unsettled_piece(job, number, own);
     if (piece == job.pieces) break;
     begin(job, number, own);
@@ -334,21 +334,18 @@ void PinnedWorkers::help(uint32_t number, Own& own) {
 
 /// One of those that nobody has ended, for each thread another if there are enough; job.pieces if
 /// there is none.
-uint32_t PinnedWorkers::unsettled_piece(const Job& job, uint32_t number, const Own& own) {
-  const auto next_from = [&](uint32_t piece) {
-    while (piece < job.pieces && job.is_settled(piece, number)) ++piece;
-    return piece;
-  };
+uint32_t PinnedWorkers::unsettled_piece(const HostJob& job, uint32_t number, const Own& own) {
+  const auto next_from = [&](uint32_t piece) { return job.unsettled_from(piece, number); };
   uint32_t count = 0;
   for (uint32_t piece = next_from(0); piece < job.pieces; piece = next_from(piece + 1)) ++count;
   if (count == 0) return job.pieces;
   uint32_t found = next_from(0);
   for (uint32_t i = 0; i < own.index % count; ++i) found = next_from(found + 1);
-  return std::min(found, job.pieces);  // others settle some meanwhile
+  return found;
 }
 
-void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
-  Job& job = job_at(number);
+void PinnedWorkers::run_pieces(uint32_t number, HostPieces pieces, Own& own) {
+  HostJob& job = job_at(number);
   begin(job, number, own);
   for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
     if (!job.is_settled(piece, number)) do_piece(job, piece, number, own);
@@ -356,7 +353,7 @@ void PinnedWorkers::run_pieces(uint32_t number, Pieces pieces, Own& own) {
 }
 
 /// Gets the thread's x ready, and says when the product began, if nobody has.
-void PinnedWorkers::begin(Job& job, uint32_t number, Own& own) {
+void PinnedWorkers::begin(HostJob& job, uint32_t number, Own& own) {
   if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
   if (job.begin_ns.load(std::memory_order_relaxed) != 0) return;
   const int64_t last_end = last_end_ns_.load(std::memory_order_relaxed);
@@ -370,7 +367,7 @@ void PinnedWorkers::begin(Job& job, uint32_t number, Own& own) {
 
 /// Whatever its x was: once the product is over, all its pieces are settled. Who is held up between
 /// settling a piece and handing it over, a few stores, is still waited for.
-void PinnedWorkers::do_piece(Job& job, uint32_t piece, uint32_t number, const Own& own) {
+void PinnedWorkers::do_piece(HostJob& job, uint32_t piece, uint32_t number, const Own& own) {
   const bool needed = !is_abandoned(number);
   if (needed) multiply(job, piece, own);
   if (!job.settle(piece, number)) return;
@@ -407,7 +404,7 @@ void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& 
 }
 
 /// The rows of a piece may lie in several runs.
-void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) const {
+void PinnedWorkers::multiply(const HostJob& job, uint32_t piece, const Own& own) const {
   const HostProduct& product = job.product;
   float* out = own.products.floats();
   job.for_runs({piece, piece + 1}, [&](const WeightRun& run, int64_t begin, int64_t rows) {
@@ -419,17 +416,17 @@ void PinnedWorkers::multiply(const Job& job, uint32_t piece, const Own& own) con
                    .k = product.k,
                    .tokens = product.tokens,
                    .out = out,
-                   .stride = Job::kMostPieceRows},
+                   .stride = HostJob::kMostPieceRows},
                   own);
     out += rows;
   });
 }
 
-void PinnedWorkers::hand_over(const Job& job, uint32_t piece, uint32_t number, const Own& own) {
+void PinnedWorkers::hand_over(const HostJob& job, uint32_t piece, uint32_t number, const Own& own) {
   const int64_t begin = job.first_row(piece);
   const int64_t rows = job.first_row(piece + 1) - begin;
   for (int64_t t = 0; t < job.product.tokens; ++t) {
-    const float* const from = own.products.floats() + t * Job::kMostPieceRows;
+    const float* const from = own.products.floats() + t * HostJob::kMostPieceRows;
     HostWord* const to = job.product.out + t * job.rows + begin;
     for (int64_t r = 0; r < rows; ++r) {
       store_word(to[r], {std::bit_cast<uint32_t>(from[r]), number});
@@ -449,7 +446,7 @@ void PinnedWorkers::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix,
   few_.multiply(matrix, own.forms);
 }
 
-void PinnedWorkers::finish(Job& job, uint32_t number) {
+void PinnedWorkers::finish(HostJob& job, uint32_t number) {
   products_.fetch_add(1, std::memory_order_relaxed);
   if (load_counter(meetings_.arrived) == number) {
     waited_for_.fetch_add(1, std::memory_order_relaxed);

@@ -18,10 +18,7 @@ class VbmiRow {
   using Group = CodedGroup<kCodec, kType>;
   static constexpr int kBlock = 64;  // columns
   static constexpr int kBlocks = static_cast<int>(RowLayout::kChunk) / kBlock;
-  // Two steps: from memory to the second-level cache, whose queue is long, and from there to the
-  // first, which has few line buffers.
-  static constexpr int64_t kPrefetchBytes = 16384;
-  static constexpr int64_t kPrefetchToFirstBytes = 2048;
+  static constexpr int64_t kPrefetchBytes = 8192;
 
   VbmiRow(const RowLayout& layout, const std::byte* row)
       : layout_(layout), row_(row), escapes_(row) {
@@ -38,23 +35,24 @@ class VbmiRow {
   /// constant: (column % 256) / 64. Asks for the memory that follows.
   template <typename Body>
   HR_INLINE void for_blocks(Body body) {
-    for (uint64_t at = 0; at < layout_.groups_offset; at += 64) prefetch(row_ + at);
-    const std::byte* from = row_ + layout_.groups_offset;
+    const std::byte* ahead = row_ + kPrefetchBytes;
+    for (uint64_t at = 0; at < layout_.groups_offset; at += 64) prefetch(ahead + at);
+    ahead += layout_.groups_offset;
     int64_t column = 0;
     const auto next_chunk = [&]<bool kSpread>(const Group& group, int64_t c)
                                 __attribute__((always_inline)) {
-                                  chunk<kSpread>(group, c, column, from, body);
+                                  chunk<kSpread>(group, c, column, ahead, body);
                                   column += RowLayout::kChunk;
                                 };
     for (int64_t g = 0; g < layout_.groups(); ++g) {
       const Group group(layout_, row_, g);
       for (int64_t c = 0; c < group.planes; ++c) {
         next_chunk.template operator()<false>(group, c);
-        from += group.bytes_of_a_chunk();
+        ahead += group.bytes_of_a_chunk();
       }
       if (group.planes < group.chunks) {
         next_chunk.template operator()<true>(group, group.planes);
-        from += group.bytes_of_a_chunk();
+        ahead += group.bytes_of_a_chunk();
       }
     }
   }
@@ -64,12 +62,12 @@ class VbmiRow {
   static constexpr int kChunkLines = kType == DType::kFloat16 ? 8 : 6;
 
   template <bool kSpread, typename Body>
-  HR_INLINE void chunk(const Group& group, int64_t c, int64_t column, const std::byte* from,
+  HR_INLINE void chunk(const Group& group, int64_t c, int64_t column, const std::byte* ahead,
                        Body body) {
     unroll<kBlocks>([&](auto block) __attribute__((always_inline)) {
       // Spread over the chunk: a burst would wait for the processor's few line buffers.
       unroll<kChunkLines>([&](auto line) __attribute__((always_inline)) {
-        if constexpr (line * kBlocks / kChunkLines == block) prefetch(from + line * 64);
+        if constexpr (line * kBlocks / kChunkLines == block) prefetch(ahead + line * 64);
       });
       const int64_t at = block * (Group::kPlaneBytes / kBlocks);
       const __m512i low = _mm512_loadu_si512(group.low + c * RowLayout::kChunk + block * kBlock);
@@ -136,11 +134,7 @@ class VbmiRow {
     return exponents;
   }
 
-  /// What lies ahead of `at`.
-  static HR_INLINE void prefetch(const std::byte* at) {
-    _mm_prefetch(at + kPrefetchBytes, _MM_HINT_T1);
-    _mm_prefetch(at + kPrefetchToFirstBytes, _MM_HINT_T0);
-  }
+  static HR_INLINE void prefetch(const std::byte* at) { _mm_prefetch(at, _MM_HINT_T0); }
 
   const RowLayout& layout_;
   const std::byte* row_;

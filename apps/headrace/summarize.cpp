@@ -18,6 +18,7 @@
 #include "headrace/run_output.h"
 #include "headrace/sampling_flags.h"
 #include "text/dataset.h"
+#include "text/detokenizer.h"
 #include "text/rouge.h"
 #include "text/tokenizer.h"
 
@@ -198,7 +199,7 @@ class Summarizer {
     std::vector<std::string> outputs;
     const OutputShape shape{.each = flags_.beams.num_beams, .searches = flags_.beams.num_beams > 1};
     for (const OutputRow& row : output_rows(results, shape)) {
-      outputs.push_back(tokenizer_.decode(row.tokens));
+      outputs.push_back(Detokenizer(tokenizer_).text_of(row.tokens));
       tokens_ += static_cast<int64_t>(row.tokens.size());
     }
     seconds_ += static_cast<double>(context_.clock.now_ns() - start_ns) / 1e9;

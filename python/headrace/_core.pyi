@@ -59,7 +59,8 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None: ...
     def push(self, id: int) -> str:
-        """The text that has become certain with this token."""
+        """The text that has become certain with this token. Ids beyond the tokenizer's have none: a
+        model's vocabulary may be padded."""
     def finish(self) -> str:
         """The rest."""
 

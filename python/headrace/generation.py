@@ -128,8 +128,6 @@ class _Text:
         self.pieces: list[str] = []
         self._end_ids = end_ids
         self._detokenizer = _core.Detokenizer(tokenizer) if tokenizer is not None else None
-        # A model's vocabulary may be padded beyond the tokenizer's; such ids have no text.
-        self._vocab_size = 0 if tokenizer is None else tokenizer.vocab_size
         stop = stop_texts(params.stop)
         self._stop_words = _core.StopWords(stop) if stop else None
 
@@ -140,8 +138,7 @@ class _Text:
             if self.stopped:
                 break
             self.token_ids.append(token)
-            shown = token < self._vocab_size and token not in self._end_ids
-            if self._detokenizer is not None and shown:
+            if self._detokenizer is not None and token not in self._end_ids:
                 self._show(self._detokenizer.push(token))
         if not self.stopped:
             self.finish_reason = reason

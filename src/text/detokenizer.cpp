@@ -6,6 +6,7 @@
 namespace headrace {
 
 std::string Detokenizer::push(int32_t id) {
+  if (id >= tokenizer_->vocab_size()) return "";
   if (tokenizer_->is_special(id) && skip_special_) return "";
   tokenizer_->append_bytes(id, first_, pending_);
   first_ = false;
@@ -17,6 +18,12 @@ std::string Detokenizer::finish() {
   pending_.clear();
   first_ = true;
   return out;
+}
+
+std::string Detokenizer::text_of(std::span<const int32_t> ids) {
+  std::string text;
+  for (const int32_t id : ids) text += push(id);
+  return text + finish();
 }
 
 }  // namespace headrace

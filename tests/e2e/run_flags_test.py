@@ -150,5 +150,34 @@ class RunFlagsTest(EndToEndTest):
         self.assertIn("block of KV cache", process.stderr)
 
 
+class PaddedVocabularyTest(EndToEndTest):
+    """Most ids of this model are beyond the tokenizer's: they count as tokens and have no text."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        checkpoint = cls.folder / "checkpoint"
+        cls.headrace("convert", "--output_dir", checkpoint, "--dtype", "float32", "--vocab_size", 3000,
+                     "--n_positions", 1024, "--n_layer", 2, "--n_head", 4, "--n_embd", 64,
+                     "--inter_size", 96, "--random_weights", 7)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(ROOT / "tests/golden/text/smollm" / name, checkpoint)
+        cls.engine = cls.folder / "engine"
+        cls.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", cls.engine,
+                     "--max_beam_width", 2)
+
+    def test_run_and_summarize_go_on(self):
+        engine = ("--engine_dir", self.engine, "--profile", self.profile)
+        for flags in ((), ("--streaming",), ("--num_beams", 2), ("--json",)):
+            process = self.headrace("run", *engine, "--input_text", "Once", "--max_output_len", 24,
+                                    "--end_id", -1, *flags)
+        (result,) = json.loads(process.stdout)
+        self.assertEqual(len(result["output_ids"]), 24)
+        self.assertGreater(max(result["output_ids"]), 1100)
+        process = self.headrace("summarize", *engine, "--max_ite", 1, "--batch_size", 1,
+                                "--output_len", 8)
+        self.assertIn("TensorRT-LLM (total output tokens: 8)", process.stdout)
+
+
 if __name__ == "__main__":
     unittest.main()

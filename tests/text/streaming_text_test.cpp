@@ -1,5 +1,6 @@
 // Detokenizer, stop words and the UTF-8 that both stand on.
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,19 @@ TEST(DetokenizerTest, LeavesSpecialTokensOut) {
   EXPECT_EQ(Detokenizer(*tokenizer, false).push(end), "<|im_end|>");
   testing::expect_error(ErrorCode::kInvalidArgument, "not a token id",
                         [&] { Detokenizer(*tokenizer).push(-5); });
+}
+
+// A model's vocabulary may be padded, and the model may choose such an id.
+TEST(DetokenizerTest, IdsBeyondTheVocabularyHaveNoText) {
+  const auto tokenizer = smollm();
+  const int32_t space_a = *tokenizer->find("\u0120a");
+  const int32_t beyond = tokenizer->vocab_size();
+  Detokenizer detokenizer(*tokenizer);
+  EXPECT_EQ(detokenizer.push(beyond), "");
+  EXPECT_EQ(detokenizer.push(byte_token(*tokenizer, "\u00f0")), "");
+  EXPECT_EQ(detokenizer.push(std::numeric_limits<int32_t>::max()), "");
+  EXPECT_EQ(detokenizer.finish(), "\uFFFD");
+  EXPECT_EQ(detokenizer.text_of(std::vector<int32_t>{beyond, space_a, beyond, space_a}), " a a");
 }
 
 std::string feed_all(StopWords& stop, const std::vector<std::string>& pieces) {

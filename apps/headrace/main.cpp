@@ -77,6 +77,7 @@ void check_stdout() {
 int main_checked(int argc, char** argv) {
   App app;
   app.cli.require_subcommand(1);
+  app.cli.set_version_flag("--version", "headrace " HEADRACE_VERSION);
   app.cli.failure_message(CLI::FailureMessage::simple);
   add_convert_command(app);
   add_build_command(app);
@@ -89,7 +90,7 @@ int main_checked(int argc, char** argv) {
   try {
     app.cli.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.cli.exit(error);  // --help
+    if (error.get_exit_code() == 0) return app.cli.exit(error);  // --help, --version
     print_error(usage_message(app.cli, error) + " (--help lists what works)");
     return kExitUsage;
   }

@@ -26,6 +26,13 @@ class BuildInspectTest(harness.EndToEndTest):
     def inspect(self, path, *flags):
         return json.loads(self.headrace("inspect", path, "--json", *flags).stdout)
 
+    def test_the_program_and_its_engines_say_their_version(self):
+        version = self.headrace("--version").stdout.split()
+        self.assertEqual(version[0], "headrace")
+        self.build("versioned")
+        config = json.loads((self.folder / "versioned/config.json").read_text(encoding="utf-8"))
+        self.assertEqual(version[1:], [config["version"]])
+
     def test_the_command_of_upstreams_documentation(self):
         process = self.headrace(
             "build", "--checkpoint_dir", self.checkpoint, "--output_dir", self.folder / "upstream",

@@ -80,8 +80,7 @@ void bind_text(py::module_& module) {
            py::keep_alive<1, 2>())
       .def("push", &Detokenizer::push, py::arg("id"),
            "The text that has become certain with this token. Ids beyond the tokenizer's have "
-           "none: a "
-           "model's vocabulary may be padded.")
+           "none: a model's vocabulary may be padded.")
       .def("finish", &Detokenizer::finish, "The rest.");
   py::class_<StopWords>(module, "StopWords",
                         "Holds text back that may turn out to be the beginning of a stop word.")

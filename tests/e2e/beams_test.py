@@ -1,11 +1,10 @@
 """Beam search by `headrace run`: what transformers finds, a row for each prompt and beam."""
 
 import json
-import shutil
 import unittest
 
 import numpy as np
-from harness import GOLDEN, ROOT, EndToEndTest, read_rows, write_rows
+from harness import GOLDEN, EndToEndTest, read_rows, write_rows
 
 BEAMS = 4
 SEARCHES = json.loads((GOLDEN.parent / "beam_search" / "models.json").read_text(encoding="utf-8"))
@@ -88,15 +87,7 @@ class BeamsTest(EndToEndTest):
                 self.assertEqual(", ".join(own[-1]), last.split('"')[1])
 
     def test_interactive_shows_the_best_beam(self):
-        folder = self.folder / "text-checkpoint"
-        self.headrace("convert", "--output_dir", folder, "--dtype", "float32", "--vocab_size", 1104,
-                      "--n_positions", 64, "--n_layer", 2, "--n_head", 4, "--n_embd", 64,
-                      "--inter_size", 96, "--random_weights", 7)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(ROOT / "tests/golden/text/smollm" / name, folder)
-        engine = self.folder / "text-engine"
-        self.headrace("build", "--checkpoint_dir", folder, "--output_dir", engine,
-                      "--max_beam_width", BEAMS)
+        engine = self.make_text_engine("text", 1104, 64, build_flags=("--max_beam_width", BEAMS))
         flags = ("run", "--engine_dir", engine, "--profile", self.profile, "--num_beams", BEAMS,
                  "--max_output_len", 12, "--end_id", -1)
         (result,) = json.loads(self.headrace(*flags, "--input_text", "Once", "--json").stdout)

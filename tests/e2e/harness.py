@@ -102,6 +102,19 @@ class EndToEndTest(unittest.TestCase):
         return engine
 
     @classmethod
+    def make_text_engine(cls, name, vocabulary, positions, build_flags=()):
+        """Of a small random model beside a tokenizer of 1100 tokens; returns the engine's folder."""
+        checkpoint = cls.folder / f"{name}-checkpoint"
+        engine = cls.folder / f"{name}-engine"
+        cls.headrace("convert", "--output_dir", checkpoint, "--dtype", "float32", "--vocab_size",
+                     vocabulary, "--n_positions", positions, "--n_layer", 2, "--n_head", 4, "--n_embd",
+                     64, "--inter_size", 96, "--random_weights", 7)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(ROOT / "tests/golden/text/smollm" / file, checkpoint)
+        cls.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", engine, *build_flags)
+        return engine
+
+    @classmethod
     def run_ids(cls, engine, prompts, max_output_len, *flags, percent=1.0):
         """Generates greedily, and never stops early, from rows of token ids."""
         folder = pathlib.Path(tempfile.mkdtemp(dir=cls.folder))

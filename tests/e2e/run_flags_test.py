@@ -1,11 +1,10 @@
 """Flags of `headrace run` that choose what is generated, and how the KV cache is used."""
 
 import json
-import shutil
 import unittest
 
 import numpy as np
-from harness import ROOT, EndToEndTest, write_rows
+from harness import EndToEndTest, write_rows
 
 NEW = 24
 VOCABULARY = 1104  # padded: the tokenizer has 1100 tokens
@@ -15,15 +14,8 @@ class RunFlagsTest(EndToEndTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        checkpoint = cls.folder / "checkpoint"
-        cls.headrace("convert", "--output_dir", checkpoint, "--dtype", "float32", "--vocab_size",
-                     VOCABULARY, "--n_positions", 128, "--n_layer", 2, "--n_head", 4, "--n_embd", 64,
-                     "--inter_size", 96, "--random_weights", 7)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(ROOT / "tests/golden/text/smollm" / name, checkpoint)
-        cls.engine = cls.folder / "engine"
-        cls.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", cls.engine,
-                     "--max_batch_size", 8, "--max_beam_width", 4, "--tokens_per_block", 4)
+        cls.engine = cls.make_text_engine("flags", VOCABULARY, 128, build_flags=(
+            "--max_batch_size", 8, "--max_beam_width", 4, "--tokens_per_block", 4))
         cls.prompts = [list(range(20, 40)), [7, 8, 9]]
         write_rows(cls.folder / "prompts.csv", cls.prompts)
 
@@ -156,15 +148,7 @@ class PaddedVocabularyTest(EndToEndTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        checkpoint = cls.folder / "checkpoint"
-        cls.headrace("convert", "--output_dir", checkpoint, "--dtype", "float32", "--vocab_size", 3000,
-                     "--n_positions", 1024, "--n_layer", 2, "--n_head", 4, "--n_embd", 64,
-                     "--inter_size", 96, "--random_weights", 7)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(ROOT / "tests/golden/text/smollm" / name, checkpoint)
-        cls.engine = cls.folder / "engine"
-        cls.headrace("build", "--checkpoint_dir", checkpoint, "--output_dir", cls.engine,
-                     "--max_beam_width", 2)
+        cls.engine = cls.make_text_engine("padded", 3000, 1024, build_flags=("--max_beam_width", 2))
 
     def test_run_and_summarize_go_on(self):
         engine = ("--engine_dir", self.engine, "--profile", self.profile)

@@ -286,6 +286,7 @@ void PinnedWorkers::run_product(uint32_t number, Own& own) {
   }
 }
 
+/// Tells the device where it is worth while to look, as pieces from `taken` on begin.
 void PinnedWorkers::show_progress(uint32_t number, const HostJob& job, uint32_t taken) {
   const HostWord now = {static_cast<uint32_t>(job.rows_done_before(taken)), number};
   const std::atomic_ref progress(meetings_.progress);

@@ -204,8 +204,7 @@ Buffer allocate_pinned(size_t size_bytes, const char* purpose) {
     cudaGetLastError();
     fail(ErrorCode::kOutOfMemory,
          "[cuda] the system refuses to pin {} bytes of host memory for {}: raise the limit of "
-         "locked "
-         "memory (ulimit -l)",
+         "locked memory (ulimit -l)",
          size_bytes, purpose);
   }
   return Buffer(static_cast<std::byte*>(memory), size_bytes,

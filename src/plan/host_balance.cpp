@@ -6,14 +6,21 @@
 namespace headrace {
 namespace {
 
-constexpr double kMeetingMs = 0.03;     // at first
+constexpr double kMeetingMs = 0.02;     // at first
 constexpr double kLeastGain = 0.03;     // of the pass, for which it is worth meeting at all
 constexpr double kWeightOfAPass = 0.1;  // in what is known of the speeds
-constexpr double kProbe = 0.01;         // by which what is not seen may be quicker than is known
+constexpr double kForgotten = 0.01;     // by a pass that says nothing, of what is known
 constexpr double kMostChange = 4;       // between two passes, that is believed
 constexpr uint64_t kFewOf = 8;          // products: one
 constexpr double kLeastLinkMs = 1e-3;
-constexpr double kLeastMove = 0.01;  // of a share
+constexpr double kLeastMove = 0.003;  // of a share
+// What the host waits for the link is lost to both, and the link takes longer for its share than
+// the host would: it gets less than it could do in a quiet pass.
+constexpr double kLinkMargin = 1.05;
+// A link that nobody waits for may be quicker than is known: by so much in a pass for each of those
+// passes, so that shares stay where they are good, and return quickly once they are not.
+constexpr double kLinkProbe = 0.00025;
+constexpr double kMostLinkProbe = 0.02;
 constexpr double kMostSlowdown = 20;
 
 double milliseconds(double bytes, double gbps) { return bytes / gbps / 1e6; }
@@ -65,7 +72,8 @@ SharedPass HostBalance::predict(size_t c) const {
   const SharedPass alone = {.link_ms = link_ms()};
   if (host_ms_[c] <= 0) return alone;
   // share x host + meetings = (1 - share) x link
-  const double share = std::clamp((link_ms() - meetings_ms()) / (link_ms() + host_ms(c)), 0.0, 1.0);
+  const double link = link_ms() * kLinkMargin;
+  const double share = std::clamp((link - meetings_ms()) / (link + host_ms(c)), 0.0, 1.0);
   const SharedPass shared = {.share = share,
                              .host_ms = share * host_ms(c) + meetings_ms(),
                              .link_ms = (1 - share) * link_ms()};
@@ -80,23 +88,25 @@ HostShares HostBalance::shares() const {
 
 /// Where the host had to wait for the device in more than a few products, the link took as long as
 /// the pass. Where the device waited, it is seen what meetings take, but not what the link could
-/// do: it may be quicker than is known, until it is the one that all wait for.
+/// do.
 void HostBalance::correct_link(double share, const HostPart& pass) {
   if (kFewOf * (pass.products - pass.waited_for) > pass.products) {
     const double expected_ms = std::max((1 - share) * link_ms_, kLeastLinkMs);
     approach(link_slowdown_, milliseconds(pass.busy_ns + pass.waited_ns) / expected_ms);
-    meeting_ms_ += kProbe * (kMeetingMs - meeting_ms_);
+    meeting_ms_ += kForgotten * (kMeetingMs - meeting_ms_);
+    link_unseen_ = 0;
     return;
   }
   approach(meeting_ms_, milliseconds(pass.waited_ns) / static_cast<double>(pass.products));
-  link_slowdown_ *= 1 - kProbe;
+  ++link_unseen_;
+  link_slowdown_ *= 1 - std::min(kLinkProbe * static_cast<double>(link_unseen_), kMostLinkProbe);
 }
 
 /// Host and link may by now do what the profile says.
 void HostBalance::forget(size_t c) {
-  slowdown_[c] += kProbe * (1 - slowdown_[c]);
-  link_slowdown_ += kProbe * (1 - link_slowdown_);
-  meeting_ms_ += kProbe * (kMeetingMs - meeting_ms_);
+  slowdown_[c] += kForgotten * (1 - slowdown_[c]);
+  link_slowdown_ += kForgotten * (1 - link_slowdown_);
+  meeting_ms_ += kForgotten * (kMeetingMs - meeting_ms_);
 }
 
 bool HostBalance::correct(size_t c, const HostPart& pass) {

@@ -48,10 +48,16 @@ std::unique_ptr<Link> open_link(const Engine& engine, const Plan& plan,
   return open_engine_link(engine, std::max(plan.ring_requests, kLoadDepth), threads, options);
 }
 
+/// Of passes of so many token rows; kSharedRows.size() if the host takes no share in them.
+size_t class_of(int64_t tokens) {
+  return static_cast<size_t>(std::ranges::lower_bound(kSharedRows, tokens) - kSharedRows.begin());
+}
+
 }  // namespace
 
 /// A use, and what the host multiplies in it by group.
 struct SharedUse {
+  double share = 0;  // the host's, of what streams
   PassUse use;
   std::vector<std::vector<WeightRun>> host_runs = {};  // empty: none
   std::vector<uint64_t> host_bytes = {};               // payload of the same
@@ -88,11 +94,13 @@ class WeightStream::State : public WeightFeed {
   std::unique_ptr<Ring> ring;  // null if nothing streams; goes before what it reads into and from
 
  private:
+  SharedUse divide(double share) const;
   void correct_balance();
 
   bool loaded_ = false;
   const SharedUse all_;            // everything streams
-  std::vector<SharedUse> shared_;  // by class of kSharedRows; empty: the host takes no share
+  HostShares shares_ = {};         // that are wanted, by class of kSharedRows
+  std::vector<SharedUse> shared_;  // the same as last used; empty: the host takes no share
 
   std::optional<HostBalance> balance_;
   HostWork work_before_;       // of the host's threads, before the last passes,
@@ -158,22 +166,25 @@ void WeightStream::State::load_resident() {
 
 void WeightStream::State::share_with_host(const HostShares& shares) {
   HR_CHECK(!in_pass_ && host_weights != nullptr);
-  const std::vector<MatrixGroup> groups = manifest.groups();
+  shares_ = shares;
   use_ = &all_;
   shared_.clear();
-  for (const double share : shares) {
-    SharedUse shared{.use = headrace::share_with_host(manifest, plan, share)};
-    shared.host_runs.resize(groups.size());
-    shared.host_bytes.resize(groups.size());
-    for (const TileRange& range : shared.use.host) {
-      for (uint32_t t = range.first_tile; t < range.first_tile + range.tile_count; ++t) {
-        append_run(manifest.tiles[t], groups[range.group].first_matrix,
-                   host_weights->tile(manifest, t), shared.host_runs[range.group]);
-        shared.host_bytes[range.group] += manifest.tiles[t].payload_bytes();
-      }
+  for (const double share : shares) shared_.push_back(divide(share));
+}
+
+SharedUse WeightStream::State::divide(double share) const {
+  const std::vector<MatrixGroup> groups = manifest.groups();
+  SharedUse shared{.share = share, .use = headrace::share_with_host(manifest, plan, share)};
+  shared.host_runs.resize(groups.size());
+  shared.host_bytes.resize(groups.size());
+  for (const TileRange& range : shared.use.host) {
+    for (uint32_t t = range.first_tile; t < range.first_tile + range.tile_count; ++t) {
+      append_run(manifest.tiles[t], groups[range.group].first_matrix,
+                 host_weights->tile(manifest, t), shared.host_runs[range.group]);
+      shared.host_bytes[range.group] += manifest.tiles[t].payload_bytes();
     }
-    shared_.push_back(std::move(shared));
   }
+  return shared;
 }
 
 void WeightStream::State::balance_with_host(const HostBalance& balance) {
@@ -184,9 +195,9 @@ void WeightStream::State::balance_with_host(const HostBalance& balance) {
 }
 
 std::optional<SharedPass> WeightStream::State::shared_pass(int64_t tokens) const {
-  const auto rows = std::ranges::lower_bound(kSharedRows, tokens);
-  if (!balance_ || rows == kSharedRows.end()) return std::nullopt;
-  return balance_->predict(static_cast<size_t>(rows - kSharedRows.begin()));
+  const size_t c = class_of(tokens);
+  if (!balance_ || c == kSharedRows.size()) return std::nullopt;
+  return balance_->predict(c);
 }
 
 /// After a pass whose logits somebody has seen: no product of it is under way any more.
@@ -202,7 +213,7 @@ void WeightStream::State::correct_balance() {
                                                      .payload_bytes = work.weight_bytes,
                                                      .busy_ns = work.busy_ns,
                                                      .waited_ns = work.waited_ns})) {
-      share_with_host(balance_->shares());
+      shares_ = balance_->shares();
       return;
     }
   }
@@ -214,8 +225,9 @@ void WeightStream::State::begin_pass(bool with_logits, int64_t tokens) {
   if (!in_pass_ && with_logits_) correct_balance();
   ++passes_worked_;
   use_ = &all_;
-  for (size_t c = shared_.size(); c-- > 0;) {
-    if (tokens <= kSharedRows[c]) use_ = &shared_[c];
+  if (const size_t c = class_of(tokens); c < shared_.size()) {
+    if (shared_[c].share != shares_[c]) shared_[c] = divide(shares_[c]);
+    use_ = &shared_[c];
   }
   in_pass_ = true;
   with_logits_ = with_logits;

@@ -127,15 +127,15 @@ TEST(HostJob, PiecesOfALargeProduct) {
   const std::vector<WeightRun> runs = {{.rows = 8000, .row_stride_bytes = 5760}};
   HostJob job;
   job.set(product_of(runs), 1, 10);
-  EXPECT_EQ(job.piece_rows, 4);  // 23 KB
-  EXPECT_EQ(job.pieces, 2000u);
+  EXPECT_EQ(job.piece_rows, 8);  // 46 KB: more would be over 64
+  EXPECT_EQ(job.pieces, 1000u);
   const HostPieces first = job.take();
-  EXPECT_EQ(first.end, 100u);  // half of a tenth
-  EXPECT_EQ(job.take().end, 195u);
-  EXPECT_EQ(job.rows_done_before(500), 0);
-  EXPECT_EQ(job.rows_done_before(1400), 4000);  // 600 are left, 1000 were before all had their turn
-  EXPECT_EQ(job.rows_done_before(1939), 7596);  // 61 are left, 101 were
-  EXPECT_EQ(job.rows_done_before(1940), 8000);  // 6 pieces a thread: 128 KiB
+  EXPECT_EQ(first.end, 50u);  // half of a tenth
+  EXPECT_EQ(job.take().end, 97u);
+  EXPECT_EQ(job.rows_done_before(250), 0);
+  EXPECT_EQ(job.rows_done_before(700), 4000);  // 300 are left, 500 were before all had their turn
+  EXPECT_EQ(job.rows_done_before(969), 7592);  // 31 are left, 51 were
+  EXPECT_EQ(job.rows_done_before(970), 8000);  // 3 pieces a thread: 128 KiB
 }
 
 }  // namespace

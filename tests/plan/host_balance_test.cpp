@@ -1,6 +1,8 @@
 #include "plan/host_balance.h"
 
 #include <algorithm>
+#include <limits>
+#include <random>
 
 #include <gtest/gtest.h>
 
@@ -36,9 +38,9 @@ TEST(HostBalance, HostAndLinkEndTogether) {
   const Plan plan = plan_of(manifest);
   const HostBalance balance(manifest, plan, profile_of(2.0, 1.0), 0);
   const SharedPass pass = balance.predict(0);
-  EXPECT_NEAR(pass.host_ms, pass.link_ms, 1e-6);
+  EXPECT_LT(pass.link_ms, pass.host_ms);  // a little
+  EXPECT_NEAR(pass.link_ms, pass.host_ms, 0.06 * pass.host_ms);
   EXPECT_NEAR(pass.share, 2.0 / 3, 0.02);  // less what meeting costs
-  EXPECT_LT(pass.share, 2.0 / 3);
   EXPECT_NEAR(pass.link_ms, (1 - pass.share) * static_cast<double>(plan.read_bytes) / 1e6, 1e-6);
 }
 
@@ -106,6 +108,42 @@ TEST(HostBalance, FollowsWhatHostAndLinkAchieve) {
           << machine.host_gbps << " " << machine.link_gbps << " " << machine.meeting_ms;
     }
   }
+}
+
+/// Mean ms of passes on a machine whose speeds vary, by shares that `share_of(pass)` gives.
+template <typename ShareOf, typename Seen>
+double mean_of_varying_passes(const Plan& plan, ShareOf share_of, Seen seen) {
+  std::mt19937 random(1);
+  std::normal_distribution<double> varying(1.0, 0.03);
+  constexpr int kPasses = 1000;
+  double ms = 0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const Machine machine = {
+        .host_gbps = 2 * varying(random), .link_gbps = varying(random), .meeting_ms = 0.03};
+    const HostPart part = machine.pass(plan, share_of());
+    ms += static_cast<double>(part.busy_ns + part.waited_ns) / 1e6 / kPasses;
+    seen(part);
+  }
+  return ms;
+}
+
+// Chance decides in each pass who waits for whom; the shares do not go astray by it.
+TEST(HostBalance, StaysAtTheBestShareOfAMachineThatVaries) {
+  const Manifest manifest = some_manifest();
+  const Plan plan = plan_of(manifest);
+  double best_ms = std::numeric_limits<double>::infinity();
+  for (double share = 0.55; share < 0.75; share += 0.005) {
+    const double ms = mean_of_varying_passes(plan, [&] { return share; }, [](const HostPart&) {});
+    best_ms = std::min(best_ms, ms);
+  }
+  HostBalance balance(manifest, plan, profile_of(2.0, 1.0), 0);
+  double share = balance.shares()[0];
+  const double ms = mean_of_varying_passes(
+      plan, [&] { return share; },
+      [&](const HostPart& part) {
+        if (balance.correct(0, part)) share = balance.shares()[0];
+      });
+  EXPECT_LT(ms, 1.005 * best_ms) << ms << " " << best_ms;
 }
 
 // Host products of other numbers of rows may be slowed down by something else.

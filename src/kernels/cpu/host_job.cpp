@@ -7,8 +7,8 @@ namespace {
 
 constexpr int64_t kBatchRows = 4;               // pieces are of whole batches
 constexpr int64_t kLeastPieceBytes = 8 * 1024;  // of weights
-// A batch of rows may be more. Small, so that the last pieces end together.
-constexpr int64_t kMostPieceBytes = 24 * 1024;
+// A batch of rows may be more. Smaller ones end together sooner, but are counted more often.
+constexpr int64_t kMostPieceBytes = 64 * 1024;
 constexpr int64_t kPiecesOfThread = 48;
 constexpr int64_t kLateBytes = 128 * 1024;  // that a thread still has to multiply when it is late
 

@@ -18,6 +18,7 @@
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "base/trace.h"
+#include "base/version.h"
 #include "headrace/app.h"
 
 namespace headrace::app {
@@ -77,7 +78,7 @@ void check_stdout() {
 int main_checked(int argc, char** argv) {
   App app;
   app.cli.require_subcommand(1);
-  app.cli.set_version_flag("--version", "headrace " HEADRACE_VERSION);
+  app.cli.set_version_flag("--version", fmt::format("headrace {}", version()));
   app.cli.failure_message(CLI::FailureMessage::simple);
   add_convert_command(app);
   add_build_command(app);

@@ -1,5 +1,6 @@
 #include <pybind11/pybind11.h>
 
+#include "base/version.h"
 #include "core/convert.h"
 #include "core/engine.h"
 #include "core/executor.h"
@@ -7,7 +8,7 @@
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "What the package headrace is made on; its own classes are the interface.";
-  module.attr("__version__") = HEADRACE_VERSION;
+  module.attr("__version__") = headrace::version();
   headrace::python::register_errors();
   headrace::python::bind_executor(module);
   headrace::python::bind_text(module);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/version.h"
 #include "tensorrt_llm/executor/executor.h"
 
 // What the headers declare of values and do not define in place.
@@ -194,6 +195,6 @@ std::ostream& operator<<(std::ostream& os, ContextChunkingPolicy policy) {
                                                                  : "FIRST_COME_FIRST_SERVED");
 }
 
-char const* version() noexcept { return HEADRACE_VERSION; }
+char const* version() noexcept { return headrace::version(); }
 
 }  // namespace tensorrt_llm::executor

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/output_directory.h"
 #include "base/progress.h"
+#include "base/version.h"
 #include "checkpoint/checkpoint.h"
 #include "engine/engine_writer.h"
 #include "engine/format.h"
@@ -141,7 +142,7 @@ void check_limits(const ModelConfig& config) {
 
 std::string config_text(const ModelConfig& model, const BuildConfig& build) {
   nlohmann::ordered_json config;
-  config["version"] = HEADRACE_VERSION;
+  config["version"] = version();
   config["pretrained_config"] = nlohmann::ordered_json::parse(model_config_to_json(model));
   config["build_config"] = nlohmann::ordered_json::parse(build_config_to_json(build));
   return config.dump(2) + "\n";

@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "base/error.h"
+#include "base/version.h"
 #include "engine/format.h"
 #include "engine/little_endian.h"
 #include "engine/manifest_check.h"
@@ -82,7 +83,7 @@ Engine Engine::open(FileSystem& fs, const std::string& directory) {
 Engine Engine::synthetic(const SyntheticSpec& spec) {
   HR_CHECK(spec.build.max_seq_len > 0);
   Engine engine;
-  engine.version_ = HEADRACE_VERSION;
+  engine.version_ = headrace::version();
   engine.model_ = spec.model;
   engine.build_ = spec.build;
   const std::vector<CodecId> codecs = allowed_codecs(spec.build.tile_codec, spec.model.dtype);

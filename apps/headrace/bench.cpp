@@ -18,6 +18,7 @@
 #include "headrace/bench_report.h"
 #include "headrace/generation_totals.h"
 #include "headrace/ignored_flags.h"
+#include "headrace/kv_flags.h"
 #include "headrace/peak_memory.h"
 #include "headrace/sampling_flags.h"
 #include "headrace/session_flags.h"
@@ -33,6 +34,7 @@ struct BenchFlags {
 
   SessionFlags session;
   BenchEngineFlags engine;
+  KvFlags kv;
   std::string batch_size = "8";
   std::string input_output_len = "128,20";
   std::string gpu_weights_percent = "1.0";
@@ -198,6 +200,7 @@ class Bench {
     options.limits.max_sequences = batch_size;
     options.limits.max_beam_width = flags_.num_beams;
     options.limits.max_sequence_tokens = length.input + length.output;
+    apply(flags_.kv, options.limits);
     return Session::open(options, context_);
   }
 
@@ -346,7 +349,8 @@ void add_bench_command(App& app) {
   command->add_flag("--csv", flags->csv, "Print CSV, and append it to MODEL_DTYPE_..._sm0.csv");
   command->add_flag("--build_only", flags->build_only,
                     "Build the random engine of --output_dir and stop");
-  accept_options(*command, {"--mode", "--kv_cache_free_gpu_memory_fraction", "--quantization"});
+  add_kv_memory_flag(*command, flags->kv);
+  accept_options(*command, {"--mode", "--quantization"});
   accept_switches(*command, {"--enable_cuda_graph", "--strongly_typed", "--dump_profile",
                              "--serial_build", "--use_py_session"});
   command->final_callback(

@@ -10,14 +10,18 @@ void add_kv_flags(CLI::App& command, KvFlags& flags) {
   command.add_option("--max_attention_window_size", flags.attention_windows,
                      "Positions that attention sees: all of a sequence here, so that less is an "
                      "error");
-  command.add_option("--kv_cache_free_gpu_memory_fraction", flags.free_memory_fraction,
-                     "Largest share of the memory beside the weights that the KV cache takes "
-                     "(default: what the batch needs)");
+  add_kv_memory_flag(command, flags);
   command.add_flag("--kv_cache_enable_block_reuse", flags.block_reuse,
                    "Prompts that begin alike share what was computed, also by earlier batches or "
                    "lines");
   const std::string always = "Accepted: long prompts always go in chunks";
   command.add_flag("--enable_chunked_context", always);
+}
+
+void add_kv_memory_flag(CLI::App& command, KvFlags& flags) {
+  command.add_option("--kv_cache_free_gpu_memory_fraction", flags.free_memory_fraction,
+                     "Largest share of the memory beside the weights that the KV cache takes "
+                     "(default: what the batch needs)");
 }
 
 void apply(const KvFlags& flags, SessionLimits& limits) {

@@ -19,6 +19,9 @@ struct KvFlags {
 /// Registers them. `flags` has to outlive the command.
 void add_kv_flags(CLI::App& command, KvFlags& flags);
 
+/// --kv_cache_free_gpu_memory_fraction alone, which benchmark.py has.
+void add_kv_memory_flag(CLI::App& command, KvFlags& flags);
+
 /// Sets what the flags ask for in `limits`. Error{kInvalidArgument} naming the flag for values that
 /// cannot be.
 void apply(const KvFlags& flags, SessionLimits& limits);

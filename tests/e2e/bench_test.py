@@ -78,6 +78,15 @@ class BenchPresetTest(EndToEndTest):
         self.assertIn("batch_size 3 skipped", lines[1])
         self.assertIn("input_output_len 9,3 skipped", lines[2])
 
+    def test_share_of_the_memory_that_the_kv_cache_takes(self):
+        flag = "--kv_cache_free_gpu_memory_fraction"
+        case = ("-m", "llama_15m", "--batch_size", 2, "--input_output_len", "8,2")
+        self.assertIn("[BENCHMARK]", self.bench(*case, flag, 0.5).stdout)
+        too_little = self.bench(*case, flag, 1e-12)
+        self.assertIn("[WARNING] batch_size 2, input_output_len 8,2", too_little.stdout)
+        self.assertIn("less than a block of KV cache", too_little.stdout)
+        self.assertIn("use more than 0.0, up to 1.0", self.bench(*case, flag, 2, expect=1).stderr)
+
     def test_an_engine_that_is_built(self):
         engine = self.folder / "kept"
         self.bench("-m", "llama_15m", "--output_dir", engine, "--build_only")

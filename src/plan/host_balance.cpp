@@ -14,11 +14,11 @@ constexpr double kMostChange = 4;       // between two passes, that is believed
 constexpr uint64_t kFewOf = 8;          // products: one
 constexpr double kLeastLinkMs = 1e-3;
 constexpr double kLeastMove = 0.003;  // of a share
-// What the host waits for the link is lost to both, and the link takes longer for its share than
-// the host would: it gets less than it could do in a quiet pass.
-constexpr double kLinkMargin = 1.05;
-// A link that nobody waits for may be quicker than is known: by so much in a pass for each of those
-// passes, so that shares stay where they are good, and return quickly once they are not.
+// Of the link's time, times how much slower than the host it is.
+constexpr double kMargin = 0.1;
+// A link that nobody waits for may be quicker than is known: by so much after a pass for each such
+// pass in a row, so that shares stay where they are good. A link of half the time is found after
+// some 80 passes.
 constexpr double kLinkProbe = 0.00025;
 constexpr double kMostLinkProbe = 0.02;
 constexpr double kMostSlowdown = 20;
@@ -68,12 +68,19 @@ double HostBalance::link_ms() const { return link_ms_ * link_slowdown_; }
 
 double HostBalance::meetings_ms() const { return meeting_ms_ * static_cast<double>(groups_); }
 
+/// Chance decides in each pass who waits for whom. A little more for the slower side costs more
+/// than the same for the quicker one, so that it gets less than would end with the other: by this
+/// part of the link's time.
+double HostBalance::margin(size_t c) const {
+  return kMargin * (link_ms() - host_ms(c)) / (link_ms() + host_ms(c));
+}
+
 SharedPass HostBalance::predict(size_t c) const {
   const SharedPass alone = {.link_ms = link_ms()};
   if (host_ms_[c] <= 0) return alone;
-  // share x host + meetings = (1 - share) x link
-  const double link = link_ms() * kLinkMargin;
-  const double share = std::clamp((link - meetings_ms()) / (link + host_ms(c)), 0.0, 1.0);
+  // share x host + meetings = (1 - share) x link with its margin
+  const double wanted_ms = link_ms() * (1 + margin(c));
+  const double share = std::clamp((wanted_ms - meetings_ms()) / (wanted_ms + host_ms(c)), 0.0, 1.0);
   const SharedPass shared = {.share = share,
                              .host_ms = share * host_ms(c) + meetings_ms(),
                              .link_ms = (1 - share) * link_ms()};
@@ -94,12 +101,13 @@ void HostBalance::correct_link(double share, const HostPart& pass) {
     const double expected_ms = std::max((1 - share) * link_ms_, kLeastLinkMs);
     approach(link_slowdown_, milliseconds(pass.busy_ns + pass.waited_ns) / expected_ms);
     meeting_ms_ += kForgotten * (kMeetingMs - meeting_ms_);
-    link_unseen_ = 0;
+    host_bound_passes_ = 0;
     return;
   }
   approach(meeting_ms_, milliseconds(pass.waited_ns) / static_cast<double>(pass.products));
-  ++link_unseen_;
-  link_slowdown_ *= 1 - std::min(kLinkProbe * static_cast<double>(link_unseen_), kMostLinkProbe);
+  ++host_bound_passes_;
+  link_slowdown_ *=
+      1 - std::min(kLinkProbe * static_cast<double>(host_bound_passes_), kMostLinkProbe);
 }
 
 /// Host and link may by now do what the profile says.
@@ -107,6 +115,7 @@ void HostBalance::forget(size_t c) {
   slowdown_[c] += kForgotten * (1 - slowdown_[c]);
   link_slowdown_ += kForgotten * (1 - link_slowdown_);
   meeting_ms_ += kForgotten * (kMeetingMs - meeting_ms_);
+  host_bound_passes_ = 0;
 }
 
 bool HostBalance::correct(size_t c, const HostPart& pass) {

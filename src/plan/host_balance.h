@@ -26,9 +26,9 @@ struct HostPart {
   int64_t waited_ns = 0;       // and between a product and the next
 };
 
-/// Decides which shares of the tiles the host multiplies so that host and link end together, the
-/// link a little earlier: from a profile at first, then from what the host's threads achieve and
-/// how long they wait for the device, which waits for the link: other processes may disturb both.
+/// Decides which shares of the tiles the host multiplies so that host and link end together: from a
+/// profile at first, then from what the host's threads achieve and how long they wait for the
+/// device, which waits for the link: other processes may disturb both.
 /// Results do not depend on it. Pure but for what it has been told; confined to one thread.
 class HostBalance {
  public:
@@ -48,6 +48,7 @@ class HostBalance {
  private:
   double host_ms(size_t c) const;
   double link_ms() const;
+  double margin(size_t c) const;
   double meetings_ms() const;
   void correct_link(double share, const HostPart& pass);
   void forget(size_t c);
@@ -58,8 +59,8 @@ class HostBalance {
   HostShares host_ms_ = {};   // the same for the host, by class; 0: it takes no part
   HostShares slowdown_ = {};  // of the host, against the profile
   double link_slowdown_ = 1;
-  int64_t link_unseen_ = 0;  // passes since all waited for the link
-  double meeting_ms_ = 0;    // from a product's last row to the x of the next
+  int64_t host_bound_passes_ = 0;  // in a row
+  double meeting_ms_ = 0;          // from a product's last row to the x of the next
   HostShares told_ = {};
 };
 

@@ -84,6 +84,10 @@ class Divider {
 
 }  // namespace
 
+size_t shared_class(int64_t tokens) {
+  return static_cast<size_t>(std::ranges::lower_bound(kSharedRows, tokens) - kSharedRows.begin());
+}
+
 PassUse stream_all(const Plan& plan) {
   return {
       .requests = plan.requests, .body = plan.body_requests, .streamed_bytes = plan.streamed_bytes};

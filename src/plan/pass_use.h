@@ -14,6 +14,9 @@ namespace headrace {
 /// 8 rows each. In larger ones everything streams.
 inline constexpr std::array<int64_t, 4> kSharedRows = {1, 2, 4, 8};
 
+/// The class of passes of so many token rows; kSharedRows.size() where the host takes no share.
+size_t shared_class(int64_t tokens);
+
 /// By class of kSharedRows: the share of the payload that is not resident which the host multiplies
 /// where it lies, 0 to 1.
 using HostShares = std::array<double, kSharedRows.size()>;

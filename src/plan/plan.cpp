@@ -177,10 +177,10 @@ double milliseconds(double amount, double giga_per_second) {
 /// Divides what link_ms stands for between link and host, where the host takes part.
 void predict_shares(const Manifest& manifest, const MachineProfile& profile,
                     const PlanOptions& options, Plan& plan) {
-  const auto rows = std::ranges::lower_bound(kSharedRows, plan.batch_size);
-  if (!options.host_shares || plan.requests.empty() || rows == kSharedRows.end()) return;
+  const size_t c = shared_class(plan.batch_size);
+  if (!options.host_shares || plan.requests.empty() || c == kSharedRows.size()) return;
   const HostBalance balance(manifest, plan, profile, options.canonical_rows);
-  const SharedPass pass = balance.predict(static_cast<size_t>(rows - kSharedRows.begin()));
+  const SharedPass pass = balance.predict(c);
   if (pass.share == 0) return;
   plan.link_ms = pass.link_ms;
   plan.host_ms = pass.host_ms;
@@ -198,10 +198,9 @@ void predict(const Manifest& manifest, const MachineProfile& profile, const Plan
   plan.compute_ms = milliseconds(2 * multiply_adds * rows, profile.matmul_gflops);
   predict_shares(manifest, profile, options, plan);
   plan.predicted_pass_ms = std::max({plan.link_ms, plan.host_ms, plan.memory_ms, plan.compute_ms});
-  if (plan.predicted_pass_ms == plan.link_ms && !plan.requests.empty()) {
-    plan.bound = Bound::kLink;
-  } else if (plan.predicted_pass_ms == plan.host_ms) {
-    plan.bound = Bound::kHost;
+  const bool streams = !plan.requests.empty();
+  if (streams && plan.predicted_pass_ms == std::max(plan.link_ms, plan.host_ms)) {
+    plan.bound = plan.host_ms > 0 ? Bound::kHostAndLink : Bound::kLink;
   } else {
     plan.bound = plan.memory_ms >= plan.compute_ms ? Bound::kMemory : Bound::kCompute;
   }
@@ -256,8 +255,8 @@ const char* bound_name(Bound bound) {
       return "memory";
     case Bound::kCompute:
       return "compute";
-    case Bound::kHost:
-      return "host";
+    case Bound::kHostAndLink:
+      return "host and link";
   }
   return "";
 }

@@ -54,9 +54,9 @@ TransferRequest first_tiles(const Manifest& manifest, const TransferRequest& req
                             uint32_t tiles);
 
 /// What bounds a predicted pass.
-enum class Bound : uint8_t { kLink, kMemory, kCompute, kHost };
+enum class Bound : uint8_t { kLink, kMemory, kCompute, kHostAndLink };
 
-/// "link", "memory", "compute" or "host".
+/// "link", "memory", "compute" or "host and link", which share a pass.
 const char* bound_name(Bound bound);
 
 struct Plan {

@@ -48,16 +48,11 @@ std::unique_ptr<Link> open_link(const Engine& engine, const Plan& plan,
   return open_engine_link(engine, std::max(plan.ring_requests, kLoadDepth), threads, options);
 }
 
-/// Of passes of so many token rows; kSharedRows.size() if the host takes no share in them.
-size_t class_of(int64_t tokens) {
-  return static_cast<size_t>(std::ranges::lower_bound(kSharedRows, tokens) - kSharedRows.begin());
-}
-
 }  // namespace
 
 /// A use, and what the host multiplies in it by group.
 struct SharedUse {
-  double share = 0;  // the host's, of what streams
+  double share = 0;  // the host's
   PassUse use;
   std::vector<std::vector<WeightRun>> host_runs = {};  // empty: none
   std::vector<uint64_t> host_bytes = {};               // payload of the same
@@ -98,9 +93,10 @@ class WeightStream::State : public WeightFeed {
   void correct_balance();
 
   bool loaded_ = false;
-  const SharedUse all_;            // everything streams
-  HostShares shares_ = {};         // that are wanted, by class of kSharedRows
-  std::vector<SharedUse> shared_;  // the same as last used; empty: the host takes no share
+  const SharedUse all_;  // everything streams
+  // By class of kSharedRows, divided when a pass of it begins; empty: the host takes no share.
+  std::vector<SharedUse> shared_;
+  HostShares wanted_shares_ = {};
 
   std::optional<HostBalance> balance_;
   HostWork work_before_;       // of the host's threads, before the last passes,
@@ -166,7 +162,7 @@ void WeightStream::State::load_resident() {
 
 void WeightStream::State::share_with_host(const HostShares& shares) {
   HR_CHECK(!in_pass_ && host_weights != nullptr);
-  shares_ = shares;
+  wanted_shares_ = shares;
   use_ = &all_;
   shared_.clear();
   for (const double share : shares) shared_.push_back(divide(share));
@@ -195,7 +191,7 @@ void WeightStream::State::balance_with_host(const HostBalance& balance) {
 }
 
 std::optional<SharedPass> WeightStream::State::shared_pass(int64_t tokens) const {
-  const size_t c = class_of(tokens);
+  const size_t c = shared_class(tokens);
   if (!balance_ || c == kSharedRows.size()) return std::nullopt;
   return balance_->predict(c);
 }
@@ -207,15 +203,13 @@ void WeightStream::State::correct_balance() {
   const HostWork work = now - work_before_;
   work_before_ = now;
   if (std::exchange(passes_worked_, 0) != 1) return;  // of several, that are not told apart
-  for (size_t c = 0; c < shared_.size(); ++c) {
-    if (use_ == &shared_[c] && balance_->correct(c, {.products = work.products,
-                                                     .waited_for = work.waited_for,
-                                                     .payload_bytes = work.weight_bytes,
-                                                     .busy_ns = work.busy_ns,
-                                                     .waited_ns = work.waited_ns})) {
-      shares_ = balance_->shares();
-      return;
-    }
+  const size_t c = shared_class(tokens_);
+  if (c < shared_.size() && balance_->correct(c, {.products = work.products,
+                                                  .waited_for = work.waited_for,
+                                                  .payload_bytes = work.weight_bytes,
+                                                  .busy_ns = work.busy_ns,
+                                                  .waited_ns = work.waited_ns})) {
+    wanted_shares_ = balance_->shares();
   }
 }
 
@@ -225,8 +219,8 @@ void WeightStream::State::begin_pass(bool with_logits, int64_t tokens) {
   if (!in_pass_ && with_logits_) correct_balance();
   ++passes_worked_;
   use_ = &all_;
-  if (const size_t c = class_of(tokens); c < shared_.size()) {
-    if (shared_[c].share != shares_[c]) shared_[c] = divide(shares_[c]);
+  if (const size_t c = shared_class(tokens); c < shared_.size()) {
+    if (shared_[c].share != wanted_shares_[c]) shared_[c] = divide(wanted_shares_[c]);
     use_ = &shared_[c];
   }
   in_pass_ = true;

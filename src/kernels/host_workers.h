@@ -22,6 +22,14 @@ struct alignas(8) HostWord {
   uint32_t number = 0;
 };
 
+/// As it is now, while another may write it. Always inlined: files of several instruction sets use
+/// it, and must not share its code.
+inline __attribute__((always_inline)) HostWord load_word(const HostWord& word) {
+  HostWord now;
+  __atomic_load(&word, &now, __ATOMIC_RELAXED);
+  return now;
+}
+
 /// Words of a row of x: its bytes, in order.
 constexpr size_t words_of_x(int64_t k, DType dtype) {
   return (static_cast<size_t>(k) * dtype_size(dtype) + sizeof(uint32_t) - 1) / sizeof(uint32_t);

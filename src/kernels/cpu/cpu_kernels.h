@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/coded_kernels.h"
 #include "kernels/cpu/leaf_order.h"
+#include "kernels/host_workers.h"
 #include "tensor/dtype.h"
 
 namespace headrace::cpu {
@@ -44,6 +45,10 @@ struct CpuKernels {
   void (*silu_multiply)(const float* a, const float* b, int64_t count, DType dtype, std::byte* out);
   /// Rotates one head: the pairs (x[i], x[i + half]).
   void (*rotate)(float* x, const float* cos, const float* sin, int64_t half);
+
+  /// Copies the bits of `count` words, which another writes meanwhile. Whether all of them had the
+  /// number.
+  bool (*take_words)(const HostWord* words, size_t count, uint32_t number, uint32_t* bits);
 
   /// One row of x for matmul_few: K floats, and -0 up to a whole number of vectors.
   void (*pack_row)(DType dtype, const std::byte* x, int64_t k, float* packed);

@@ -54,10 +54,6 @@ int64_t now_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
 }
 
-HostWord load_word(const HostWord& word) {
-  return std::atomic_ref(const_cast<HostWord&>(word)).load(std::memory_order_relaxed);
-}
-
 void store_word(HostWord& to, const HostWord& word) {
   std::atomic_ref(to).store(word, std::memory_order_relaxed);
 }
@@ -380,18 +376,13 @@ void PinnedWorkers::do_piece(HostJob& job, uint32_t piece, uint32_t number, cons
 void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own) const {
   auto* const bits = reinterpret_cast<uint32_t*>(own.x.data());
   const size_t words = static_cast<size_t>(product.tokens) * words_of_x(product.k, product.dtype);
-  constexpr size_t kAtOnce = 8;
+  constexpr size_t kAtOnce = 64;
   for (size_t i = 0; i < words; i += kAtOnce) {
-    const size_t end = std::min(words, i + kAtOnce);
-    for (Poll poll;; poll.wait()) {
-      uint32_t others = 0;
-      for (size_t j = i; j < end; ++j) {
-        const HostWord word = load_word(product.x[j]);
-        bits[j] = word.bits;
-        others |= word.number ^ number;
-      }
-      if (others == 0) break;
+    const size_t count = std::min(kAtOnce, words - i);
+    Poll poll;
+    while (!few_.kernels.take_words(product.x + i, count, number, bits + i)) {
       if (is_abandoned(number) || is_over(number)) return;
+      poll.wait();
     }
   }
 }

@@ -5,6 +5,7 @@
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/matmul_few.h"
 #include "kernels/cpu/matmul_many.h"
+#include "kernels/cpu/take_words.h"
 
 namespace headrace::cpu {
 
@@ -75,6 +76,7 @@ struct MakeKernels {
       .rms_norm = rms_norm,
       .silu_multiply = silu_multiply,
       .rotate = Elementwise<V>::rotate,
+      .take_words = cpu::take_words<V>,
       .pack_row = pack_row,
       .matmul_few = matmul_few,
       .pack_tokens = pack_tokens,

@@ -7,6 +7,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/unroll.h"
+#include "kernels/host_workers.h"
 #include "tensor/dtype.h"
 
 namespace headrace::cpu {
@@ -96,6 +97,16 @@ struct Avx2 {
   static HR_INLINE Vec in_register(Vec v) {
     asm("" : "+x"(v));
     return v;
+  }
+
+  static HR_INLINE bool take_words(const HostWord* from, uint32_t number, uint32_t* bits) {
+    constexpr int kNumbers = 0xaa;
+    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    const __m256i bits_first =
+        _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bits), _mm256_castsi256_si128(bits_first));
+    const __m256i equal = _mm256_cmpeq_epi32(words, _mm256_set1_epi32(static_cast<int>(number)));
+    return (_mm256_movemask_ps(_mm256_castsi256_ps(equal)) & kNumbers) == kNumbers;
   }
 
   static HR_INLINE void prefetch(const void* at) {

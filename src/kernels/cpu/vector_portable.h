@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/cpu/unroll.h"
+#include "kernels/host_workers.h"
 #include "tensor/dtype.h"
 #include "tensor/float16.h"
 
@@ -103,6 +104,14 @@ struct Portable {
   }
 
   static HR_INLINE Vec in_register(Vec v) { return v; }
+
+  static HR_INLINE bool take_words(const HostWord* from, uint32_t number, uint32_t* bits) {
+    const HostWord first = load_word(from[0]);
+    const HostWord second = load_word(from[1]);
+    bits[0] = first.bits;
+    bits[1] = second.bits;
+    return ((first.number ^ number) | (second.number ^ number)) == 0;
+  }
 
   static HR_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 0, 2); }
 

@@ -8,8 +8,8 @@
 namespace headrace::cpu {
 
 /// CpuKernels::take_words over a vector class V. Another writes the words meanwhile, so that thread
-/// sanitizers must not look: an aligned quadword of a vector is read at once, and its number says
-/// whether it counts.
+/// sanitizers must not look: these processors read an aligned quadword of a vector at once, and its
+/// number says whether it counts.
 template <typename V>
 __attribute__((no_sanitize("thread"))) bool take_words(const HostWord* words, size_t count,
                                                        uint32_t number, uint32_t* bits) {

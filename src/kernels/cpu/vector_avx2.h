@@ -101,7 +101,8 @@ struct Avx2 {
 
   static HR_INLINE bool take_words(const HostWord* from, uint32_t number, uint32_t* bits) {
     constexpr int kNumbers = 0xaa;
-    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    asm("" : "+x"(words));  // loaded once: bits and numbers are of one moment
     const __m256i bits_first =
         _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(bits), _mm256_castsi256_si128(bits_first));

@@ -119,16 +119,17 @@ struct Avx512 {
     return v;
   }
 
-  /// Into the second-level cache: the first keeps what is used again and again.
   /// CpuKernels::take_words for kLanes / 2 words.
   static HR_INLINE bool take_words(const HostWord* from, uint32_t number, uint32_t* bits) {
     constexpr __mmask16 kNumbers = 0xaaaa;
-    const __m512i words = _mm512_loadu_si512(from);
+    __m512i words = _mm512_loadu_si512(from);
+    asm("" : "+v"(words));  // loaded once: bits and numbers are of one moment
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(bits), _mm512_cvtepi64_epi32(words));
     return _mm512_mask_cmpneq_epi32_mask(kNumbers, words,
                                          _mm512_set1_epi32(static_cast<int>(number))) == 0;
   }
 
+  /// Into the second-level cache: the first keeps what is used again and again.
   static HR_INLINE void prefetch(const void* at) { _mm_prefetch(at, _MM_HINT_T1); }
 
  private:

@@ -94,7 +94,8 @@ class WeightStream::State : public WeightFeed {
 
   bool loaded_ = false;
   const SharedUse all_;  // everything streams
-  // By class of kSharedRows, divided when a pass of it begins; empty: the host takes no share.
+  // By class of kSharedRows, brought to the wanted share when a pass of it begins; empty: the host
+  // takes no share.
   std::vector<SharedUse> shared_;
   HostShares wanted_shares_ = {};
 

@@ -7,23 +7,13 @@
 namespace headrace::testing {
 namespace {
 
-/// The tables of the instruction sets that this machine can run.
-std::vector<const cpu::CpuKernels*> kernels_here() {
-  std::vector<const cpu::CpuKernels*> tables;
-  for (const CpuIsa isa : isas_here()) {
-    tables.push_back(isa == CpuIsa::kAvx512 ? cpu::avx512_kernels()
-                     : isa == CpuIsa::kAvx2 ? cpu::avx2_kernels()
-                                            : cpu::portable_kernels());
-  }
-  return tables;
-}
-
 constexpr uint32_t kNumber = 0x80000007;
 
 // Every word counts, wherever it is; nothing beyond them is touched.
 TEST(TakeWords, GivesBitsAndSeesEveryWordOfAnotherNumber) {
   constexpr uint32_t kUntouched = 0xabababab;
-  for (const cpu::CpuKernels* kernels : kernels_here()) {
+  for (const CpuIsa isa : isas_here()) {
+    const cpu::CpuKernels* const kernels = cpu::kernels_for(isa);
     for (size_t count = 0; count < 70; ++count) {
       std::vector<HostWord> words(1);  // so that vectors begin at odd places
       for (size_t i = 0; i < count; ++i) {
@@ -54,7 +44,8 @@ TEST(TakeWords, WhoSeesTheNumberHasTheBits) {
   constexpr size_t kCount = 64;
   constexpr uint32_t kNumbers = 20000;
   const auto bits_of = [](uint32_t number) { return number * 2654435761u; };
-  for (const cpu::CpuKernels* kernels : kernels_here()) {
+  for (const CpuIsa isa : isas_here()) {
+    const cpu::CpuKernels* const kernels = cpu::kernels_for(isa);
     std::vector<HostWord> words(kCount);
     std::atomic<uint32_t> seen{0};
     std::thread writer([&] {
@@ -70,6 +61,7 @@ TEST(TakeWords, WhoSeesTheNumberHasTheBits) {
     size_t wrong = 0;
     for (uint32_t number = 1; number <= kNumbers; ++number) {
       while (!kernels->take_words(words.data(), kCount, number, bits.data())) {
+        std::this_thread::yield();
       }
       for (const uint32_t of_word : bits) wrong += of_word != bits_of(number) ? 1 : 0;
       seen.store(number);

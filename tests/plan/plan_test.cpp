@@ -350,6 +350,17 @@ TEST(PlanTest, PredictsTheSlowestOfLinkMemoryAndCompute) {
   EXPECT_EQ(plan.bound, Bound::kCompute);
   profile.matmul_gflops = 1000;
   EXPECT_EQ(make_plan(manifest, profile, resident).bound, Bound::kMemory);
+
+  PlanOptions shared = at_percent(0);
+  shared.streamed_home = Home::kHost;
+  shared.host_shares = true;
+  profile.link_gbps = profile.shared_link_gbps = 0.001;
+  for (const double host_gbps : {0.002, 0.0005}) {
+    profile.host_rates = {{.tokens = 1, .codec = CodecId::kRaw, .gbps = host_gbps}};
+    plan = make_plan(manifest, profile, shared);
+    EXPECT_DOUBLE_EQ(plan.predicted_pass_ms, std::max(plan.host_ms, plan.link_ms));
+    EXPECT_STREQ(bound_name(plan.bound), "host and link");
+  }
 }
 
 TEST(PlanTest, PercentLineIsTheOneThatUsersKnow) {

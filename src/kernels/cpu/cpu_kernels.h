@@ -82,6 +82,8 @@ struct CpuKernels {
 const CpuKernels* avx512_kernels();
 const CpuKernels* avx2_kernels();
 const CpuKernels* portable_kernels();
+/// Null where this processor cannot run them either.
+const CpuKernels* kernels_for(CpuIsa isa);
 /// Of the best instruction set that this processor has.
 const CpuKernels& best_kernels();
 

@@ -35,19 +35,6 @@ bool processor_has(CpuIsa isa) {
   return isa == CpuIsa::kPortable;
 }
 
-const cpu::CpuKernels* kernels_for(CpuIsa isa) {
-  if (!processor_has(isa)) return nullptr;
-  switch (isa) {
-    case CpuIsa::kAvx512:
-      return cpu::avx512_kernels();
-    case CpuIsa::kAvx2:
-      return cpu::avx2_kernels();
-    case CpuIsa::kPortable:
-      return cpu::portable_kernels();
-  }
-  return nullptr;
-}
-
 bool processor_has_vbmi() {
 #if defined(__x86_64__)
   return processor_has(CpuIsa::kAvx512) && __builtin_cpu_supports("avx512vbmi") &&
@@ -58,6 +45,19 @@ bool processor_has_vbmi() {
 }
 
 }  // namespace
+
+const cpu::CpuKernels* cpu::kernels_for(CpuIsa isa) {
+  if (!processor_has(isa)) return nullptr;
+  switch (isa) {
+    case CpuIsa::kAvx512:
+      return avx512_kernels();
+    case CpuIsa::kAvx2:
+      return avx2_kernels();
+    case CpuIsa::kPortable:
+      return portable_kernels();
+  }
+  return nullptr;
+}
 
 std::vector<const cpu::CodedKernels*> cpu::coded_kernels_for(CpuIsa isa) {
   std::vector<const CodedKernels*> all;
@@ -72,7 +72,7 @@ std::vector<const cpu::CodedKernels*> cpu::coded_kernels_for(CpuIsa isa) {
 
 CpuIsa detect_cpu_isa() {
   for (const CpuIsa isa : {CpuIsa::kAvx512, CpuIsa::kAvx2}) {
-    if (kernels_for(isa) != nullptr) return isa;
+    if (cpu::kernels_for(isa) != nullptr) return isa;
   }
   return CpuIsa::kPortable;
 }
@@ -92,7 +92,7 @@ const char* cpu_isa_name(CpuIsa isa) {
 }
 
 std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, CpuIsa isa) {
-  const cpu::CpuKernels* kernels = kernels_for(isa);
+  const cpu::CpuKernels* kernels = cpu::kernels_for(isa);
   if (kernels == nullptr) {
     fail(ErrorCode::kDevice, "[cpu] this processor has no {}: use {}", cpu_isa_name(isa),
          cpu_isa_name(detect_cpu_isa()));

@@ -99,6 +99,7 @@ struct Avx2 {
     return v;
   }
 
+  static constexpr size_t kWords = 4;
   static HR_INLINE bool take_words(const HostWord* from, uint32_t number, uint32_t* bits) {
     constexpr int kNumbers = 0xaa;
     __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));

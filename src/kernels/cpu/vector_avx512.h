@@ -119,7 +119,8 @@ struct Avx512 {
     return v;
   }
 
-  /// CpuKernels::take_words for kLanes / 2 words.
+  /// CpuKernels::take_words for kWords words.
+  static constexpr size_t kWords = 8;
   static HR_INLINE bool take_words(const HostWord* from, uint32_t number, uint32_t* bits) {
     constexpr __mmask16 kNumbers = 0xaaaa;
     __m512i words = _mm512_loadu_si512(from);

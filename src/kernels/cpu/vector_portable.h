@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/take_words.h"
 #include "kernels/cpu/unroll.h"
-#include "kernels/host_workers.h"
 #include "tensor/dtype.h"
 #include "tensor/float16.h"
 
@@ -105,12 +105,9 @@ struct Portable {
 
   static HR_INLINE Vec in_register(Vec v) { return v; }
 
+  static constexpr size_t kWords = 1;
   static HR_INLINE bool take_words(const HostWord* from, uint32_t number, uint32_t* bits) {
-    const HostWord first = load_word(from[0]);
-    const HostWord second = load_word(from[1]);
-    bits[0] = first.bits;
-    bits[1] = second.bits;
-    return ((first.number ^ number) | (second.number ^ number)) == 0;
+    return take_word(*from, number, bits);
   }
 
   static HR_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 0, 2); }

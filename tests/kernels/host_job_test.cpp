@@ -35,26 +35,31 @@ struct Outcome {
   std::atomic<bool> all_seen{false};  // by the one that was told to be last
 };
 
-void settle(HostJob& job, uint32_t piece, uint32_t number, Outcome& outcome) {
-  if (!job.settle(piece, number)) return;
-  outcome.settled.fetch_add(1, std::memory_order_relaxed);
-  outcome.results[piece] = number;
-  if (!job.end_piece(piece)) return;
+void settle(HostJob& job, HostPieces batch, uint32_t number, Outcome& outcome) {
+  const uint32_t mine = job.settle(batch, number);
+  if (mine == 0) return;
+  for (uint32_t piece = batch.begin; piece < batch.end; ++piece) {
+    if ((mine >> (piece - batch.begin) & 1) == 0) continue;
+    outcome.settled.fetch_add(1, std::memory_order_relaxed);
+    outcome.results[piece] = number;
+  }
+  if (!job.end_pieces(batch, mine)) return;
   outcome.last_ones.fetch_add(1, std::memory_order_relaxed);
   outcome.all_seen.store(std::ranges::count(outcome.results, number) == job.pieces,
                          std::memory_order_relaxed);
 }
 
-/// One thread's: what it takes, every third piece left to the others, as where it is held up; then
+/// One thread's: what it takes, every third batch left to the others, as where it is held up; then
 /// what nobody has settled.
 void work(HostJob& job, uint32_t number, Outcome& outcome) {
   for (HostPieces pieces; !(pieces = job.take()).empty();) {
-    for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
-      if (piece % 3 != 0) settle(job, piece, number, outcome);
+    for (HostPieces batch; !(batch = job.next_batch(pieces, number)).empty();) {
+      if (batch.begin % 3 != 0) settle(job, batch, number, outcome);
+      pieces.begin = batch.end;
     }
   }
   for (uint32_t piece = 0; (piece = job.unsettled_from(piece, number)) < job.pieces; ++piece) {
-    settle(job, piece, number, outcome);
+    settle(job, {piece, piece + 1}, number, outcome);
   }
 }
 
@@ -102,11 +107,38 @@ RC_GTEST_PROP(HostJob, PiecesAreAllRowsOfTheRunsInOrder, ()) {
       of_piece += count;
     });
     RC_ASSERT(of_piece >= 1);
-    RC_ASSERT(of_piece <= HostJob::kMostPieceRows);
+    RC_ASSERT(of_piece <= HostJob::kMostBatchRows);
     RC_ASSERT(job.first_row(piece) == all);
     all += of_piece;
   }
   for (size_t i = 0; i < rows.size(); ++i) RC_ASSERT(rows[i] == job.runs[i].rows);
+}
+
+RC_GTEST_PROP(HostJob, BatchesAreWhatNobodyHasSettled, ()) {
+  constexpr uint32_t kNumber = 3;
+  HostJob job;
+  job.set(product_of(any_runs()), kNumber, *rc::gen::inRange(1, 20));
+  std::vector<bool> settled(job.pieces);
+  for (uint32_t piece = 0; piece < job.pieces; ++piece) {
+    if (*rc::gen::inRange(0, 4) > 0) continue;
+    RC_ASSERT(job.settle({piece, piece + 1}, kNumber) == 1);
+    settled[piece] = true;
+  }
+  HostPieces left = {0, job.pieces};
+  for (HostPieces batch; !(batch = job.next_batch(left, kNumber)).empty(); left.begin = batch.end) {
+    for (uint32_t piece = left.begin; piece < batch.begin; ++piece) RC_ASSERT(settled[piece]);
+    RC_ASSERT(!settled[batch.begin]);
+    RC_ASSERT(batch.end <= job.pieces);
+    RC_ASSERT(batch.begin / HostJob::Chapter::kPieces ==
+              (batch.end - 1) / HostJob::Chapter::kPieces);
+    RC_ASSERT(job.first_row(batch.end) - job.first_row(batch.begin) <= HostJob::kMostBatchRows);
+    const uint32_t mine = job.settle(batch, kNumber);
+    for (uint32_t piece = batch.begin; piece < batch.end; ++piece) {
+      RC_ASSERT((mine >> (piece - batch.begin) & 1) == (settled[piece] ? 0u : 1u));
+    }
+    RC_ASSERT(job.settle(batch, kNumber) == 0u);
+  }
+  RC_ASSERT(job.unsettled_from(0, kNumber) == job.pieces);
 }
 
 // A device looks for rows early, and takes its share of the link, if it is told too much.
@@ -129,6 +161,7 @@ TEST(HostJob, PiecesOfALargeProduct) {
   job.set(product_of(runs), 1, 10);
   EXPECT_EQ(job.piece_rows, 8);  // 46 KB: more would be over 64
   EXPECT_EQ(job.pieces, 1000u);
+  EXPECT_EQ(job.batch_pieces, 4u);  // of 192 KiB
   const HostPieces first = job.take();
   EXPECT_EQ(first.end, 50u);  // half of a tenth
   EXPECT_EQ(job.take().end, 97u);

@@ -5,19 +5,22 @@
 namespace headrace {
 namespace {
 
-constexpr int64_t kBatchRows = 4;               // pieces are of whole batches
+constexpr int64_t kRowsAtOnce = 4;              // of a kernel; pieces are of so many each
 constexpr int64_t kLeastPieceBytes = 8 * 1024;  // of weights
-// A batch of rows may be more. Smaller ones end together sooner, but are counted more often.
+// Four rows may be more. Smaller ones end together sooner, but are counted more often.
 constexpr int64_t kMostPieceBytes = 64 * 1024;
 constexpr int64_t kPiecesOfThread = 48;
+// Multiplied before they are handed over. What orders memory then waits until the results have left
+// the core, while it asks for no more weights.
+constexpr int64_t kBatchBytes = 192 * 1024;
 constexpr int64_t kLateBytes = 128 * 1024;  // that a thread still has to multiply when it is late
 
 /// Many pieces a thread, so that all end at nearly the same time, but none too small.
 int64_t rows_of_a_piece(int64_t rows, int64_t bytes, int threads) {
   const int64_t piece_bytes =
       std::clamp(bytes / (kPiecesOfThread * threads), kLeastPieceBytes, kMostPieceBytes);
-  return std::clamp(piece_bytes * rows / bytes / kBatchRows * kBatchRows, kBatchRows,
-                    HostJob::kMostPieceRows);
+  return std::clamp(piece_bytes * rows / bytes / kRowsAtOnce * kRowsAtOnce, kRowsAtOnce,
+                    HostJob::kMostBatchRows);
 }
 
 }  // namespace
@@ -38,6 +41,8 @@ void HostJob::set(const HostProduct& of_number, uint32_t number, int threads_tha
   pieces = static_cast<uint32_t>((rows + piece_rows - 1) / piece_rows);
   // About as long before the end as it takes a device to hear of it.
   const int64_t piece_bytes = static_cast<int64_t>(bytes) / pieces;
+  batch_pieces = static_cast<uint32_t>(
+      std::clamp<int64_t>(kBatchBytes / piece_bytes, 1, kMostBatchRows / piece_rows));
   const int64_t late = threads * (kLateBytes / piece_bytes + 1);
   late_piece = pieces > late ? pieces - static_cast<uint32_t>(late) : 0;
   count_pieces(number);
@@ -67,6 +72,22 @@ HostPieces HostJob::take() {
     if (next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) return {begin, end};
   }
   return {};
+}
+
+HostPieces HostJob::next_batch(HostPieces of, uint32_t number) const {
+  uint32_t begin = of.begin;
+  while (begin < of.end && is_settled(begin, number)) ++begin;
+  const uint32_t chapter_end = (begin / Chapter::kPieces + 1) * Chapter::kPieces;
+  return {begin, std::min({begin + batch_pieces, of.end, chapter_end})};
+}
+
+uint32_t HostJob::settle(HostPieces batch, uint32_t number) {
+  uint32_t mine = 0;
+  for (uint32_t piece = batch.begin; piece < batch.end; ++piece) {
+    const bool first = settled[piece].exchange(number, std::memory_order_relaxed) != number;
+    mine |= static_cast<uint32_t>(first) << (piece - batch.begin);
+  }
+  return mine;
 }
 
 uint32_t HostJob::unsettled_from(uint32_t piece, uint32_t number) const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -26,12 +27,13 @@ struct HostJob {
     std::atomic<uint32_t> left{0};  // pieces that nobody has ended
   };
 
-  static constexpr int64_t kMostPieceRows = 1024;
+  static constexpr int64_t kMostBatchRows = 1024;
 
   HostProduct product;
   std::vector<WeightRun> runs;  // product.runs
   int64_t piece_rows = 0;
   uint32_t pieces = 0;
+  uint32_t batch_pieces = 0;  // of a batch at most
   uint32_t late_piece = 0;  // when it is taken, the end is near
   int threads = 0;          // that take pieces
   int64_t rows = 0;
@@ -51,6 +53,9 @@ struct HostJob {
   /// Half of a thread's share of what is left, so that it reads long stretches of memory, and all
   /// end together. Empty if nothing is left.
   HostPieces take();
+  /// The first of them that nobody has settled, and neighbours of the same chapter: what a thread
+  /// multiplies before it hands over. Their rows are kMostBatchRows at most. Empty if all are settled.
+  HostPieces next_batch(HostPieces of, uint32_t number) const;
 
   int64_t first_row(uint32_t piece) const {
     return std::min(static_cast<int64_t>(piece) * piece_rows, rows);
@@ -71,14 +76,15 @@ struct HostJob {
   bool is_settled(uint32_t piece, uint32_t number) const {
     return settled[piece].load(std::memory_order_relaxed) == number;
   }
-  /// Whether the caller's results of the piece are those that count: the first ones.
-  bool settle(uint32_t piece, uint32_t number) {
-    return settled[piece].exchange(number, std::memory_order_relaxed) != number;
-  }
-  /// A settled piece is handed over, once. Whether it was the last one: then all that was handed
-  /// over is seen, hence the order of both counters.
-  bool end_piece(uint32_t piece) {
-    return chapters[piece / Chapter::kPieces].left.fetch_sub(1, std::memory_order_acq_rel) == 1 &&
+  /// For which pieces of a batch the caller's results are those that count, the first ones: bit i
+  /// stands for piece batch.begin + i.
+  uint32_t settle(HostPieces batch, uint32_t number);
+  /// The settled pieces are handed over, once. Whether they were the last ones: then all that was
+  /// handed over is seen, hence the order of both counters.
+  bool end_pieces(HostPieces batch, uint32_t mine) {
+    const auto count = static_cast<uint32_t>(std::popcount(mine));
+    std::atomic<uint32_t>& left = chapters[batch.begin / Chapter::kPieces].left;
+    return left.fetch_sub(count, std::memory_order_acq_rel) == count &&
            chapters_left.fetch_sub(1, std::memory_order_acq_rel) == 1;
   }
   /// The first piece from this one on that nobody has settled, or `pieces`.

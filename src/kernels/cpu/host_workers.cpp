@@ -101,7 +101,7 @@ class PinnedWorkers : public HostWorkers {
     Buffer packed_x;
     Buffer reordered_x;
     Buffer decoded;              // rows of weights
-    Buffer products;             // of a piece, [tokens][HostJob::kMostPieceRows]
+    Buffer products;             // of a batch, [tokens][HostJob::kMostBatchRows]
     cpu::FewTokensX forms = {};  // of x, in packed_x and reordered_x,
     uint32_t prepared_for;       // of the product of this number
     uint32_t index = 0;          // of the thread
@@ -126,11 +126,12 @@ class PinnedWorkers : public HostWorkers {
   void show_progress(uint32_t number, const HostJob& job, uint32_t taken);
   void run_pieces(uint32_t number, HostPieces pieces, Own& own);
   void prepare_x(const HostProduct& product, uint32_t number, Own& own) const;
-  void multiply(const HostJob& job, uint32_t piece, const Own& own) const;
+  void multiply(const HostJob& job, HostPieces batch, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
-  static void hand_over(const HostJob& job, uint32_t piece, uint32_t number, const Own& own);
+  static void hand_over(const HostJob& job, HostPieces batch, uint32_t mine, uint32_t number,
+                        const Own& own);
   void begin(HostJob& job, uint32_t number, Own& own);
-  void do_piece(HostJob& job, uint32_t piece, uint32_t number, const Own& own);
+  void do_batch(HostJob& job, HostPieces batch, uint32_t number, const Own& own);
   void finish(HostJob& job, uint32_t number);
   void publish_done();
   void wake();
@@ -204,7 +205,7 @@ std::unique_ptr<PinnedWorkers::Own> PinnedWorkers::make_own(uint32_t index) cons
       .packed_x = allocate_host(floats(x_floats), kPurpose),
       .reordered_x = allocate_host(floats(x_floats), kPurpose),
       .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
-      .products = allocate_host(floats(kMostHostTokens * HostJob::kMostPieceRows), kPurpose),
+      .products = allocate_host(floats(kMostHostTokens * HostJob::kMostBatchRows), kPurpose),
       .prepared_for = first_ - 1,
       .index = index,
       .left = first_ - 1});
@@ -324,7 +325,7 @@ void PinnedWorkers::help(uint32_t number, Own& own) {
     const uint32_t piece = unsettled_piece(job, number, own);
     if (piece == job.pieces) break;
     begin(job, number, own);
-    do_piece(job, piece, number, own);
+    do_batch(job, {piece, piece + 1}, number, own);
   }
   own.left.store(number);
 }
@@ -344,8 +345,9 @@ uint32_t PinnedWorkers::unsettled_piece(const HostJob& job, uint32_t number, con
 void PinnedWorkers::run_pieces(uint32_t number, HostPieces pieces, Own& own) {
   HostJob& job = job_at(number);
   begin(job, number, own);
-  for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
-    if (!job.is_settled(piece, number)) do_piece(job, piece, number, own);
+  for (HostPieces batch; !(batch = job.next_batch(pieces, number)).empty();) {
+    do_batch(job, batch, number, own);
+    pieces.begin = batch.end;
   }
 }
 
@@ -363,13 +365,14 @@ void PinnedWorkers::begin(HostJob& job, uint32_t number, Own& own) {
 }
 
 /// Whatever its x was: once the product is over, all its pieces are settled. Who is held up between
-/// settling a piece and handing it over, a few stores, is still waited for.
-void PinnedWorkers::do_piece(HostJob& job, uint32_t piece, uint32_t number, const Own& own) {
+/// settling pieces and handing them over, a few stores, is still waited for.
+void PinnedWorkers::do_batch(HostJob& job, HostPieces batch, uint32_t number, const Own& own) {
   const bool needed = !is_abandoned(number);
-  if (needed) multiply(job, piece, own);
-  if (!job.settle(piece, number)) return;
-  if (needed) hand_over(job, piece, number, own);
-  if (job.end_piece(piece)) finish(job, number);
+  if (needed) multiply(job, batch, own);
+  const uint32_t mine = job.settle(batch, number);
+  if (mine == 0) return;
+  if (needed) hand_over(job, batch, mine, number, own);
+  if (job.end_pieces(batch, mine)) finish(job, number);
 }
 
 /// Waits for every word of x; not when it is too late for that.
@@ -395,11 +398,11 @@ void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& 
                  own.forms);
 }
 
-/// The rows of a piece may lie in several runs.
-void PinnedWorkers::multiply(const HostJob& job, uint32_t piece, const Own& own) const {
+/// The rows of a batch may lie in several runs.
+void PinnedWorkers::multiply(const HostJob& job, HostPieces batch, const Own& own) const {
   const HostProduct& product = job.product;
   float* out = own.products.floats();
-  job.for_runs({piece, piece + 1}, [&](const WeightRun& run, int64_t begin, int64_t rows) {
+  job.for_runs(batch, [&](const WeightRun& run, int64_t begin, int64_t rows) {
     multiply_rows(run,
                   {.dtype = product.dtype,
                    .weights = run.data + static_cast<size_t>(begin) * run.row_stride_bytes,
@@ -408,20 +411,26 @@ void PinnedWorkers::multiply(const HostJob& job, uint32_t piece, const Own& own)
                    .k = product.k,
                    .tokens = product.tokens,
                    .out = out,
-                   .stride = HostJob::kMostPieceRows},
+                   .stride = HostJob::kMostBatchRows},
                   own);
     out += rows;
   });
 }
 
-void PinnedWorkers::hand_over(const HostJob& job, uint32_t piece, uint32_t number, const Own& own) {
-  const int64_t begin = job.first_row(piece);
-  const int64_t rows = job.first_row(piece + 1) - begin;
-  for (int64_t t = 0; t < job.product.tokens; ++t) {
-    const float* const from = own.products.floats() + t * HostJob::kMostPieceRows;
-    HostWord* const to = job.product.out + t * job.rows + begin;
-    for (int64_t r = 0; r < rows; ++r) {
-      store_word(to[r], {std::bit_cast<uint32_t>(from[r]), number});
+/// Those pieces of a batch whose bits are set.
+void PinnedWorkers::hand_over(const HostJob& job, HostPieces batch, uint32_t mine, uint32_t number,
+                              const Own& own) {
+  const int64_t first = job.first_row(batch.begin);
+  for (; mine != 0; mine &= mine - 1) {
+    const uint32_t piece = batch.begin + static_cast<uint32_t>(std::countr_zero(mine));
+    const int64_t begin = job.first_row(piece);
+    const int64_t rows = job.first_row(piece + 1) - begin;
+    for (int64_t t = 0; t < job.product.tokens; ++t) {
+      const float* const from = own.products.floats() + t * HostJob::kMostBatchRows + begin - first;
+      HostWord* const to = job.product.out + t * job.rows + begin;
+      for (int64_t r = 0; r < rows; ++r) {
+        store_word(to[r], {std::bit_cast<uint32_t>(from[r]), number});
+      }
     }
   }
 }

@@ -89,6 +89,7 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memo
                                      .out = out.data()};
         const uint32_t number = workers->enqueue(product);
         give_x(product, number, x.data());
+        workers->lend_a_hand([] { return false; });
         while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != number) {
         }
         raw_bytes += static_cast<double>(group_rows * k * 2);

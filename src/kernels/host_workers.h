@@ -77,7 +77,8 @@ struct HostWork {
 
 /// Threads that multiply in host memory, each bound to a core of its own. They sleep while nothing
 /// is enqueued (for a moment they poll first), and poll while a product waits for its x; who polls
-/// for long gives its core to others that want it. enqueue() and abandon() are for one thread.
+/// for long gives its core to others that want it. enqueue(), lend_a_hand() and abandon() are for
+/// one thread.
 class HostWorkers {
  public:
   virtual ~HostWorkers() = default;
@@ -88,6 +89,10 @@ class HostWorkers {
   /// thread that was held up may still read there when the product is over. Runs are copied; x and
   /// out may be used again when done has come to n. Waits while very many are enqueued.
   virtual uint32_t enqueue(const HostProduct& product) = 0;
+  /// The caller, who would only wait for the device, multiplies as one thread more, until others
+  /// have taken what is left of the products that are enqueued. While it waits for an x it asks
+  /// `no_x_comes` whether that is in vain; then it gives up all products, as abandon() does.
+  virtual void lend_a_hand(const std::function<bool()>& no_x_comes) = 0;
   /// Gives up all products that are enqueued, whose x may never come; done counts them, too. No
   /// thread reads anything any more then.
   virtual void abandon() = 0;

@@ -145,6 +145,66 @@ TEST(HostWorkers, WaitingForXChangesNoBit) {
   EXPECT_EQ(meetings.done, 4u);
 }
 
+// The caller takes pieces while a thread has some, too, and waits for x.
+TEST(HostWorkers, WhoWaitsForTheDeviceMultiplies) {
+  Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 1}, 1, 700);
+  HostMeetings meetings;
+  const auto workers = make_host_workers(1, kMaxK, meetings);
+  for (uint32_t i = 1; i <= 3; ++i) {
+    const uint32_t number = workers->enqueue(shared.product);
+    int asked = 0;
+    workers->lend_a_hand([&] {
+      if (++asked == 3) shared.give(number);
+      return false;
+    });
+    EXPECT_GE(asked, 3);
+    wait_done(meetings, number);
+    EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << i;
+  }
+}
+
+TEST(HostWorkers, WhoLendsAHandTakesPartInAllThatIsEnqueued) {
+  HostMeetings meetings;
+  const auto workers = make_host_workers(2, kMaxK, meetings);
+  std::vector<std::unique_ptr<Shared>> products;
+  for (uint32_t i = 0; i < 40; ++i) {
+    products.push_back(std::make_unique<Shared>(
+        MatmulCase{.dtype = DType::kFloat16, .rows = 60 + i, .k = 64 + 7 * i, .tokens = 1 + i % 8},
+        i, 16));
+    workers->enqueue(products.back()->product);
+  }
+  std::thread device([&] {
+    for (uint32_t number = 1; number <= products.size(); ++number) {
+      products[number - 1]->give(number);
+      wait_done(meetings, number);
+    }
+  });
+  workers->lend_a_hand([] { return false; });
+  device.join();
+  for (uint32_t i = 0; i < products.size(); ++i) {
+    EXPECT_TRUE(equal_bits(products[i]->expected, products[i]->values(i + 1)));
+  }
+  workers->lend_a_hand([] { return false; });  // nothing is left
+  workers->abandon();
+}
+
+// A device that has failed leaves x out, or some words of it.
+TEST(HostWorkers, WhoWaitsForTheDeviceInVainGivesUp) {
+  for (const bool some_words : {false, true}) {
+    Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 2}, 1, 700);
+    HostMeetings meetings;
+    const auto workers = make_host_workers(1, kMaxK, meetings);
+    workers->enqueue(shared.product);
+    workers->enqueue(shared.product);
+    if (some_words) shared.x[0] = {.bits = 0, .number = 1};
+    int asked = 0;
+    workers->lend_a_hand([&] { return ++asked == 5; });
+    EXPECT_GE(asked, 5);
+    wait_done(meetings, 2);
+    workers->abandon();
+  }
+}
+
 // One thread shares its core with threads that want all of it, the others do not.
 TEST(HostWorkers, ASlowThreadChangesNoBit) {
   const std::vector<int> processors = usable_processors();

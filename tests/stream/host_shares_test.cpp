@@ -27,6 +27,7 @@ class ToldWorkers : public HostWorkers {
  public:
   int threads() const override { return 1; }
   uint32_t enqueue(const HostProduct&) override { return 0; }
+  void lend_a_hand(const std::function<bool()>&) override {}
   void abandon() override {}
   HostWork work() const override { return told; }
 

@@ -76,6 +76,7 @@ class PinnedWorkers : public HostWorkers {
         enqueued_(meetings.done),
         abandoned_(meetings.done) {
     for (int i = 0; i < threads; ++i) owns_.push_back(make_own(static_cast<uint32_t>(i)));
+    caller_ = make_own(static_cast<uint32_t>(threads));
     start_threads();
   }
   ~PinnedWorkers() override {
@@ -85,6 +86,7 @@ class PinnedWorkers : public HostWorkers {
 
   int threads() const override { return static_cast<int>(owns_.size()); }
   uint32_t enqueue(const HostProduct& product) override;
+  void lend_a_hand(const std::function<bool()>& no_x_comes) override;
   void abandon() override;
   HostWork work() const override {
     return {.products = products_.load(),
@@ -106,6 +108,7 @@ class PinnedWorkers : public HostWorkers {
     uint32_t prepared_for;       // of the product of this number
     uint32_t index = 0;          // of the thread
     std::atomic<uint32_t> left;  // it has nothing to do with products up to this one any more
+    const std::function<bool()>* no_x_comes = nullptr;  // null: abandon() says so
   };
 
   std::unique_ptr<Own> make_own(uint32_t index) const;
@@ -114,18 +117,20 @@ class PinnedWorkers : public HostWorkers {
   void end_threads();
   bool wait_for_job(uint32_t number, Own& own);
   void wait_until_left(uint32_t number) const;
+  void give_up();
   bool is_abandoned(uint32_t number) const;
   bool is_over(uint32_t number) const;
   bool has_x(uint32_t number);
   void wait_for_x(uint32_t number, Own& own);
+  void check_that_x_comes(const Own& own);
   void help(uint32_t number, Own& own);
   static uint32_t unsettled_piece(const HostJob& job, uint32_t number, const Own& own);
-  void take_x(const HostProduct& product, uint32_t number, Own& own) const;
+  void take_x(const HostProduct& product, uint32_t number, Own& own);
   void run_product(uint32_t number, Own& own);
   void fetch(uint32_t number, HostPieces pieces);
   void show_progress(uint32_t number, const HostJob& job, uint32_t taken);
   void run_pieces(uint32_t number, HostPieces pieces, Own& own);
-  void prepare_x(const HostProduct& product, uint32_t number, Own& own) const;
+  void prepare_x(const HostProduct& product, uint32_t number, Own& own);
   void multiply(const HostJob& job, HostPieces batch, const Own& own) const;
   void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
   static void hand_over(const HostJob& job, HostPieces batch, uint32_t mine, uint32_t number,
@@ -155,6 +160,7 @@ class PinnedWorkers : public HostWorkers {
   std::condition_variable woken_;
   std::atomic<int> sleepers_{0};
   std::vector<std::unique_ptr<Own>> owns_;  // by thread
+  std::unique_ptr<Own> caller_;             // of lend_a_hand()
   std::vector<std::thread> threads_;
 };
 
@@ -174,11 +180,21 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
   return number;
 }
 
-void PinnedWorkers::abandon() {
+void PinnedWorkers::lend_a_hand(const std::function<bool()>& no_x_comes) {
+  caller_->no_x_comes = &no_x_comes;
   const uint32_t last = enqueued_.load();
-  abandoned_.store(last, std::memory_order_release);
-  wait_until_left(last);
+  for (uint32_t number = load_counter(meetings_.done); number != last;) {
+    run_product(++number, *caller_);
+  }
+  caller_->no_x_comes = nullptr;
 }
+
+void PinnedWorkers::abandon() {
+  give_up();
+  wait_until_left(enqueued_.load());
+}
+
+void PinnedWorkers::give_up() { abandoned_.store(enqueued_.load(), std::memory_order_release); }
 
 /// Until no thread has anything to do any more with products up to this one, which are over: who
 /// helps says so first (Own::left) and looks then whether they are.
@@ -313,7 +329,14 @@ void PinnedWorkers::fetch(uint32_t number, HostPieces pieces) {
 /// Others may be held up, where the system gives their cores away, while all wait for what they
 /// have taken: who has nothing else to do multiplies that, too.
 void PinnedWorkers::wait_for_x(uint32_t number, Own& own) {
-  for (Poll poll; !has_x(number); poll.wait()) help(number - 1, own);
+  for (Poll poll; !has_x(number); poll.wait()) {
+    check_that_x_comes(own);
+    help(number - 1, own);
+  }
+}
+
+void PinnedWorkers::check_that_x_comes(const Own& own) {
+  if (own.no_x_comes != nullptr && (*own.no_x_comes)()) give_up();
 }
 
 /// Multiplies pieces of a product that others have taken and not ended.
@@ -376,7 +399,7 @@ void PinnedWorkers::do_batch(HostJob& job, HostPieces batch, uint32_t number, co
 }
 
 /// Waits for every word of x; not when it is too late for that.
-void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own) const {
+void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own) {
   auto* const bits = reinterpret_cast<uint32_t*>(own.x.data());
   const size_t words = static_cast<size_t>(product.tokens) * words_of_x(product.k, product.dtype);
   constexpr size_t kAtOnce = 64;
@@ -384,13 +407,14 @@ void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own
     const size_t count = std::min(kAtOnce, words - i);
     Poll poll;
     while (!few_.kernels.take_words(product.x + i, count, number, bits + i)) {
+      check_that_x_comes(own);
       if (is_abandoned(number) || is_over(number)) return;
       poll.wait();
     }
   }
 }
 
-void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& own) const {
+void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& own) {
   take_x(product, number, own);
   const size_t x_stride = words_of_x(product.k, product.dtype) * sizeof(uint32_t);
   own.forms = {.packed = own.packed_x.floats(), .reordered = own.reordered_x.floats()};

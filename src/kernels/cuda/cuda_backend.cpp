@@ -136,6 +136,7 @@ void CudaBackend::copy(std::byte* to, const std::byte* from, size_t size_bytes) 
 void CudaBackend::synchronize() {
   ops();
   check(cudaGetLastError(), "launching a kernel");
+  if (meeting_) meeting_->lend_a_hand();
   check(cudaStreamSynchronize(queue_.stream), "running kernels");
   if (meeting_) meeting_->check_deadlines();
 }

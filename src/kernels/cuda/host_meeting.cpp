@@ -102,6 +102,15 @@ void HostMeeting::finish(const MatmulArgs& args, std::span<const WeightRun> runs
   }
 }
 
+void HostMeeting::lend_a_hand() {
+  // Where the queue has ended, x was given, or the device has failed.
+  workers_->lend_a_hand([&] {
+    if (cudaStreamQuery(queue_.stream) != cudaErrorNotReady) return true;
+    cudaGetLastError();  // that is none
+    return false;
+  });
+}
+
 void HostMeeting::check_deadlines() {
   auto* const shared = reinterpret_cast<Shared*>(memory_);
   if (std::atomic_ref(shared->overdue).exchange(0) == 0) return;

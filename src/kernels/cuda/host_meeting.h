@@ -28,6 +28,8 @@ class HostMeeting {
   void begin(const MatmulArgs& args, std::span<const WeightRun> runs);
   /// After it, with the same arguments.
   void finish(const MatmulArgs& args, std::span<const WeightRun> runs);
+  /// Multiplies, while there is nothing to do but to wait for the queue.
+  void lend_a_hand();
   /// Throws if the device waited in vain for the host. For when all that was enqueued has ended.
   void check_deadlines();
   /// Backend::end_host_products().

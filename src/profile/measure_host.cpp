@@ -29,7 +29,7 @@ constexpr int kPieces = 8;
 constexpr int kTurns = 4;  // of all pieces, enqueued together: the link does not wait for the host
 
 /// Keeps the link busy while it exists, and counts what it carries. Its thread stays on the
-/// processor that host threads leave to others, and sleeps most of the time.
+/// processor that host threads leave to others.
 class BusyLink {
  public:
   BusyLink(Backend& backend, const Clock& clock)
@@ -54,7 +54,6 @@ class BusyLink {
   void copy() {
     const std::vector<int> processors = usable_processors();
     if (!processors.empty()) bind_this_thread(processors.front());
-    std::chrono::nanoseconds shortest = std::chrono::seconds(1);
     while (!stop_.load()) {
       const int64_t begin_ns = clock_.now_ns();
       for (int i = 0; i < kTurns * kPieces; ++i) {
@@ -62,11 +61,8 @@ class BusyLink {
         const uint64_t at = static_cast<uint64_t>(piece) * kPieceBytes;
         queue_->fill(piece, to_.data() + at, from_.bytes().subspan(at, kPieceBytes));
       }
-      if (bytes_.load() > 0) std::this_thread::sleep_for(shortest * 9 / 10);
       queue_->synchronize();
-      const int64_t elapsed_ns = clock_.now_ns() - begin_ns;
-      shortest = std::min(shortest, std::chrono::nanoseconds(elapsed_ns));
-      busy_ns_.fetch_add(elapsed_ns);
+      busy_ns_.fetch_add(clock_.now_ns() - begin_ns);
       bytes_.fetch_add(kTurns * kPieces * kPieceBytes);
     }
   }
@@ -119,7 +115,7 @@ CodedRows stored_rows(CodecId codec, DType dtype) {
 }
 
 /// 1e9 raw bytes/s of products over all of `memory`, which holds rows `stride` apart. Nobody comes
-/// between two products.
+/// between two products, and the thread that waits here leaves its processor to others.
 double measure_rate(HostWorkers& workers, HostMeetings& meetings, const HostProduct& form,
                     const WeightRun& rows, const Clock& clock) {
   const uint64_t raw_row = kK * dtype_size(form.dtype);
@@ -145,7 +141,6 @@ double measure_rate(HostWorkers& workers, HostMeetings& meetings, const HostProd
       last = workers.enqueue(product);
       give_x(product, last, x.data());
     }
-    workers.lend_a_hand([] { return false; });
     while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != last) {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }

@@ -1,7 +1,8 @@
-// Products of host threads alone, as they are beside a device: host_bench [THREADS [ROUNDS]]
+// Products of host threads, as they are beside a device: host_bench [THREADS [ROUNDS [link]]]
 // A pass goes over 4 GiB of weights in host memory, product by product; this program plays the
-// device, and gives x as soon as the product before it is done. Raw-equivalent GB/s of the best
-// pass, and the same while threads were at work, without what meeting costs.
+// device, and gives x as soon as the product before it is done. Raw-equivalent GB/s of the median
+// pass, and the same while threads were at work, without what meeting costs. With "link" the GPU's
+// link is busy meanwhile: what both carry together is what bounds a shared pass.
 
 #include <algorithm>
 #include <atomic>
@@ -9,14 +10,19 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
+#include <optional>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/thread_pool.h"
 #include "codec/row_code.h"
 #include "device/buffer.h"
+#include "kernels/backend.h"
 #include "kernels/host_workers.h"
+#include "profile/busy_link.h"
 #include "stream_support.h"
 #include "tensor/float16.h"
 
@@ -58,7 +64,8 @@ uint64_t fill(const Kind& kind, int64_t k, Buffer& memory, ThreadPool& pool) {
   return rows.stride_bytes;
 }
 
-void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memory,
+/// `device`: whose link is kept busy; null: none.
+void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Backend* device, Buffer& memory,
               bench::Surroundings& surroundings) {
   const uint64_t stride = fill(kind, k, memory, surroundings.context.pool);
   const auto all_rows = static_cast<int64_t>((memory.size_bytes() - 64) / stride);
@@ -70,8 +77,10 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memo
   for (const int64_t tokens : {1, 2, 4, 8}) {
     HostMeetings meetings;
     const auto workers = make_host_workers(threads, kMostK, meetings);
-    double best = 0;
-    double best_busy = 0;
+    std::optional<BusyLink> link;
+    if (device != nullptr) link.emplace(*device, surroundings.context.clock);
+    std::vector<double> rates;
+    std::vector<double> busy_rates;
     for (int round = 0; round < rounds; ++round) {
       const HostWork before = workers->work();
       const int64_t begin_ns = surroundings.context.clock.now_ns();
@@ -89,19 +98,27 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Buffer& memo
                                      .out = out.data()};
         const uint32_t number = workers->enqueue(product);
         give_x(product, number, x.data());
-        workers->lend_a_hand([] { return false; });
+        if (!link) workers->lend_a_hand([] { return false; });  // its thread has the processor
         while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != number) {
         }
         raw_bytes += static_cast<double>(group_rows * k * 2);
       }
       const auto elapsed = static_cast<double>(surroundings.context.clock.now_ns() - begin_ns);
-      best = std::max(best, raw_bytes / elapsed);
-      best_busy = std::max(
-          best_busy, raw_bytes / static_cast<double>(workers->work().busy_ns - before.busy_ns));
+      rates.push_back(raw_bytes / elapsed);
+      busy_rates.push_back(raw_bytes /
+                           static_cast<double>(workers->work().busy_ns - before.busy_ns));
     }
-    std::printf("%-9s %-4s k %5lld  tokens %lld  %7.1f GB/s, busy %7.1f\n",
+    const double busy = bench::median(busy_rates);
+    std::printf("%-9s %-4s k %5lld  tokens %lld  %7.1f GB/s, busy %7.1f",
                 std::string(dtype_name(kind.dtype)).c_str(), codec_name(kind.codec),
-                static_cast<long long>(k), static_cast<long long>(tokens), best, best_busy);
+                static_cast<long long>(k), static_cast<long long>(tokens), bench::median(rates),
+                busy);
+    if (link) {
+      const double raw = 2 * static_cast<double>(k) / static_cast<double>(stride);
+      std::printf(", link %5.1f (as stored), together %7.1f", link->gbps(),
+                  busy + link->gbps() * raw);
+    }
+    std::printf("\n");
   }
 }
 
@@ -109,6 +126,8 @@ int run(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : available_processors() - 1;
   const int rounds = std::max(1, argc > 2 ? std::atoi(argv[2]) : 3);
   bench::Surroundings surroundings;
+  const bool link = argc > 3 && std::string_view(argv[3]) == "link";
+  const std::unique_ptr<Backend> device = link ? make_cuda_backend(0) : nullptr;
   Buffer memory = allocate_host(kBytes, "weights");
   std::printf("%d threads\n", threads);
   for (const Kind& kind :
@@ -116,7 +135,7 @@ int run(int argc, char** argv) {
         Kind{CodecId::kE3, DType::kBFloat16}, Kind{CodecId::kE4, DType::kBFloat16},
         Kind{CodecId::kE3, DType::kFloat16}}) {
     for (const int64_t k : {4096, 11008}) {
-      run_kind(kind, k, threads, rounds, memory, surroundings);
+      run_kind(kind, k, threads, rounds, device.get(), memory, surroundings);
     }
   }
   return 0;

@@ -8,10 +8,9 @@
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "codec/row_code.h"
-#include "device/copy_queue.h"
 #include "kernels/host_workers.h"
+#include "profile/busy_link.h"
 #include "profile/measure.h"
-#include "stream/pinned_buffer.h"
 #include "tensor/float16.h"
 
 namespace headrace {
@@ -23,59 +22,6 @@ constexpr uint64_t kProductBytes = uint64_t{64} << 20;  // of one meeting
 constexpr int64_t kTokens[] = {1, 2, 4, 8};
 constexpr int kMostRounds = 3;
 constexpr int64_t kRoundsNs = 30'000'000;  // for more than one round
-
-constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
-constexpr int kPieces = 8;
-constexpr int kTurns = 4;  // of all pieces, enqueued together: the link does not wait for the host
-
-/// Keeps the link busy while it exists, and counts what it carries. Its thread stays on the
-/// processor that host threads leave to others.
-class BusyLink {
- public:
-  BusyLink(Backend& backend, const Clock& clock)
-      : clock_(clock),
-        to_(backend.allocate(kPieces * kPieceBytes, "measurement of the link")),
-        from_(backend, allocate_host(kPieces * kPieceBytes, "measurement of the link")),
-        queue_(backend.make_copy_queue(kPieces)) {
-    std::ranges::fill(from_.bytes(), std::byte{1});
-    thread_ = std::thread([this] { copy(); });
-  }
-  ~BusyLink() {
-    stop_.store(true);
-    thread_.join();
-  }
-
-  double gbps() const {
-    return static_cast<double>(bytes_.load()) /
-           static_cast<double>(std::max<int64_t>(busy_ns_.load(), 1));
-  }
-
- private:
-  void copy() {
-    const std::vector<int> processors = usable_processors();
-    if (!processors.empty()) bind_this_thread(processors.front());
-    while (!stop_.load()) {
-      const int64_t begin_ns = clock_.now_ns();
-      for (int i = 0; i < kTurns * kPieces; ++i) {
-        const int piece = i % kPieces;
-        const uint64_t at = static_cast<uint64_t>(piece) * kPieceBytes;
-        queue_->fill(piece, to_.data() + at, from_.bytes().subspan(at, kPieceBytes));
-      }
-      queue_->synchronize();
-      busy_ns_.fetch_add(clock_.now_ns() - begin_ns);
-      bytes_.fetch_add(kTurns * kPieces * kPieceBytes);
-    }
-  }
-
-  const Clock& clock_;
-  const Buffer to_;
-  const PinnedBuffer from_;
-  const std::unique_ptr<CopyQueue> queue_;
-  std::atomic<bool> stop_{false};
-  std::atomic<uint64_t> bytes_{0};
-  std::atomic<int64_t> busy_ns_{0};
-  std::thread thread_;
-};
 
 /// Elements that look like a model's: a triangular distribution around 0.
 std::vector<uint16_t> made_row(DType dtype, uint32_t seed) {

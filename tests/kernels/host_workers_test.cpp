@@ -196,7 +196,7 @@ TEST(HostWorkers, WhoWaitsForTheDeviceInVainGivesUp) {
     const auto workers = make_host_workers(1, kMaxK, meetings);
     workers->enqueue(shared.product);
     workers->enqueue(shared.product);
-    if (some_words) shared.x[0] = {.bits = 0, .number = 1};
+    if (some_words) std::atomic_ref(shared.x[0]).store({.bits = 0, .number = 1});
     int asked = 0;
     workers->lend_a_hand([&] { return ++asked == 5; });
     EXPECT_GE(asked, 5);

@@ -8,6 +8,8 @@
 # sanitizer  the small tests under compute-sanitizer: memcheck, racecheck, initcheck
 # figures    Llama-7B, float16: decode and prefill over percentages, beside the link measured in the
 #            same run (link_bench, if the build has it: -DHEADRACE_BENCH=ON)
+# shares     Llama-7B, passes that host and link share, in turn with raw weights by the link alone; beside
+#            what both carry together (host_bench)
 # serving    384 requests of Llama-7B on a KV cache that holds half a batch of the longest: link share,
 #            tokens/s, waits (if the build has serving_bench: -DHEADRACE_BENCH=ON)
 # load       an engine of 13.5 GB in the page cache: time to the first token
@@ -28,8 +30,8 @@ while (($#)); do
   case $1 in
     --build) build=$(realpath "$2"); shift 2 ;;
     --out) out=$2; shift 2 ;;
-    tests | sanitizer | figures | serving | load | peers | transformers) stages+=("$1"); shift ;;
-    *) sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    tests | sanitizer | figures | shares | serving | load | peers | transformers) stages+=("$1"); shift ;;
+    *) sed -n '2,23s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
   esac
 done
 ((${#stages[@]})) || { echo "gpu_check: name a stage (--help lists them)" >&2; exit 2; }
@@ -101,6 +103,14 @@ stage_figures() {
     bench --batch_size "$batch" --input_output_len "256,2" --gpu_weights_percent "$percent" \
       --max_batch_size 128 --gpu_memory_limit 24G --warm_up 0 --num_runs 1 --duration 0 || true
   done
+}
+
+stage_shares() {
+  cd "$out"  # bench appends to a CSV there
+  if [[ -x $build/bin/host_bench ]]; then
+    "$build/bin/host_bench" "$(($(nproc) - 1))" 3 link
+  fi
+  python3 "$root/bench/host_share_figures.py" --headrace "$headrace"
 }
 
 stage_serving() {

@@ -34,8 +34,8 @@ struct HostJob {
   int64_t piece_rows = 0;
   uint32_t pieces = 0;
   uint32_t batch_pieces = 0;  // of a batch at most
-  uint32_t late_piece = 0;  // when it is taken, the end is near
-  int threads = 0;          // that take pieces
+  uint32_t late_piece = 0;    // when it is taken, the end is near
+  int threads = 0;            // that take pieces
   int64_t rows = 0;
   uint64_t bytes = 0;
   std::atomic<uint32_t> next{0};  // first piece that nobody has taken
@@ -54,7 +54,8 @@ struct HostJob {
   /// end together. Empty if nothing is left.
   HostPieces take();
   /// The first of them that nobody has settled, and neighbours of the same chapter: what a thread
-  /// multiplies before it hands over. Their rows are kMostBatchRows at most. Empty if all are settled.
+  /// multiplies before it hands over. Their rows are kMostBatchRows at most. Empty if all are
+  /// settled.
   HostPieces next_batch(HostPieces of, uint32_t number) const;
 
   int64_t first_row(uint32_t piece) const {

@@ -15,6 +15,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -100,6 +101,7 @@ void run_kind(const Kind& kind, int64_t k, int threads, int rounds, Backend* dev
         give_x(product, number, x.data());
         if (!link) workers->lend_a_hand([] { return false; });  // its thread has the processor
         while (std::atomic_ref(meetings.done).load(std::memory_order_acquire) != number) {
+          if (link) std::this_thread::yield();
         }
         raw_bytes += static_cast<double>(group_rows * k * 2);
       }
@@ -129,7 +131,7 @@ int run(int argc, char** argv) {
   const bool link = argc > 3 && std::string_view(argv[3]) == "link";
   const std::unique_ptr<Backend> device = link ? make_cuda_backend(0) : nullptr;
   Buffer memory = allocate_host(kBytes, "weights");
-  std::printf("%d threads\n", threads);
+  std::printf("%d threads%s\n", threads, link ? " beside a busy link" : " and this one");
   for (const Kind& kind :
        {Kind{CodecId::kRaw, DType::kFloat16}, Kind{CodecId::kRaw, DType::kBFloat16},
         Kind{CodecId::kE3, DType::kBFloat16}, Kind{CodecId::kE4, DType::kBFloat16},

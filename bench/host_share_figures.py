@@ -43,8 +43,10 @@ def measure(program, name, batches, percents, runs, results):
     ]  # fmt: skip
     if "link only" in name:
         command += ["--host_threads", "0"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     said = done.stdout + done.stderr
+    if done.returncode != 0:
+        raise SystemExit(f"{said}\n{name} failed: {' '.join(map(str, command))}")
     predicted = [float(ms) for ms in re.findall(r"Predicted: ([\d.]+) ms a decode pass", said)]
     lines = [line for line in done.stdout.splitlines() if line.count(",") > 20]
     rows = list(csv.DictReader(lines))

@@ -90,8 +90,10 @@ class HostWorkers {
   /// out may be used again when done has come to n. Waits while very many are enqueued.
   virtual uint32_t enqueue(const HostProduct& product) = 0;
   /// The caller, who would only wait for the device, multiplies as one thread more, until others
-  /// have taken what is left of the products that are enqueued. While it waits for an x it asks
-  /// `no_x_comes` whether that is in vain; then it gives up all products, as abandon() does.
+  /// have taken what is left of the products that are enqueued. While it waits long for an x it
+  /// asks `no_x_comes`, which neither throws nor calls this object, whether that is in vain. If x
+  /// is not there then either, all products are given up; abandon() has yet to wait for the
+  /// threads.
   virtual void lend_a_hand(const std::function<bool()>& no_x_comes) = 0;
   /// Gives up all products that are enqueued, whose x may never come; done counts them, too. No
   /// thread reads anything any more then.

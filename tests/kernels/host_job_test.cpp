@@ -49,8 +49,8 @@ void settle(HostJob& job, HostPieces batch, uint32_t number, Outcome& outcome) {
                          std::memory_order_relaxed);
 }
 
-/// One thread's: what it takes, every third batch left to the others, as where it is held up; then
-/// what nobody has settled.
+/// One thread's: what it takes, a third of the batches left to the others, as where it is held up;
+/// then what nobody has settled.
 void work(HostJob& job, uint32_t number, Outcome& outcome) {
   for (HostPieces pieces; !(pieces = job.take()).empty();) {
     for (HostPieces batch; !(batch = job.next_batch(pieces, number)).empty();) {
@@ -124,11 +124,12 @@ RC_GTEST_PROP(HostJob, BatchesAreWhatNobodyHasSettled, ()) {
     RC_ASSERT(job.settle({piece, piece + 1}, kNumber) == 1);
     settled[piece] = true;
   }
-  HostPieces left = {0, job.pieces};
+  HostPieces left = {0, *rc::gen::inRange(1u, job.pieces + 1)};
   for (HostPieces batch; !(batch = job.next_batch(left, kNumber)).empty(); left.begin = batch.end) {
     for (uint32_t piece = left.begin; piece < batch.begin; ++piece) RC_ASSERT(settled[piece]);
     RC_ASSERT(!settled[batch.begin]);
-    RC_ASSERT(batch.end <= job.pieces);
+    RC_ASSERT(batch.end - batch.begin <= job.batch_pieces);
+    RC_ASSERT(batch.end <= left.end);
     RC_ASSERT(batch.begin / HostJob::Chapter::kPieces ==
               (batch.end - 1) / HostJob::Chapter::kPieces);
     RC_ASSERT(job.first_row(batch.end) - job.first_row(batch.begin) <= HostJob::kMostBatchRows);
@@ -138,7 +139,7 @@ RC_GTEST_PROP(HostJob, BatchesAreWhatNobodyHasSettled, ()) {
     }
     RC_ASSERT(job.settle(batch, kNumber) == 0u);
   }
-  RC_ASSERT(job.unsettled_from(0, kNumber) == job.pieces);
+  for (uint32_t piece = 0; piece < left.end; ++piece) RC_ASSERT(job.is_settled(piece, kNumber));
 }
 
 // A device looks for rows early, and takes its share of the link, if it is told too much.

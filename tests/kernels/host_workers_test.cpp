@@ -4,9 +4,11 @@
 #include <atomic>
 #include <bit>
 #include <csignal>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -43,6 +45,12 @@ struct Shared {
                 .out = out.data()} {}
 
   void give(uint32_t number) const { give_x(product, number, problem.x().data()); }
+
+  void give_first_word(uint32_t number) {
+    HostWord word = {.number = number};
+    std::memcpy(&word.bits, problem.x().data(), sizeof(word.bits));
+    std::atomic_ref(x[0]).store(word);
+  }
 
   /// The values, which must be of product `number`.
   std::vector<float> values(uint32_t number) const {
@@ -157,35 +165,29 @@ TEST(HostWorkers, WhoWaitsForTheDeviceMultiplies) {
       if (++asked == 3) shared.give(number);
       return false;
     });
-    EXPECT_GE(asked, 3);
+    ASSERT_GE(asked, 3);
     wait_done(meetings, number);
     EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << i;
   }
 }
 
-TEST(HostWorkers, WhoLendsAHandTakesPartInAllThatIsEnqueued) {
+// It comes to the end of its queue between a look at x and the next.
+TEST(HostWorkers, WhatCameAtLastIsNotGivenUp) {
+  Shared shared({.dtype = DType::kFloat16, .rows = 1700, .k = 1600, .tokens = 1}, 1, 700);
   HostMeetings meetings;
-  const auto workers = make_host_workers(2, kMaxK, meetings);
-  std::vector<std::unique_ptr<Shared>> products;
-  for (uint32_t i = 0; i < 40; ++i) {
-    products.push_back(std::make_unique<Shared>(
-        MatmulCase{.dtype = DType::kFloat16, .rows = 60 + i, .k = 64 + 7 * i, .tokens = 1 + i % 8},
-        i, 16));
-    workers->enqueue(products.back()->product);
+  const auto workers = make_host_workers(1, kMaxK, meetings);
+  for (const bool some_words : {false, true}) {
+    const uint32_t number = workers->enqueue(shared.product);
+    if (some_words) shared.give_first_word(number);
+    bool asked = false;
+    workers->lend_a_hand([&] {
+      if (!std::exchange(asked, true)) shared.give(number);
+      return true;
+    });
+    ASSERT_TRUE(asked);
+    wait_done(meetings, number);
+    EXPECT_TRUE(equal_bits(shared.expected, shared.values(number))) << some_words;
   }
-  std::thread device([&] {
-    for (uint32_t number = 1; number <= products.size(); ++number) {
-      products[number - 1]->give(number);
-      wait_done(meetings, number);
-    }
-  });
-  workers->lend_a_hand([] { return false; });
-  device.join();
-  for (uint32_t i = 0; i < products.size(); ++i) {
-    EXPECT_TRUE(equal_bits(products[i]->expected, products[i]->values(i + 1)));
-  }
-  workers->lend_a_hand([] { return false; });  // nothing is left
-  workers->abandon();
 }
 
 // A device that has failed leaves x out, or some words of it.
@@ -196,10 +198,10 @@ TEST(HostWorkers, WhoWaitsForTheDeviceInVainGivesUp) {
     const auto workers = make_host_workers(1, kMaxK, meetings);
     workers->enqueue(shared.product);
     workers->enqueue(shared.product);
-    if (some_words) std::atomic_ref(shared.x[0]).store({.bits = 0, .number = 1});
+    if (some_words) shared.give_first_word(1);
     int asked = 0;
     workers->lend_a_hand([&] { return ++asked == 5; });
-    EXPECT_GE(asked, 5);
+    ASSERT_GE(asked, 5);
     wait_done(meetings, 2);
     workers->abandon();
   }
@@ -291,6 +293,42 @@ TEST(HostWorkers, NobodyWaitsForAThreadThatIsHeldUp) {
     wait_done(meetings, number);
     EXPECT_TRUE(equal_bits(shared.expected, shared.values(number)));
   }
+}
+
+TEST(HostWorkers, WhoLendsAHandDoesAllOfItIfItMust) {
+  const std::vector<int> before = thread_ids();
+  HostMeetings meetings;
+  const auto workers = make_host_workers(1, kMaxK, meetings);
+  const std::vector<int> threads = threads_since(before);
+  ASSERT_EQ(threads.size(), 1u);
+  std::vector<std::unique_ptr<Shared>> products;
+  for (uint32_t i = 0; i < 40; ++i) {
+    products.push_back(std::make_unique<Shared>(
+        MatmulCase{.dtype = DType::kFloat16, .rows = 60 + i, .k = 64 + 7 * i, .tokens = 1 + i % 8},
+        i, 16));
+    workers->enqueue(products.back()->product);
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));  // it has taken pieces
+  {
+    const HeldThread hold(threads[0]);
+    std::atomic<bool> lent{false};
+    std::thread device([&] {
+      for (uint32_t number = 1; number <= products.size(); ++number) {
+        products[number - 1]->give(number);
+        while (std::atomic_ref(meetings.done).load() != number && !lent) std::this_thread::yield();
+      }
+    });
+    workers->lend_a_hand([] { return false; });
+    lent = true;
+    device.join();
+    EXPECT_EQ(std::atomic_ref(meetings.done).load(), products.size());
+    workers->lend_a_hand([] { return false; });  // nothing is left
+  }
+  wait_done(meetings, static_cast<uint32_t>(products.size()));
+  for (uint32_t i = 0; i < products.size(); ++i) {
+    EXPECT_TRUE(equal_bits(products[i]->expected, products[i]->values(i + 1)));
+  }
+  workers->abandon();
 }
 
 // By that the shares are corrected.

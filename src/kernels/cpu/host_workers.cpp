@@ -42,6 +42,7 @@ class Poll {
     __builtin_ia32_pause();
 #endif
   }
+  bool is_quick() const { return polls_ <= kQuickPolls; }
   bool is_long() const { return polls_ > kPollsAwake; }
 
  private:
@@ -122,7 +123,7 @@ class PinnedWorkers : public HostWorkers {
   bool is_over(uint32_t number) const;
   bool has_x(uint32_t number);
   void wait_for_x(uint32_t number, Own& own);
-  void check_that_x_comes(const Own& own);
+  static bool no_x_comes(const Own& own, const Poll& poll);
   void help(uint32_t number, Own& own);
   static uint32_t unsettled_piece(const HostJob& job, uint32_t number, const Own& own);
   void take_x(const HostProduct& product, uint32_t number, Own& own);
@@ -173,7 +174,7 @@ uint32_t PinnedWorkers::enqueue(const HostProduct& product) {
     abandoned_.store(number - kQueue, std::memory_order_release);
   }
   HostJob& job = job_at(number);
-  job.set(product, number, threads());
+  job.set(product, number, threads() + 1);  // the caller takes pieces, too
   job.enqueued_ns = now_ns();
   enqueued_.store(number);
   if (sleepers_.load() > 0) wake();
@@ -329,14 +330,17 @@ void PinnedWorkers::fetch(uint32_t number, HostPieces pieces) {
 /// Others may be held up, where the system gives their cores away, while all wait for what they
 /// have taken: who has nothing else to do multiplies that, too.
 void PinnedWorkers::wait_for_x(uint32_t number, Own& own) {
+  bool in_vain = false;
   for (Poll poll; !has_x(number); poll.wait()) {
-    check_that_x_comes(own);
+    if (in_vain) give_up();  // x was not there afterwards either
+    in_vain = no_x_comes(own, poll);
     help(number - 1, own);
   }
 }
 
-void PinnedWorkers::check_that_x_comes(const Own& own) {
-  if (own.no_x_comes != nullptr && (*own.no_x_comes)()) give_up();
+/// Asks only who has waited for some time already.
+bool PinnedWorkers::no_x_comes(const Own& own, const Poll& poll) {
+  return own.no_x_comes != nullptr && !poll.is_quick() && (*own.no_x_comes)();
 }
 
 /// Multiplies pieces of a product that others have taken and not ended.
@@ -376,7 +380,8 @@ void PinnedWorkers::run_pieces(uint32_t number, HostPieces pieces, Own& own) {
 
 /// Gets the thread's x ready, and says when the product began, if nobody has.
 void PinnedWorkers::begin(HostJob& job, uint32_t number, Own& own) {
-  if (std::exchange(own.prepared_for, number) != number) prepare_x(job.product, number, own);
+  if (own.prepared_for != number) prepare_x(job.product, number, own);
+  own.prepared_for = number;
   if (job.begin_ns.load(std::memory_order_relaxed) != 0) return;
   const int64_t last_end = last_end_ns_.load(std::memory_order_relaxed);
   const int64_t now = now_ns();
@@ -388,7 +393,7 @@ void PinnedWorkers::begin(HostJob& job, uint32_t number, Own& own) {
 }
 
 /// Whatever its x was: once the product is over, all its pieces are settled. Who is held up between
-/// settling pieces and handing them over, a few stores, is still waited for.
+/// settling pieces and handing them over, the stores of a batch, is still waited for.
 void PinnedWorkers::do_batch(HostJob& job, HostPieces batch, uint32_t number, const Own& own) {
   const bool needed = !is_abandoned(number);
   if (needed) multiply(job, batch, own);
@@ -405,11 +410,11 @@ void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own
   constexpr size_t kAtOnce = 64;
   for (size_t i = 0; i < words; i += kAtOnce) {
     const size_t count = std::min(kAtOnce, words - i);
-    Poll poll;
-    while (!few_.kernels.take_words(product.x + i, count, number, bits + i)) {
-      check_that_x_comes(own);
+    bool in_vain = false;
+    for (Poll poll; !few_.kernels.take_words(product.x + i, count, number, bits + i); poll.wait()) {
+      if (in_vain) give_up();
       if (is_abandoned(number) || is_over(number)) return;
-      poll.wait();
+      in_vain = no_x_comes(own, poll);
     }
   }
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -14,16 +13,13 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "device/buffer.h"
 #include "kernels/cpu/coded_kernels.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/few_tokens.h"
 #include "kernels/cpu/host_job.h"
+#include "kernels/cpu/host_multiplier.h"
 
 namespace headrace {
 namespace {
-
-static_assert(kMostHostTokens <= cpu::kFewTokens);
 
 constexpr uint32_t kQueue = 1024;  // products: several passes of a large model
 // What a thread fetches into its cache while it waits for x: as much as comes from memory while a
@@ -55,10 +51,6 @@ int64_t now_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
 }
 
-void store_word(HostWord& to, const HostWord& word) {
-  std::atomic_ref(to).store(word, std::memory_order_relaxed);
-}
-
 uint32_t load_counter(uint32_t& counter) { return std::atomic_ref(counter).load(); }
 
 /// Counters wrap; a lead of less than half their range is one.
@@ -69,7 +61,7 @@ bool reached(uint32_t counter, uint32_t number) {
 class PinnedWorkers : public HostWorkers {
  public:
   PinnedWorkers(int threads, int64_t max_k, const cpu::CpuKernels& kernels, HostMeetings& meetings)
-      : few_{.kernels = kernels, .coded = *cpu::coded_kernels_for(detect_cpu_isa()).front()},
+      : kernels_(kernels),
         max_k_(max_k),
         meetings_(meetings),
         first_(meetings.done + 1),
@@ -100,13 +92,8 @@ class PinnedWorkers : public HostWorkers {
  private:
   /// What a thread keeps for itself.
   struct Own {
-    Buffer x;  // rows of words_of_x()
-    Buffer packed_x;
-    Buffer reordered_x;
-    Buffer decoded;              // rows of weights
-    Buffer products;             // of a batch, [tokens][HostJob::kMostBatchRows]
-    cpu::FewTokensX forms = {};  // of x, in packed_x and reordered_x,
-    uint32_t prepared_for;       // of the product of this number
+    HostMultiplier multiplier;
+    uint32_t prepared_for;       // its x is of the product of this number
     uint32_t index = 0;          // of the thread
     std::atomic<uint32_t> left;  // it has nothing to do with products up to this one any more
     const std::function<bool()>* no_x_comes = nullptr;  // null: abandon() says so
@@ -126,16 +113,11 @@ class PinnedWorkers : public HostWorkers {
   static bool no_x_comes(const Own& own, const Poll& poll);
   void help(uint32_t number, Own& own);
   static uint32_t unsettled_piece(const HostJob& job, uint32_t number, const Own& own);
-  void take_x(const HostProduct& product, uint32_t number, Own& own);
   void run_product(uint32_t number, Own& own);
   void fetch(uint32_t number, HostPieces pieces);
   void show_progress(uint32_t number, const HostJob& job, uint32_t taken);
   void run_pieces(uint32_t number, HostPieces pieces, Own& own);
   void prepare_x(const HostProduct& product, uint32_t number, Own& own);
-  void multiply(const HostJob& job, HostPieces batch, const Own& own) const;
-  void multiply_rows(const WeightRun& run, cpu::MatrixRows matrix, const Own& own) const;
-  static void hand_over(const HostJob& job, HostPieces batch, uint32_t mine, uint32_t number,
-                        const Own& own);
   void begin(HostJob& job, uint32_t number, Own& own);
   void do_batch(HostJob& job, HostPieces batch, uint32_t number, const Own& own);
   void finish(HostJob& job, uint32_t number);
@@ -143,7 +125,7 @@ class PinnedWorkers : public HostWorkers {
   void wake();
   HostJob& job_at(uint32_t number) { return jobs_[number % kQueue]; }
 
-  const cpu::FewTokens few_;
+  const cpu::CpuKernels& kernels_;
   const int64_t max_k_;
   HostMeetings& meetings_;
   const uint32_t first_;  // product
@@ -214,18 +196,12 @@ void PinnedWorkers::wake() {
 }
 
 std::unique_ptr<PinnedWorkers::Own> PinnedWorkers::make_own(uint32_t index) const {
-  constexpr const char* kPurpose = "products of host threads";
-  const int64_t x_floats = cpu::FewTokens::floats(max_k_);
-  const auto floats = [](int64_t count) { return static_cast<size_t>(count) * sizeof(float); };
-  return std::unique_ptr<Own>(new Own{
-      .x = allocate_host(floats(kMostHostTokens * max_k_), kPurpose),
-      .packed_x = allocate_host(floats(x_floats), kPurpose),
-      .reordered_x = allocate_host(floats(x_floats), kPurpose),
-      .decoded = allocate_host(floats(cpu::RowDecoder::scratch_floats(max_k_)), kPurpose),
-      .products = allocate_host(floats(kMostHostTokens * HostJob::kMostBatchRows), kPurpose),
-      .prepared_for = first_ - 1,
-      .index = index,
-      .left = first_ - 1});
+  const cpu::FewTokens few = {.kernels = kernels_,
+                              .coded = *cpu::coded_kernels_for(detect_cpu_isa()).front()};
+  return std::unique_ptr<Own>(new Own{.multiplier = HostMultiplier(few, max_k_),
+                                      .prepared_for = first_ - 1,
+                                      .index = index,
+                                      .left = first_ - 1});
 }
 
 void PinnedWorkers::start_threads() {
@@ -381,7 +357,6 @@ void PinnedWorkers::run_pieces(uint32_t number, HostPieces pieces, Own& own) {
 /// Gets the thread's x ready, and says when the product began, if nobody has.
 void PinnedWorkers::begin(HostJob& job, uint32_t number, Own& own) {
   if (own.prepared_for != number) prepare_x(job.product, number, own);
-  own.prepared_for = number;
   if (job.begin_ns.load(std::memory_order_relaxed) != 0) return;
   const int64_t last_end = last_end_ns_.load(std::memory_order_relaxed);
   const int64_t now = now_ns();
@@ -396,84 +371,25 @@ void PinnedWorkers::begin(HostJob& job, uint32_t number, Own& own) {
 /// settling pieces and handing them over, the stores of a batch, is still waited for.
 void PinnedWorkers::do_batch(HostJob& job, HostPieces batch, uint32_t number, const Own& own) {
   const bool needed = !is_abandoned(number);
-  if (needed) multiply(job, batch, own);
+  if (needed) own.multiplier.multiply(job, batch);
   const uint32_t mine = job.settle(batch, number);
   if (mine == 0) return;
-  if (needed) hand_over(job, batch, mine, number, own);
+  if (needed) own.multiplier.hand_over(job, batch, mine, number);
   if (job.end_pieces(batch, mine)) finish(job, number);
 }
 
 /// Waits for every word of x; not when it is too late for that.
-void PinnedWorkers::take_x(const HostProduct& product, uint32_t number, Own& own) {
-  auto* const bits = reinterpret_cast<uint32_t*>(own.x.data());
-  const size_t words = static_cast<size_t>(product.tokens) * words_of_x(product.k, product.dtype);
-  constexpr size_t kAtOnce = 64;
-  for (size_t i = 0; i < words; i += kAtOnce) {
-    const size_t count = std::min(kAtOnce, words - i);
-    bool in_vain = false;
-    for (Poll poll; !few_.kernels.take_words(product.x + i, count, number, bits + i); poll.wait()) {
-      if (in_vain) give_up();
-      if (is_abandoned(number) || is_over(number)) return;
-      in_vain = no_x_comes(own, poll);
-    }
-  }
-}
-
 void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& own) {
-  take_x(product, number, own);
-  const size_t x_stride = words_of_x(product.k, product.dtype) * sizeof(uint32_t);
-  own.forms = {.packed = own.packed_x.floats(), .reordered = own.reordered_x.floats()};
-  few_.prepare_x(product.runs, product.dtype, own.x.data(), x_stride, product.tokens, product.k,
-                 own.forms);
-}
-
-/// The rows of a batch may lie in several runs.
-void PinnedWorkers::multiply(const HostJob& job, HostPieces batch, const Own& own) const {
-  const HostProduct& product = job.product;
-  float* out = own.products.floats();
-  job.for_runs(batch, [&](const WeightRun& run, int64_t begin, int64_t rows) {
-    multiply_rows(run,
-                  {.dtype = product.dtype,
-                   .weights = run.data + static_cast<size_t>(begin) * run.row_stride_bytes,
-                   .row_stride_bytes = run.row_stride_bytes,
-                   .rows = rows,
-                   .k = product.k,
-                   .tokens = product.tokens,
-                   .out = out,
-                   .stride = HostJob::kMostBatchRows},
-                  own);
-    out += rows;
+  Poll poll;
+  bool in_vain = false;
+  own.multiplier.prepare_x(product, number, [&] {
+    if (in_vain) give_up();
+    if (is_abandoned(number) || is_over(number)) return false;
+    in_vain = no_x_comes(own, poll);
+    poll.wait();
+    return true;
   });
-}
-
-/// Those pieces of a batch whose bits are set.
-void PinnedWorkers::hand_over(const HostJob& job, HostPieces batch, uint32_t mine, uint32_t number,
-                              const Own& own) {
-  const int64_t first = job.first_row(batch.begin);
-  for (; mine != 0; mine &= mine - 1) {
-    const uint32_t piece = batch.begin + static_cast<uint32_t>(std::countr_zero(mine));
-    const int64_t begin = job.first_row(piece);
-    const int64_t rows = job.first_row(piece + 1) - begin;
-    for (int64_t t = 0; t < job.product.tokens; ++t) {
-      const float* const from = own.products.floats() + t * HostJob::kMostBatchRows + begin - first;
-      HostWord* const to = job.product.out + t * job.rows + begin;
-      for (int64_t r = 0; r < rows; ++r) {
-        store_word(to[r], {std::bit_cast<uint32_t>(from[r]), number});
-      }
-    }
-  }
-}
-
-void PinnedWorkers::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix,
-                                  const Own& own) const {
-  const bool coded = run.codec != CodecId::kRaw;
-  const cpu::RowDecoder decoder = {
-      .kernels = few_.coded,
-      .layout = coded ? RowLayout::of(run.codec, matrix.dtype, matrix.k, run.row_stride_bytes)
-                      : RowLayout{},
-      .decoded = own.decoded.data()};
-  if (coded) matrix.decoder = &decoder;
-  few_.multiply(matrix, own.forms);
+  own.prepared_for = number;
 }
 
 void PinnedWorkers::finish(HostJob& job, uint32_t number) {
@@ -509,7 +425,7 @@ void give_x(const HostProduct& product, uint32_t number, const std::byte* x) {
       uint32_t bits = 0;
       std::memcpy(&bits, x + i * sizeof(bits),
                   std::min(sizeof(bits), row_bytes - i * sizeof(bits)));
-      store_word(*to++, {bits, number});
+      std::atomic_ref(*to++).store({.bits = bits, .number = number}, std::memory_order_relaxed);
     }
   }
 }

@@ -18,7 +18,9 @@ class VbmiRow {
   using Group = CodedGroup<kCodec, kType>;
   static constexpr int kBlock = 64;  // columns
   static constexpr int kBlocks = static_cast<int>(RowLayout::kChunk) / kBlock;
+  // Ahead of what is read: as far as memory takes, into the second-level cache, and from there.
   static constexpr int64_t kPrefetchBytes = 8192;
+  static constexpr int64_t kSecondPrefetchBytes = 1024;
 
   VbmiRow(const RowLayout& layout, const std::byte* row)
       : layout_(layout), row_(row), escapes_(row) {
@@ -134,7 +136,11 @@ class VbmiRow {
     return exponents;
   }
 
-  static HR_INLINE void prefetch(const std::byte* at) { _mm_prefetch(at, _MM_HINT_T0); }
+  /// at: kPrefetchBytes ahead.
+  static HR_INLINE void prefetch(const std::byte* at) {
+    _mm_prefetch(at, _MM_HINT_T1);
+    _mm_prefetch(at - kPrefetchBytes + kSecondPrefetchBytes, _MM_HINT_T0);
+  }
 
   const RowLayout& layout_;
   const std::byte* row_;

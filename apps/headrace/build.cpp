@@ -43,12 +43,23 @@ void warn_about_switches(const BuildFlags& flags, Log& log) {
   if (!given.empty()) log.warning("{}: accepted, has no meaning here", given);
 }
 
-/// What the tile code saves.
+std::string alone_text(const std::map<std::string, double>& codec_shares) {
+  if (codec_shares.size() < 2) return "";
+  std::string text;
+  for (const auto& [codec, share] : codec_shares) {
+    text += fmt::format("{} {} {:.3f}", text.empty() ? ";" : ",", codec, share);
+  }
+  return text + " alone";
+}
+
+/// What the tile code saves, and what each codec would by itself.
 std::string coded_text(const BuildReport& report) {
-  if (report.payload_bytes == report.streamable_bytes) return "";
+  if (report.codec_shares.empty()) return "";
+  if (report.payload_bytes == report.streamable_bytes) return " (no code makes them smaller)";
   const double share =
       static_cast<double>(report.payload_bytes) / static_cast<double>(report.streamable_bytes);
-  return fmt::format(" coded in {} ({:.3f} of them)", format_bytes(report.payload_bytes), share);
+  return fmt::format(" coded in {} ({:.3f} of them{})", format_bytes(report.payload_bytes), share,
+                     alone_text(report.codec_shares));
 }
 
 int build(BuildFlags& flags, Context& context) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "headrace/build_config.h"
@@ -15,7 +16,10 @@ struct BuildReport {
   int64_t tiles = 0;
   uint64_t streamable_bytes = 0;
   uint64_t payload_bytes = 0;  // of the same weights as they are coded
-  uint64_t file_bytes = 0;     // of the weight file
+  /// By each codec that --tile_codec allows: what these weights take of their raw bytes if it alone
+  /// may code them.
+  std::map<std::string, double> codec_shares = {};
+  uint64_t file_bytes = 0;  // of the weight file
   double seconds = 0;
 };
 

@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include <pybind11/stl.h>
+
 #include "base/clock.h"
 #include "base/context.h"
 #include "base/file.h"
@@ -71,8 +73,8 @@ py::dict build(const std::string& checkpoint_dir, const std::string& output_dir,
   using py::literals::operator""_a;
   return py::dict("matrices"_a = report.matrices, "tiles"_a = report.tiles,
                   "streamable_bytes"_a = report.streamable_bytes,
-                  "payload_bytes"_a = report.payload_bytes, "file_bytes"_a = report.file_bytes,
-                  "seconds"_a = report.seconds);
+                  "payload_bytes"_a = report.payload_bytes, "codec_shares"_a = report.codec_shares,
+                  "file_bytes"_a = report.file_bytes, "seconds"_a = report.seconds);
 }
 
 SessionOptions session_options(const ExecutorOptions& options, int64_t batch_size,

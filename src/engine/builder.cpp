@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -148,6 +150,16 @@ std::string config_text(const ModelConfig& model, const BuildConfig& build) {
   return config.dump(2) + "\n";
 }
 
+std::map<std::string, double> shares_of_raw(const std::map<CodecId, uint64_t>& bytes_with) {
+  std::map<std::string, double> shares;
+  for (const auto& [codec, bytes] : bytes_with) {
+    if (codec == CodecId::kRaw) continue;
+    shares[codec_name(codec)] =
+        static_cast<double>(bytes) / static_cast<double>(bytes_with.at(CodecId::kRaw));
+  }
+  return shares;
+}
+
 }  // namespace
 
 BuildReport build_engine(const std::string& checkpoint_dir, const std::string& output_dir,
@@ -161,12 +173,14 @@ BuildReport build_engine(const std::string& checkpoint_dir, const std::string& o
   EngineBuilder builder(checkpoint, !codecs.empty(), context.progress);
   OutputDirectory output(context.fs, output_dir);
   Manifest manifest;
+  std::map<std::string, double> codec_shares;
   {
     const auto file = output.create("rank0.engine");
     EngineWriter writer(*file, checkpoint.config(), resolved.tile_bytes, std::move(codecs),
                         context.pool);
     builder.run(writer);
     manifest = writer.finish();
+    codec_shares = shares_of_raw(writer.bytes_with());
     file->sync();
   }
   for (const std::string& name : checkpoint.companion_files()) {
@@ -178,6 +192,7 @@ BuildReport build_engine(const std::string& checkpoint_dir, const std::string& o
           .tiles = static_cast<int64_t>(manifest.tiles.size()),
           .streamable_bytes = manifest.streamable_bytes(),
           .payload_bytes = manifest.payload_bytes(),
+          .codec_shares = std::move(codec_shares),
           .file_bytes = manifest.file_bytes,
           .seconds = static_cast<double>(context.clock.now_ns() - start_ns) * 1e-9};
 }

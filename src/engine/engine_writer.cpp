@@ -121,6 +121,8 @@ MatrixCoding EngineWriter::choose_coding(const TensorSpec& spec, const RowReader
     choice.add_rows(row, read_packed(read_rows, row, piece, bytes), pool_);
     row += piece;
   }
+  bytes_with_[CodecId::kRaw] += choice.bytes_with(CodecId::kRaw);
+  for (const CodecId codec : codecs_) bytes_with_[codec] += choice.bytes_with(codec);
   return choice.choose();
 }
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,9 @@ class EngineWriter {
   void add_embedding(const RowReader& read_rows);
   /// REQUIRES: vectors come in the order of vector_spec, after the matrices and the embedding.
   void add_vector(const TensorSpec& spec, std::span<const float> values);
+  /// Bytes that the matrices so far would take if only this codec might code them, by codec, raw
+  /// among them (CodingChoice::bytes_with); empty if none may be coded.
+  const std::map<CodecId, uint64_t>& bytes_with() const { return bytes_with_; }
   /// Writes manifest and header, and returns the manifest. Does not sync the file.
   Manifest finish();
 
@@ -57,6 +61,7 @@ class EngineWriter {
   ThreadPool& pool_;
   ManifestLayout layout_;
   Manifest& manifest_;
+  std::map<CodecId, uint64_t> bytes_with_;
   size_t next_vector_ = 0;
   std::vector<std::byte> packed_;
   std::vector<std::byte> strided_;

@@ -99,13 +99,25 @@ CodingChoice::Sizes CodingChoice::best_capacity(size_t codec) const {
   return best;
 }
 
-MatrixCoding CodingChoice::choose() const {
+uint64_t CodingChoice::raw_bytes() const {
   const uint64_t raw_stride = row_stride_bytes(k_, dtype_);
-  uint64_t least = 0;
+  uint64_t bytes = 0;
   const auto tiles = static_cast<size_t>((rows_ + tile_rows_ - 1) / tile_rows_);
   for (size_t t = 0; t < tiles; ++t) {
-    least += align_up(static_cast<uint64_t>(rows_of(t)) * raw_stride, kPageBytes);
+    bytes += align_up(static_cast<uint64_t>(rows_of(t)) * raw_stride, kPageBytes);
   }
+  return bytes;
+}
+
+uint64_t CodingChoice::bytes_with(CodecId codec) const {
+  if (codec == CodecId::kRaw) return raw_bytes();
+  const auto at = std::ranges::find(codecs_, codec);
+  HR_CHECK(at != codecs_.end());
+  return std::min(raw_bytes(), best_capacity(static_cast<size_t>(at - codecs_.begin())).bytes);
+}
+
+MatrixCoding CodingChoice::choose() const {
+  uint64_t least = raw_bytes();
   MatrixCoding coding;
   for (size_t c = 0; c < codecs_.size(); ++c) {
     const Sizes sizes = best_capacity(c);

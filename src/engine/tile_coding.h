@@ -39,6 +39,9 @@ class CodingChoice {
   /// Takes account of the packed rows [row_begin, ...). Each row once, in any order.
   void add_rows(int64_t row_begin, std::span<const std::byte> packed, ThreadPool& pool);
   MatrixCoding choose() const;
+  /// Bytes of the matrix, its tiles in whole pages, if only `codec` may code them; of kRaw: if none
+  /// is coded. REQUIRES: kRaw, or one of the constructor's.
+  uint64_t bytes_with(CodecId codec) const;
 
  private:
   struct Sizes {
@@ -48,6 +51,7 @@ class CodingChoice {
   int64_t rows_of(size_t tile) const;
   Sizes best_capacity(size_t codec) const;
   uint64_t size_with(size_t codec, uint64_t capacity, std::vector<bool>* coded) const;
+  uint64_t raw_bytes() const;
 
   const std::vector<CodecId> codecs_;
   const DType dtype_;

@@ -208,6 +208,45 @@ TEST(BuildEngine, WritesItsConfiguration) {
   EXPECT_EQ(config["build_config"]["plugin_config"]["gemm_plugin"], "disable");
 }
 
+/// Bytes that an engine's tiles take in its file.
+uint64_t pages_of_tiles(const std::string& directory) {
+  const Engine engine = Engine::open(posix_file_system(), directory);
+  uint64_t bytes = 0;
+  for (const TileInfo& tile : engine.manifest().tiles) {
+    bytes += align_up(tile.stored_bytes, kPageBytes);
+  }
+  return bytes;
+}
+
+TEST(BuildEngine, SaysWhatEachCodecAloneWouldTake) {
+  const TemporaryDirectory folder;
+  testing::make_tiny_checkpoint(shape_of(520, 1032, DType::kBFloat16, 1 << 17),
+                                folder / "checkpoint");
+  TestContext test;
+  std::map<std::string, double> alone;
+  double raw = 0;
+  for (const std::string codec : {"none", "e3", "e4"}) {
+    BuildConfig build;
+    build.tile_codec = codec;
+    const BuildReport report =
+        build_engine(folder / "checkpoint", folder / codec, build, test.context);
+    const auto bytes = static_cast<double>(pages_of_tiles(folder / codec));
+    if (codec == "none") {
+      EXPECT_TRUE(report.codec_shares.empty());
+      raw = bytes;
+    } else {
+      alone[codec] = bytes / raw;
+      EXPECT_EQ(report.codec_shares, (std::map<std::string, double>{{codec, bytes / raw}}));
+    }
+  }
+  EXPECT_LT(alone["e3"], alone["e4"]);
+  EXPECT_LT(alone["e4"], 1);
+  BuildConfig build;
+  build.tile_codec = "auto";
+  EXPECT_EQ(build_engine(folder / "checkpoint", folder / "auto", build, test.context).codec_shares,
+            alone);
+}
+
 TEST(BuildEngine, CopiesWhatCameWithTheModel) {
   const TemporaryDirectory folder;
   testing::make_tiny_checkpoint({}, folder / "checkpoint");

@@ -6,6 +6,7 @@
 
 #include "base/thread_pool.h"
 #include "codec/row_code.h"
+#include "engine/format.h"
 #include "tests/support/error_matchers.h"
 
 namespace headrace {
@@ -26,15 +27,20 @@ std::vector<uint16_t> rows_of(int64_t rows, uint32_t kinds, uint32_t seed) {
   return elements;
 }
 
-MatrixCoding choose(const std::vector<CodecId>& codecs, const std::vector<uint16_t>& elements,
-                    int64_t tile_rows) {
+CodingChoice look_at(const std::vector<CodecId>& codecs, const std::vector<uint16_t>& elements,
+                     int64_t tile_rows) {
   ThreadPool pool(2);
   const auto rows = static_cast<int64_t>(elements.size()) / kK;
   CodingChoice choice(codecs, DType::kBFloat16, rows, kK, tile_rows);
   const auto bytes = std::as_bytes(std::span(elements));
   choice.add_rows(0, bytes.first(static_cast<size_t>(rows / 2 * kK) * 2), pool);
   choice.add_rows(rows / 2, bytes.subspan(static_cast<size_t>(rows / 2 * kK) * 2), pool);
-  return choice.choose();
+  return choice;
+}
+
+MatrixCoding choose(const std::vector<CodecId>& codecs, const std::vector<uint16_t>& elements,
+                    int64_t tile_rows) {
+  return look_at(codecs, elements, tile_rows).choose();
 }
 
 TEST(CodingChoice, TakesTheSmallerCodec) {
@@ -45,6 +51,20 @@ TEST(CodingChoice, TakesTheSmallerCodec) {
   EXPECT_EQ(few.coded, std::vector<bool>(2, true));
   const MatrixCoding more = choose(both, rows_of(128, 15, 1), 64);
   EXPECT_EQ(more.codec, CodecId::kE4);
+}
+
+TEST(CodingChoice, SaysWhatEachCodecTakes) {
+  const std::vector<CodecId> both = {CodecId::kE3, CodecId::kE4};
+  const CodingChoice few = look_at(both, rows_of(128, 6, 1), 64);  // two tiles in whole pages
+  EXPECT_EQ(few.bytes_with(CodecId::kRaw), 128 * 2 * kK);
+  for (const CodecId codec : both) {
+    const uint64_t stride = RowLayout::stride_for(codec, DType::kBFloat16, kK, 0);
+    EXPECT_EQ(few.bytes_with(codec), 2 * align_up(64 * stride, kPageBytes)) << codec_name(codec);
+  }
+  const CodingChoice neither = look_at(both, rows_of(128, 100, 1), 64);
+  for (const CodecId codec : both) {
+    EXPECT_EQ(neither.bytes_with(codec), neither.bytes_with(CodecId::kRaw)) << codec_name(codec);
+  }
 }
 
 TEST(CodingChoice, WhatDoesNotShrinkStaysRaw) {

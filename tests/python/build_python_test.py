@@ -49,6 +49,7 @@ class BuildTest(PythonTest):
         checkpoint = self.folder / "odd_heads-checkpoint-float32"
         report = builder.build(checkpoint, self.folder / "built", config)
         self.assertGreater(report.streamable_bytes, 0)
+        self.assertEqual(report.codec_shares, {})  # no codec is for float32
         for name in ("rank0.engine", "config.json"):
             self.assertEqual((self.folder / "built" / name).read_bytes(),
                              (self.engine / name).read_bytes())

@@ -36,6 +36,17 @@ inline int64_t decoded_elements(int64_t k) {
 struct RowDecoder {
   static constexpr int64_t kRows = 8;  // decoded at a time
 
+  /// For the rows of a run, of which `decoded` has room for scratch_floats(k); with an empty layout
+  /// if they are raw.
+  static RowDecoder of(const CodedKernels& kernels, const WeightRun& run, DType dtype, int64_t k,
+                       std::byte* decoded) {
+    RowDecoder decoder = {.kernels = kernels, .layout = {}, .decoded = decoded};
+    if (run.codec != CodecId::kRaw) {
+      decoder.layout = RowLayout::of(run.codec, dtype, k, run.row_stride_bytes);
+    }
+    return decoder;
+  }
+
   /// Floats that kRows rows of up to max_k elements take.
   static int64_t scratch_floats(int64_t max_k) { return kRows * decoded_elements(max_k) / 2; }
 

@@ -94,12 +94,9 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
   const WeightRun& run = *piece.run;
   const MatrixOutput& output = args.outputs[run.matrix];
   const int64_t row = run.row_begin + piece.begin;
-  const bool coded = run.codec != CodecId::kRaw;
-  const cpu::RowDecoder decoder = {
-      .kernels = few_.coded,
-      .layout =
-          coded ? RowLayout::of(run.codec, args.dtype, args.k, run.row_stride_bytes) : RowLayout{},
-      .decoded = reinterpret_cast<std::byte*>(scratch + decoded_floats_at_)};
+  const auto decoder =
+      cpu::RowDecoder::of(few_.coded, run, args.dtype, args.k,
+                          reinterpret_cast<std::byte*>(scratch + decoded_floats_at_));
   const cpu::MatrixRows rows = {
       .dtype = args.dtype,
       .weights = run.data + static_cast<size_t>(piece.begin) * run.row_stride_bytes,
@@ -111,7 +108,7 @@ void CpuBackend::multiply(const MatmulArgs& args, const cpu::LeafOrder& order, c
       .stride = output.stride,
       .bias = output.bias == nullptr ? nullptr : output.bias + row,
       .accumulate = output.accumulate,
-      .decoder = coded ? &decoder : nullptr,
+      .decoder = run.codec == CodecId::kRaw ? nullptr : &decoder,
   };
   if (args.tokens <= cpu::kFewTokens) {
     few_.multiply(rows, few_x_);

@@ -53,13 +53,9 @@ void HostMultiplier::multiply(const HostJob& job, HostPieces batch) const {
 }
 
 void HostMultiplier::multiply_rows(const WeightRun& run, cpu::MatrixRows matrix) const {
-  const bool coded = run.codec != CodecId::kRaw;
-  const cpu::RowDecoder decoder = {
-      .kernels = few_.coded,
-      .layout = coded ? RowLayout::of(run.codec, matrix.dtype, matrix.k, run.row_stride_bytes)
-                      : RowLayout{},
-      .decoded = decoded_.data()};
-  if (coded) matrix.decoder = &decoder;
+  const auto decoder =
+      cpu::RowDecoder::of(few_.coded, run, matrix.dtype, matrix.k, decoded_.data());
+  if (run.codec != CodecId::kRaw) matrix.decoder = &decoder;
   few_.multiply(matrix, forms_);
 }
 

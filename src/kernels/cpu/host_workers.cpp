@@ -97,6 +97,7 @@ class PinnedWorkers : public HostWorkers {
     uint32_t index = 0;          // of the thread
     std::atomic<uint32_t> left;  // it has nothing to do with products up to this one any more
     const std::function<bool()>* no_x_comes = nullptr;  // null: abandon() says so
+    bool in_vain = false;                               // what no_x_comes said last
   };
 
   std::unique_ptr<Own> make_own(uint32_t index) const;
@@ -110,7 +111,7 @@ class PinnedWorkers : public HostWorkers {
   bool is_over(uint32_t number) const;
   bool has_x(uint32_t number);
   void wait_for_x(uint32_t number, Own& own);
-  static bool no_x_comes(const Own& own, const Poll& poll);
+  void wait_a_moment(Own& own, Poll& poll);
   void help(uint32_t number, Own& own);
   static uint32_t unsettled_piece(const HostJob& job, uint32_t number, const Own& own);
   void run_product(uint32_t number, Own& own);
@@ -306,17 +307,19 @@ void PinnedWorkers::fetch(uint32_t number, HostPieces pieces) {
 /// Others may be held up, where the system gives their cores away, while all wait for what they
 /// have taken: who has nothing else to do multiplies that, too.
 void PinnedWorkers::wait_for_x(uint32_t number, Own& own) {
-  bool in_vain = false;
-  for (Poll poll; !has_x(number); poll.wait()) {
-    if (in_vain) give_up();  // x was not there afterwards either
-    in_vain = no_x_comes(own, poll);
+  own.in_vain = false;
+  for (Poll poll; !has_x(number);) {
+    wait_a_moment(own, poll);
     help(number - 1, own);
   }
 }
 
-/// Asks only who has waited for some time already.
-bool PinnedWorkers::no_x_comes(const Own& own, const Poll& poll) {
-  return own.no_x_comes != nullptr && !poll.is_quick() && (*own.no_x_comes)();
+/// For x, which was not there just now: it was not after no_x_comes() had said so either, if that
+/// was the last time. Who has waited only shortly does not ask.
+void PinnedWorkers::wait_a_moment(Own& own, Poll& poll) {
+  if (own.in_vain) give_up();
+  own.in_vain = own.no_x_comes != nullptr && !poll.is_quick() && (*own.no_x_comes)();
+  poll.wait();
 }
 
 /// Multiplies pieces of a product that others have taken and not ended.
@@ -381,12 +384,10 @@ void PinnedWorkers::do_batch(HostJob& job, HostPieces batch, uint32_t number, co
 /// Waits for every word of x; not when it is too late for that.
 void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& own) {
   Poll poll;
-  bool in_vain = false;
+  own.in_vain = false;
   own.multiplier.prepare_x(product, number, [&] {
-    if (in_vain) give_up();
     if (is_abandoned(number) || is_over(number)) return false;
-    in_vain = no_x_comes(own, poll);
-    poll.wait();
+    wait_a_moment(own, poll);
     return true;
   });
   own.prepared_for = number;

@@ -6,8 +6,8 @@
 Llama-7B's shape, whole decode steps at context 256. What is compared runs in turn, N rounds (default
 3): raw weights by the link alone, then with the host, float16 and bfloat16 in 3-bit codes with the
 host; once, bfloat16 codes at batch 8 and 32. A line has the median of its milliseconds a step, all of
-them, what the plan said before, how many times quicker than raw weights by the link alone it is, and
-the goal. Standard library only; about five minutes on an H200.
+them, what the first plan said before, how far off the rates that its passes corrected are at most, how
+many times quicker than raw weights by the link alone it is, and the goal. Standard library only; about five minutes on an H200.
 """
 
 import argparse
@@ -32,8 +32,14 @@ GOALS = {
 }
 
 
+def plan_of(text):
+    """What bench said of a line: the milliseconds predicted, and by the rates that it saw (none: no host)."""
+    corrected = re.search(r"by that a decode pass takes ([\d.]+) ms", text)
+    return float(text.split(" ms", 1)[0]), float(corrected[1]) if corrected else None
+
+
 def measure(program, name, batches, percents, runs, results):
-    """Runs `headrace bench`, and adds (ms a step, predicted ms) to results by line."""
+    """Runs `headrace bench`, and adds (ms a step, predicted ms, corrected ms or none) to results by line."""
     dtype, codec = name.split(",")[0].split()
     command = [
         program, "bench", "--device", "cuda", "-m", "llama_7b", "--dtype", dtype, "--tile_codec", codec,
@@ -47,26 +53,28 @@ def measure(program, name, batches, percents, runs, results):
     said = done.stdout + done.stderr
     if done.returncode != 0:
         raise SystemExit(f"{said}\n{name} failed: {' '.join(map(str, command))}")
-    predicted = [float(ms) for ms in re.findall(r"Predicted: ([\d.]+) ms a decode pass", said)]
+    plans = [plan_of(text) for text in done.stderr.split("Predicted: ")[1:]]
     lines = [line for line in done.stdout.splitlines() if line.count(",") > 20]
     rows = list(csv.DictReader(lines))
-    assert len(rows) == len(predicted), said
-    for row, prediction in zip(rows, predicted):
+    assert len(rows) == len(plans), said
+    for row, plan in zip(rows, plans):
         line = (name, int(row["batch_size"]), float(row["gpu_weights_percent"]))
-        results[line].append((float(row["generation_time(ms)"]) / STEPS, prediction))
+        results[line].append((float(row["generation_time(ms)"]) / STEPS, *plan))
         print(f"  {line[0]}, batch {line[1]}, {line[2]}: {results[line][-1][0]:.2f} ms", flush=True)
 
 
 def print_table(results):
-    median = {line: statistics.median(ms for ms, _ in seen) for line, seen in results.items()}
-    print("\n| weights | batch | resident | ms a step, median | all | predicted | over raw by link | goal |")
-    print("|---|---|---|---|---|---|---|---|")
+    median = {line: statistics.median(ms for ms, *_ in seen) for line, seen in results.items()}
+    print("\n| weights | batch | resident | ms a step, median | all | predicted | off, corrected | over raw by link | goal |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for line, seen in results.items():
         kind, goal = GOALS.get(line, ("", ""))
-        runs = ", ".join(f"{ms:.1f}" for ms, _ in seen)
+        runs = ", ".join(f"{ms:.1f}" for ms, *_ in seen)
+        off = [abs(corrected / ms - 1) for ms, _, corrected in seen if corrected]
+        off = f"{100 * max(off):.0f} %" if off else ""
         ratio = median[LINK_ONLY] / median[line]
         print(
-            f"| {line[0]} | {line[1]} | {line[2]} | {median[line]:.1f} | {runs} | {seen[0][1]:.1f} | "
+            f"| {line[0]} | {line[1]} | {line[2]} | {median[line]:.1f} | {runs} | {seen[0][1]:.1f} | {off} | "
             f"{ratio:.2f} | {goal} {kind} |"
         )
 

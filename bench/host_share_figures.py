@@ -6,8 +6,8 @@
 Llama-7B's shape, whole decode steps at context 256. What is compared runs in turn, N rounds (default
 3): raw weights by the link alone, then with the host, float16 and bfloat16 in 3-bit codes with the
 host; once, bfloat16 codes at batch 8 and 32. A line has the median of its milliseconds a step, all of
-them, what the first plan said before, how far off the rates that its passes corrected are at most, how
-many times quicker than raw weights by the link alone it is, and the goal. Standard library only; about five minutes on an H200.
+them, what the first plan said before, how far off the prediction is at most that the same passes have
+corrected, how many times quicker than raw weights by the link alone it is, and the goal. Standard library only; about five minutes on an H200.
 """
 
 import argparse
@@ -33,13 +33,13 @@ GOALS = {
 
 
 def plan_of(text):
-    """What bench said of a line: the milliseconds predicted, and by the rates that it saw (none: no host)."""
+    """The milliseconds that bench predicted for a line, and corrected; None where the host had no share."""
     corrected = re.search(r"by that a decode pass takes ([\d.]+) ms", text)
     return float(text.split(" ms", 1)[0]), float(corrected[1]) if corrected else None
 
 
 def measure(program, name, batches, percents, runs, results):
-    """Runs `headrace bench`, and adds (ms a step, predicted ms, corrected ms or none) to results by line."""
+    """Runs `headrace bench`, and adds (ms a step, predicted ms, corrected ms) to results by line."""
     dtype, codec = name.split(",")[0].split()
     command = [
         program, "bench", "--device", "cuda", "-m", "llama_7b", "--dtype", dtype, "--tile_codec", codec,

@@ -1,8 +1,12 @@
 #include <array>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <string>
+
+#include <fmt/ranges.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -44,7 +48,7 @@ void warn_about_switches(const BuildFlags& flags, Log& log) {
 }
 
 std::string alone_text(const std::map<std::string, double>& codec_shares) {
-  if (codec_shares.size() < 2) return "";
+  if (codec_shares.size() < 2) return "";  // that is the one just said
   std::string text;
   for (const auto& [codec, share] : codec_shares) {
     text += fmt::format("{} {} {:.3f}", text.empty() ? ";" : ",", codec, share);
@@ -55,7 +59,10 @@ std::string alone_text(const std::map<std::string, double>& codec_shares) {
 /// What the tile code saves, and what each codec would by itself.
 std::string coded_text(const BuildReport& report) {
   if (report.codec_shares.empty()) return "";
-  if (report.payload_bytes == report.streamable_bytes) return " (no code makes them smaller)";
+  if (report.payload_bytes == report.streamable_bytes) {
+    return fmt::format(" (no smaller in {})",
+                       fmt::join(std::views::keys(report.codec_shares), " or "));
+  }
   const double share =
       static_cast<double>(report.payload_bytes) / static_cast<double>(report.streamable_bytes);
   return fmt::format(" coded in {} ({:.3f} of them{})", format_bytes(report.payload_bytes), share,

@@ -16,11 +16,11 @@ struct BuildReport {
   int64_t tiles = 0;
   uint64_t streamable_bytes = 0;
   uint64_t payload_bytes = 0;  // of the same weights as they are coded
-  /// By each codec that --tile_codec allows: what these weights take of their raw bytes if it alone
-  /// may code them.
-  std::map<std::string, double> codec_shares = {};
-  uint64_t file_bytes = 0;  // of the weight file
+  uint64_t file_bytes = 0;     // of the weight file
   double seconds = 0;
+  /// By codec ("e3", "e4") that was tried: the pages that tiles take if it alone may code them, as
+  /// a share of those of raw tiles. Empty if none may code weights of this precision.
+  std::map<std::string, double> codec_shares = {};
 };
 
 /// What a Builder builds with.

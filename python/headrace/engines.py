@@ -6,7 +6,7 @@ import dataclasses
 import json
 import operator
 import os
-from typing import Any, Callable, Dict, Mapping, Optional, Union
+from typing import Any, Callable, Mapping, Optional, Union
 
 from . import _core
 from .executor import resolve
@@ -101,12 +101,12 @@ class BuildReport:
     streamable_bytes: int
     payload_bytes: int
     """Of the same weights as they are coded."""
-    codec_shares: Dict[str, float]
-    """By each codec that tile_codec allows: what these weights take of their raw bytes if it alone may
-    code them."""
     file_bytes: int
     """Of the weight file."""
     seconds: float
+    codec_shares: dict[str, float]
+    """By codec ("e3", "e4") that was tried: the pages that tiles take if it alone may code them, as a
+    share of those of raw tiles. Empty if none may code weights of this precision."""
 
 
 def build(checkpoint_dir: Path, output_dir: Path, config: Optional[BuildConfig] = None,

@@ -192,9 +192,9 @@ BuildReport build_engine(const std::string& checkpoint_dir, const std::string& o
           .tiles = static_cast<int64_t>(manifest.tiles.size()),
           .streamable_bytes = manifest.streamable_bytes(),
           .payload_bytes = manifest.payload_bytes(),
-          .codec_shares = std::move(codec_shares),
           .file_bytes = manifest.file_bytes,
-          .seconds = static_cast<double>(context.clock.now_ns() - start_ns) * 1e-9};
+          .seconds = static_cast<double>(context.clock.now_ns() - start_ns) * 1e-9,
+          .codec_shares = std::move(codec_shares)};
 }
 
 }  // namespace headrace

@@ -113,7 +113,7 @@ uint64_t CodingChoice::bytes_with(CodecId codec) const {
   if (codec == CodecId::kRaw) return raw_bytes();
   const auto at = std::ranges::find(codecs_, codec);
   HR_CHECK(at != codecs_.end());
-  return std::min(raw_bytes(), best_capacity(static_cast<size_t>(at - codecs_.begin())).bytes);
+  return best_capacity(static_cast<size_t>(at - codecs_.begin())).bytes;
 }
 
 MatrixCoding CodingChoice::choose() const {

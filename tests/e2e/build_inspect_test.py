@@ -71,6 +71,21 @@ class BuildInspectTest(harness.EndToEndTest):
         self.assertFalse((self.folder / "plugin").exists())
         self.build("plugin", "--gemm_plugin", "float16")
 
+    def test_build_says_what_codes_save(self):
+        self.assertIn("weights (no smaller in e3 or e4), ", self.build("narrow").stderr)
+        self.assertIn("weights (no smaller in e4), ",
+                      self.build("narrow", "--tile_codec", "e4").stderr)
+        self.assertIn("weights, ", self.build("narrow", "--tile_codec", "none").stderr)
+        wide = self.folder / "wide"
+        self.headrace("convert", "--random_weights", 3, "--vocab_size", 500, "--n_positions", 64,
+                      "--n_layer", 1, "--n_head", 4, "--n_embd", 512, "--inter_size", 512,
+                      "--dtype", "bfloat16", "--output_dir", wide)
+        coded = r"weights coded in [\d.]+ MB \(0\.\d\d\d of them"
+        for codec, alone in (("auto", r"; e3 0\.\d\d\d, e4 0\.\d\d\d alone"), ("e4", "")):
+            process = self.headrace("build", "--checkpoint_dir", wide, "--output_dir",
+                                    self.folder / "coded", "--tile_codec", codec)
+            self.assertRegex(process.stderr, coded + alone + r"\), ")
+
     def test_inspect_tells_what_is_there(self):
         self.build("inspected", "--tile_bytes", "16K", "--canonical_rows", 8)
         report = self.inspect(self.folder / "inspected")

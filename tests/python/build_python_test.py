@@ -53,6 +53,14 @@ class BuildTest(PythonTest):
         for name in ("rank0.engine", "config.json"):
             self.assertEqual((self.folder / "built" / name).read_bytes(),
                              (self.engine / name).read_bytes())
+        half = self.folder / "half"
+        self.headrace("convert", "--random_weights", 1, "--vocab_size", 500, "--n_positions", 64,
+                      "--n_layer", 1, "--n_head", 4, "--n_embd", 512, "--inter_size", 512,
+                      "--dtype", "bfloat16", "--output_dir", half)
+        shares = builder.build(half, self.folder / "half-engine",
+                               builder.create_builder_config("bfloat16")).codec_shares
+        self.assertEqual(sorted(shares), ["e3", "e4"])
+        self.assertTrue(all(0.6 < share < 1 for share in shares.values()), shares)
         for precision in ("fp32", "auto"):
             again = builder.create_builder_config(precision, max_batch_size=8)
             builder.build(checkpoint, self.folder / precision, again)

@@ -36,8 +36,7 @@ inline int64_t decoded_elements(int64_t k) {
 struct RowDecoder {
   static constexpr int64_t kRows = 8;  // decoded at a time
 
-  /// For the rows of a run, of which `decoded` has room for scratch_floats(k); with an empty layout
-  /// if they are raw.
+  /// Decodes into `decoded`, which has room for scratch_floats(k). Not to be used for a raw run.
   static RowDecoder of(const CodedKernels& kernels, const WeightRun& run, DType dtype, int64_t k,
                        std::byte* decoded) {
     RowDecoder decoder = {.kernels = kernels, .layout = {}, .decoded = decoded};

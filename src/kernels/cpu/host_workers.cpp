@@ -97,7 +97,12 @@ class PinnedWorkers : public HostWorkers {
     uint32_t index = 0;          // of the thread
     std::atomic<uint32_t> left;  // it has nothing to do with products up to this one any more
     const std::function<bool()>* no_x_comes = nullptr;  // null: abandon() says so
-    bool in_vain = false;                               // what no_x_comes said last
+  };
+
+  /// Of one wait for x.
+  struct Patience {
+    Poll poll;
+    bool in_vain = false;  // no_x_comes has said so
   };
 
   std::unique_ptr<Own> make_own(uint32_t index) const;
@@ -111,7 +116,7 @@ class PinnedWorkers : public HostWorkers {
   bool is_over(uint32_t number) const;
   bool has_x(uint32_t number);
   void wait_for_x(uint32_t number, Own& own);
-  void wait_a_moment(Own& own, Poll& poll);
+  void wait_a_moment(const Own& own, Patience& patience);
   void help(uint32_t number, Own& own);
   static uint32_t unsettled_piece(const HostJob& job, uint32_t number, const Own& own);
   void run_product(uint32_t number, Own& own);
@@ -307,19 +312,18 @@ void PinnedWorkers::fetch(uint32_t number, HostPieces pieces) {
 /// Others may be held up, where the system gives their cores away, while all wait for what they
 /// have taken: who has nothing else to do multiplies that, too.
 void PinnedWorkers::wait_for_x(uint32_t number, Own& own) {
-  own.in_vain = false;
-  for (Poll poll; !has_x(number);) {
-    wait_a_moment(own, poll);
+  for (Patience patience; !has_x(number);) {
+    wait_a_moment(own, patience);
     help(number - 1, own);
   }
 }
 
-/// For x, which was not there just now: it was not after no_x_comes() had said so either, if that
-/// was the last time. Who has waited only shortly does not ask.
-void PinnedWorkers::wait_a_moment(Own& own, Poll& poll) {
-  if (own.in_vain) give_up();
-  own.in_vain = own.no_x_comes != nullptr && !poll.is_quick() && (*own.no_x_comes)();
-  poll.wait();
+/// REQUIRES: the caller has looked for x since the last time. If no_x_comes has said then that it
+/// is in vain, all is given up. It is asked only after some time: asking is slow.
+void PinnedWorkers::wait_a_moment(const Own& own, Patience& patience) {
+  if (patience.in_vain) give_up();
+  patience.in_vain = own.no_x_comes != nullptr && !patience.poll.is_quick() && (*own.no_x_comes)();
+  patience.poll.wait();
 }
 
 /// Multiplies pieces of a product that others have taken and not ended.
@@ -383,11 +387,10 @@ void PinnedWorkers::do_batch(HostJob& job, HostPieces batch, uint32_t number, co
 
 /// Waits for every word of x; not when it is too late for that.
 void PinnedWorkers::prepare_x(const HostProduct& product, uint32_t number, Own& own) {
-  Poll poll;
-  own.in_vain = false;
+  Patience patience;
   own.multiplier.prepare_x(product, number, [&] {
     if (is_abandoned(number) || is_over(number)) return false;
-    wait_a_moment(own, poll);
+    wait_a_moment(own, patience);
     return true;
   });
   own.prepared_for = number;

@@ -74,6 +74,8 @@ stage_sanitizer() {
   local small='CudaMatmul.ManyRows*:CudaAttention.BlockSizes*:CudaElementwise*:CudaSession*.Canonical*'
   local failed=0
   sanitize memcheck "$small:CudaAttention.MatrixClass*:CudaDecode*:CudaSampling*" || failed=1
+  sanitize memcheck "CudaCodedMatmul.ManyRows*:CudaCodedMatmul.NormsGoAlong:CudaCodedMatmul.Forged*" || failed=1
+  sanitize memcheck "CudaSessionTest.CodesAndHostShares*:CudaHostThreadsTest.Live*" || failed=1
   sanitize racecheck "$small:CudaDecode.Strange*" || failed=1  # the slowest of the tools by far
   sanitize initcheck "$small:CudaAttention.MatrixClass*:CudaDecode*:CudaSampling*" || failed=1
   return "$failed"

@@ -16,15 +16,40 @@ double tokens_per_second(const PlanReport& report, const Plan& plan) {
   return static_cast<double>(report.batch_size) * 1e3 / plan.predicted_pass_ms;
 }
 
+/// What host threads multiply of a token row, and what the link carries meanwhile.
+std::string host_text(const MachineProfile& profile) {
+  std::string rates;
+  for (const HostRate& rate : profile.host_rates) {
+    if (rate.tokens != 1) continue;
+    rates +=
+        fmt::format("{}{} {:.1f}", rates.empty() ? "" : ", ", codec_name(rate.codec), rate.gbps);
+  }
+  if (rates.empty()) return "";
+  return fmt::format("           {} host threads {} GB/s of weights, link {:.2f} GB/s meanwhile\n",
+                     profile.host_threads, rates, profile.shared_link_gbps);
+}
+
+/// By token rows of a pass: what the host multiplies of what is not resident.
+std::string host_use_text(const Plan& plan) {
+  if (plan.host_share == HostShares{}) return "its threads multiply none of that";
+  std::string text;
+  for (size_t c = 0; c < kSharedRows.size(); ++c) {
+    text += fmt::format("{}{:.2f} at {}", c == 0 ? "" : ", ", plan.host_share[c], kSharedRows[c]);
+  }
+  return "its threads multiply some of that in place, at first: " + text + " token rows";
+}
+
 std::string head_text(const PlanReport& report) {
   const MachineProfile& profile = report.profile;
+  const bool from_host = report.streamed_home == Home::kHost;
   return fmt::format(
-      "engine     {} ({}, {} tiles)\n"
-      "machine    {}\n"
-      "           {} {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s, {} free\n",
-      report.engine_dir, report.model, report.tiles, profile.machine,
-      report.streamed_home == Home::kHost ? "link" : "disk", profile.link_gbps, profile.memory_gbps,
-      profile.matmul_gflops, format_bytes(report.available_bytes));
+             "engine     {} ({}, {} tiles)\n"
+             "machine    {}\n"
+             "           {} {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s, {} free\n",
+             report.engine_dir, report.model, report.tiles, profile.machine,
+             from_host ? "link" : "disk", profile.link_gbps, profile.memory_gbps,
+             profile.matmul_gflops, format_bytes(report.available_bytes)) +
+         (from_host ? host_text(profile) : "");
 }
 
 std::string fit_text(const PlanReport& report, const PlannedSession& session) {
@@ -52,12 +77,14 @@ nlohmann::ordered_json session_json(const PlanReport& report, const PlannedSessi
        {{"requests", plan.ring_requests},
         {"slot_bytes", plan.ring_slot_bytes},
         {"bytes", plan.ring_bytes()}}},
+      {"host_share", {{"token_rows", kSharedRows}, {"of_streamed", plan.host_share}}},
       {"memory", memory_json(session.memory)},
       {"prefill_chunk", session.prefill_chunk},
       {"largest_batch", session.largest_batch},
       {"predicted",
        {{"pass_ms", plan.predicted_pass_ms},
         {"link_ms", plan.link_ms},
+        {"host_ms", plan.host_ms},
         {"memory_ms", plan.memory_ms},
         {"compute_ms", plan.compute_ms},
         {"bound", bound_name(plan.bound)},
@@ -70,6 +97,7 @@ nlohmann::ordered_json session_json(const PlanReport& report, const PlannedSessi
 std::string plan_text(const PlanReport& report, const PlannedSession& session) {
   const Plan& plan = session.plan;
   const MemoryReport& memory = session.memory;
+  const bool from_host = report.streamed_home == Home::kHost;
   std::string text = head_text(report);
   const auto line = [&](const char* name, const std::string& value) {
     fmt::format_to(std::back_inserter(text), "{:<10} {}\n", name, value);
@@ -77,9 +105,10 @@ std::string plan_text(const PlanReport& report, const PlannedSession& session) {
   line("budget", fmt::format("{} of {} streamable ({:.4g} %)", format_bytes(plan.budget_bytes),
                              format_bytes(plan.streamable_bytes), 100 * session.percent));
   line("device", format_bytes(plan.resident_bytes) + " stay in fast memory");
-  line(report.streamed_home == Home::kHost ? "host" : "disk",
+  line(from_host ? "host" : "disk",
        fmt::format("{} stream on every pass, in {} requests", format_bytes(plan.streamed_bytes),
                    plan.requests.size()));
+  if (from_host && !plan.requests.empty()) line("", host_use_text(plan));
   line("ring", plan.requests.empty() ? std::string("none: nothing streams")
                                      : fmt::format("{} slots of {}", plan.ring_requests,
                                                    format_bytes(plan.ring_slot_bytes)));
@@ -96,7 +125,8 @@ std::string plan_text(const PlanReport& report, const PlannedSession& session) {
        fmt::format("{:.1f} ms predicted for a decode pass of {}, {:.1f} tokens/s, bound by {}",
                    plan.predicted_pass_ms, report.batch_size, tokens_per_second(report, plan),
                    bound_name(plan.bound)));
-  line("", fmt::format("link {:.1f} ms, memory {:.1f} ms, compute {:.1f} ms", plan.link_ms,
+  const std::string host = from_host ? fmt::format("host {:.1f} ms, ", plan.host_ms) : "";
+  line("", fmt::format("link {:.1f} ms, {}memory {:.1f} ms, compute {:.1f} ms", plan.link_ms, host,
                        plan.memory_ms, plan.compute_ms));
   return text;
 }

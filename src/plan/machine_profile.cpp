@@ -111,6 +111,16 @@ std::string machine_profile_to_json(const MachineProfile& profile) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+MachineProfile with_host_threads(MachineProfile profile, int threads) {
+  if (threads >= profile.host_threads) return profile;
+  if (threads == 0) profile.host_rates.clear();
+  for (HostRate& rate : profile.host_rates) {
+    rate.gbps *= static_cast<double>(threads) / profile.host_threads;
+  }
+  profile.host_threads = threads;
+  return profile;
+}
+
 double host_gbps(const MachineProfile& profile, CodecId codec, int64_t tokens) {
   const HostRate* best = nullptr;
   for (const HostRate& rate : profile.host_rates) {

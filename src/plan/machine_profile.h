@@ -34,6 +34,11 @@ struct MachineProfile {
 MachineProfile parse_machine_profile(std::string_view json_text, std::string_view where);
 std::string machine_profile_to_json(const MachineProfile& profile);
 
+/// The same machine with so many host threads: fewer than were measured multiply as much each (or
+/// more, where memory bounds them all), more of them together as much as was measured. None: no
+/// rates.
+MachineProfile with_host_threads(MachineProfile profile, int threads);
+
 /// The rate of the least measured tokens that are not below these; 0 if there is none.
 double host_gbps(const MachineProfile& profile, CodecId codec, int64_t tokens);
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -10,16 +9,8 @@
 
 namespace headrace {
 
-/// Token rows of the passes in which the host takes a share: a use for passes of up to 1, 2, 4 and
-/// 8 rows each. In larger ones everything streams.
-inline constexpr std::array<int64_t, 4> kSharedRows = {1, 2, 4, 8};
-
 /// The class of passes of so many token rows; kSharedRows.size() where the host takes no share.
 size_t shared_class(int64_t tokens);
-
-/// By class of kSharedRows: the share of the payload that is not resident which the host multiplies
-/// where it lies, 0 to 1.
-using HostShares = std::array<double, kSharedRows.size()>;
 
 /// Neighbouring tiles of one matrix.
 struct TileRange {

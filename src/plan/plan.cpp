@@ -177,11 +177,12 @@ double milliseconds(double amount, double giga_per_second) {
 /// Divides what link_ms stands for between link and host, where the host takes part.
 void predict_shares(const Manifest& manifest, const MachineProfile& profile,
                     const PlanOptions& options, Plan& plan) {
-  const size_t c = shared_class(plan.batch_size);
-  if (!options.host_shares || plan.requests.empty() || c == kSharedRows.size()) return;
+  if (!options.host_shares || plan.requests.empty()) return;
   const HostBalance balance(manifest, plan, profile, options.canonical_rows);
+  plan.host_share = balance.shares();
+  const size_t c = shared_class(plan.batch_size);
+  if (c == kSharedRows.size() || plan.host_share[c] == 0) return;
   const SharedPass pass = balance.predict(c);
-  if (pass.share == 0) return;
   plan.link_ms = pass.link_ms;
   plan.host_ms = pass.host_ms;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -53,6 +54,14 @@ struct TransferRequest {
 TransferRequest first_tiles(const Manifest& manifest, const TransferRequest& request,
                             uint32_t tiles);
 
+/// Token rows of the passes in which the host takes a share: a use for passes of up to 1, 2, 4 and
+/// 8 rows each. In larger ones everything streams.
+inline constexpr std::array<int64_t, 4> kSharedRows = {1, 2, 4, 8};
+
+/// By class of kSharedRows: the share of the payload that is not resident which the host multiplies
+/// where it lies, 0 to 1.
+using HostShares = std::array<double, kSharedRows.size()>;
+
 /// What bounds a predicted pass.
 enum class Bound : uint8_t { kLink, kMemory, kCompute, kHostAndLink };
 
@@ -76,6 +85,7 @@ struct Plan {
   std::vector<TransferRequest> requests;  // one full pass, in order
   uint32_t body_requests = 0;             // those before lm_head: every pass has them
   uint32_t common_requests = 0;           // the first, which every use streams (pass_use.h)
+  HostShares host_share = {};             // at first; what passes show corrects it (HostBalance)
   int32_t ring_requests = 0;              // slots; 0 when nothing streams
   uint64_t ring_slot_bytes = 0;
   uint64_t ring_bytes() const { return static_cast<uint64_t>(ring_requests) * ring_slot_bytes; }

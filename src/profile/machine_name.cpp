@@ -9,6 +9,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/file.h"
+#include "base/thread_pool.h"
 
 namespace headrace {
 namespace {
@@ -41,8 +42,8 @@ uint64_t hash_text(const std::string& text) {
 }  // namespace
 
 std::string machine_name(const Engine& engine, const Backend& backend) {
-  return fmt::format("{}; {}; {}; disk {}", processor_name(), backend.description(),
-                     dtype_name(engine.model().dtype), disk_name(engine));
+  return fmt::format("{} x {}; {}; {}; disk {}", available_processors(), processor_name(),
+                     backend.description(), dtype_name(engine.model().dtype), disk_name(engine));
 }
 
 std::string profile_cache_path(const std::string& machine_name) {

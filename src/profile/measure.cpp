@@ -122,6 +122,15 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
   return profile;
 }
 
+namespace {
+
+/// Processors there are: it was memory that measure_host() lacked, which may be free the next time.
+bool lacks_host_rates(const Backend& backend, const MachineProfile& profile) {
+  return backend.has_own_memory() && available_processors() > 1 && profile.host_rates.empty();
+}
+
+}  // namespace
+
 MachineProfile load_or_measure_profile(const std::string& path, const Engine& engine,
                                        Backend& backend, const StreamOptions& options,
                                        Context& context) {
@@ -137,10 +146,17 @@ MachineProfile load_or_measure_profile(const std::string& path, const Engine& en
   } catch (const Error& error) {
     context.log.verbose("{}; measuring again", error.what());
   }
+  const int64_t begin_ns = context.clock.now_ns();
   const MachineProfile profile = measure_machine(engine, backend, options, context);
-  context.log.verbose("Measured {}: {} {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s", name,
+  context.log.verbose("Measured {} in {:.1f} s: {} {:.2f} GB/s, memory {:.1f} GB/s, {:.1f} GFLOP/s",
+                      name, static_cast<double>(context.clock.now_ns() - begin_ns) * 1e-9,
                       backend.has_own_memory() ? "link" : "disk", profile.link_gbps,
                       profile.memory_gbps, profile.matmul_gflops);
+  if (lacks_host_rates(backend, profile)) {
+    context.log.verbose(
+        "too little memory is free to measure host threads; the profile is not cached");
+    return profile;
+  }
   try {
     if (!cache.empty()) {
       context.fs.create_directories(cache.substr(0, cache.rfind('/')));

@@ -141,6 +141,7 @@ class ExecutorRandomPlans : public ::testing::Test {
     const Manifest& manifest = session->engine().manifest();
     EXPECT_EQ(manifest.payload_bytes() < manifest.streamable_bytes(), plan.codec != "none");
     EXPECT_EQ(session->stats().stream.payload_bytes > 0, session->plan().streamed_bytes > 0);
+    if (session->stats().stream.host_bytes > 0) ++shared_plans_;
     return recorder.all();
   }
 
@@ -157,6 +158,7 @@ class ExecutorRandomPlans : public ::testing::Test {
   std::vector<GenerationRequest> pool_;
   std::map<std::string, std::string> engines_;
   std::map<DType, std::map<size_t, std::vector<float>>> references_;
+  int shared_plans_ = 0;
 };
 
 TEST_F(ExecutorRandomPlans, LogitsHaveTheSameBits) {
@@ -172,6 +174,9 @@ TEST_F(ExecutorRandomPlans, LogitsHaveTheSameBits) {
       EXPECT_TRUE(same_bits(values, reference(plan.dtype).at(request)))
           << ::testing::PrintToString(plan) << ", request " << request;
     }
+  }
+  if (test_device() == "cuda") {
+    EXPECT_GT(shared_plans_, kPlans / 6);
   }
 }
 

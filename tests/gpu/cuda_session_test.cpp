@@ -1,9 +1,12 @@
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <ctime>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -154,16 +157,24 @@ class CudaHostThreadsTest : public CudaSessionTest {
  protected:
   static constexpr int64_t kRows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 300};
 
-  std::string engine(const std::string& codec, int64_t canonical_rows) {
+  /// Its codecs, the raw one first.
+  static std::vector<std::string> codecs(DType dtype) {
+    if (dtype == DType::kFloat16) return {"none", "e3"};
+    return {"none", "e3", "e4"};
+  }
+
+  std::string engine(const std::string& codec, int64_t canonical_rows,
+                     DType dtype = DType::kBFloat16) {
     TinyModel shape;
-    shape.dtype = DType::kBFloat16;
+    shape.dtype = dtype;
     shape.hidden_size = 1024;  // long enough for codes to pay
     shape.intermediate_size = 1032;
     shape.max_position_embeddings = 320;
     shape.max_batch_size = 32;
     shape.canonical_rows = canonical_rows;
     shape.tile_codec = codec;
-    return make_tiny_engine(shape, directory_ / codec + std::to_string(canonical_rows));
+    const std::string name = std::string(dtype_name(dtype)) + codec;
+    return make_tiny_engine(shape, directory_ / name + std::to_string(canonical_rows));
   }
 
   /// Passes of so many rows: sequences that decode, or a prompt.
@@ -184,26 +195,80 @@ class CudaHostThreadsTest : public CudaSessionTest {
 };
 
 TEST_F(CudaHostThreadsTest, NoRowCountAndNoThreadCountChangesABit) {
-  for (const int64_t canonical_rows : {0, 8}) {
-    const std::string raw = engine("none", canonical_rows);
-    const std::string coded = engine("e3", canonical_rows);
-    for (const int64_t rows : kRows) {
-      const Outcome alone = expected(raw, rows);
-      for (const int threads : {1, 7, 15}) {
-        for (const std::string& engine_dir : {raw, coded}) {
-          SessionOptions some = options(engine_dir);
-          some.budget.percent = 0.2;
-          some.host_threads = threads;
-          some.host_share = 0.5;
-          const Outcome outcome = generate_rows(some, rows);
-          EXPECT_EQ(outcome.logits, alone.logits)
-              << engine_dir << ", " << rows << " rows, " << threads << " threads";
-          EXPECT_EQ(outcome.tokens, alone.tokens);
-          EXPECT_TRUE(outcome.stream.host_bytes > 0 || rows > 8) << rows;
+  for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+    for (const int64_t canonical_rows : {0, 8}) {
+      std::vector<std::string> engines;
+      for (const std::string& codec : codecs(dtype)) {
+        engines.push_back(engine(codec, canonical_rows, dtype));
+      }
+      for (const int64_t rows : kRows) {
+        const Outcome alone = expected(engines[0], rows);
+        for (const std::string& engine_dir : engines) {
+          for (const double percent : {0.0, 0.2, 0.5}) {
+            for (const int threads : {0, 1, 15}) {
+              SessionOptions some = options(engine_dir);
+              some.budget.percent = percent;
+              some.host_threads = threads;
+              some.host_share = 0.5;
+              const Outcome outcome = generate_rows(some, rows);
+              EXPECT_EQ(outcome.logits, alone.logits) << engine_dir << " at " << percent << ", "
+                                                      << rows << " rows, " << threads << " threads";
+              EXPECT_EQ(outcome.tokens, alone.tokens);
+              EXPECT_TRUE(outcome.stream.host_bytes > 0 || threads == 0 || rows > 8) << rows;
+              EXPECT_TRUE(outcome.stream.host_bytes == 0 || threads > 0);
+            }
+          }
         }
       }
     }
   }
+}
+
+/// A machine whose host and link are slow enough to share the passes of a small model, so that the
+/// balance sets out with shares and is corrected by what the threads really do.
+constexpr const char* kSlowProfile =
+    R"({"machine": "test", "threads": 1, "link_gbps": 0.05, "memory_gbps": 3000.0,
+        "matmul_gflops": 100000.0, "host_threads": 7, "shared_link_gbps": 0.05, "host_rates": [
+        {"tokens": 8, "codec": "raw", "gbps": 0.05}, {"tokens": 8, "codec": "e3", "gbps": 0.05},
+        {"tokens": 8, "codec": "e4", "gbps": 0.05}]})";
+
+TEST_F(CudaHostThreadsTest, LiveChangesOfPercentageChangeNoBit) {
+  const auto requests = prompts(3, 8, 6);
+  SessionOptions some = options(engine("none", 8));
+  some.limits.max_sequences = 3;
+  some.host_threads = 0;
+  const Outcome alone = generate(some, requests);
+  some.host_threads = 7;
+  std::ofstream(some.profile_path = directory_ / "slow.json") << kSlowProfile;
+  for (const std::string& codec : codecs(DType::kBFloat16)) {
+    some.engine_dir = engine(codec, 8);
+    some.budget.percent = 0.0;
+    TestContext context(2);
+    const auto session = Session::open(some, context.context);
+    for (const double percent : {0.0, 0.5, 0.2, 1.0, 0.0, 0.3}) {
+      session->set_budget({.percent = percent});
+      LogitsRecorder recorder;
+      session->generate(requests, &recorder);
+      EXPECT_EQ(recorder.all(), alone.logits) << codec << " at " << percent;
+      EXPECT_EQ(session->stats().stream.host_bytes > 0, percent < 1) << codec << " at " << percent;
+    }
+  }
+}
+
+TEST_F(CudaHostThreadsTest, ThreadsThatHaveWorkedSleep) {
+  SessionOptions some = options(engine("e3", 8));
+  some.limits.max_sequences = 1;
+  some.budget.percent = 0.0;
+  some.host_threads = 7;
+  some.host_share = 0.5;
+  TestContext context(2);
+  const auto session = Session::open(some, context.context);
+  session->generate(prompts(1, 8, 6));
+  EXPECT_GT(session->stats().stream.host_bytes, 0u);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // longer than threads poll
+  const std::clock_t before = std::clock();
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 100);  // of all threads
 }
 
 // The second processor is the first host thread's.
@@ -221,8 +286,10 @@ TEST_F(CudaHostThreadsTest, ASlowThreadChangesNoBit) {
         some.budget.percent = 0.0;
         some.host_threads = threads;
         some.host_share = 0.4;
-        EXPECT_EQ(generate_rows(some, rows).logits, alone.logits)
+        const Outcome outcome = generate_rows(some, rows);
+        EXPECT_EQ(outcome.logits, alone.logits)
             << engine_dir << ", " << rows << " rows, " << threads << " threads";
+        EXPECT_TRUE(outcome.stream.host_bytes > 0 || rows > 8) << rows;
       }
     }
   }

@@ -74,6 +74,20 @@ TEST(MachineProfileTest, BadTextIsAnError) {
   }
 }
 
+TEST(MachineProfileTest, FewerHostThreadsMultiplyLess) {
+  MachineProfile measured;
+  measured.host_threads = 15;
+  measured.host_rates = {{.tokens = 1, .codec = CodecId::kE3, .gbps = 150}};
+  EXPECT_DOUBLE_EQ(host_gbps(with_host_threads(measured, 3), CodecId::kE3, 1), 30);
+  EXPECT_EQ(with_host_threads(measured, 3).host_threads, 3);
+  for (const int more : {15, 16, 1024}) {
+    EXPECT_EQ(host_gbps(with_host_threads(measured, more), CodecId::kE3, 1), 150);
+  }
+  EXPECT_TRUE(with_host_threads(measured, 0).host_rates.empty());
+  measured.host_threads = 0;  // a file that does not say
+  EXPECT_EQ(host_gbps(with_host_threads(measured, 3), CodecId::kE3, 1), 150);
+}
+
 TEST(MachineProfileTest, ReadsTheOldNameOfTheLinkAndWritesTheNewOne) {
   const MachineProfile profile = parse_machine_profile(
       R"({"disk_gbps": 2.5, "memory_gbps": 30, "matmul_gflops": 50})", "p.json");

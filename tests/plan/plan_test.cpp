@@ -363,6 +363,30 @@ TEST(PlanTest, PredictsTheSlowestOfLinkMemoryAndCompute) {
   }
 }
 
+// Whatever the batch that it predicts for: passes have any number of rows.
+TEST(PlanTest, SaysTheHostsShareOfEveryClassOfPasses) {
+  const Manifest manifest = one_page_tiles();
+  PlanOptions options = at_percent(0);
+  options.streamed_home = Home::kHost;
+  MachineProfile profile{.link_gbps = 0.001, .memory_gbps = 1, .matmul_gflops = 1};
+  profile.shared_link_gbps = 0.001;
+  for (const int64_t tokens : {1, 2}) {
+    profile.host_rates.push_back({.tokens = tokens, .codec = CodecId::kRaw, .gbps = 0.001});
+  }
+  EXPECT_EQ(make_plan(manifest, profile, options).host_share, HostShares{});
+  options.host_shares = true;
+  for (const int64_t batch_size : {1, 2, 4, 32}) {
+    options.batch_size = batch_size;
+    const Plan plan = make_plan(manifest, profile, options);
+    EXPECT_NEAR(plan.host_share[0], 0.5, 0.01);
+    EXPECT_EQ(plan.host_share[1], plan.host_share[0]);
+    EXPECT_EQ(plan.host_share[2], 0);  // never measured
+    EXPECT_EQ(plan.host_ms > 0, batch_size <= 2) << batch_size;
+  }
+  options.budget.percent = 1.0;
+  EXPECT_EQ(make_plan(manifest, profile, options).host_share, HostShares{});
+}
+
 TEST(PlanTest, PercentLineIsTheOneThatUsersKnow) {
   Plan plan;
   plan.streamable_bytes = 1000;

@@ -76,8 +76,8 @@ int inspect(const InspectFlags& flags, Context& context) {
   }
   if (report.damaged.empty()) return 0;
   fail(ErrorCode::kCorrupt,
-       "[inspect] {}: {} of its parts do not match their checksums, the first is {}", flags.path,
-       report.damaged.size(), report.damaged.front());
+       "[inspect] {}: {} of its parts are damaged, the first is {}: build the engine again",
+       flags.path, report.damaged.size(), report.damaged.front());
 }
 
 }  // namespace
@@ -88,7 +88,7 @@ void add_inspect_command(App& app) {
   command->footer(kExample);
   const auto flags = std::make_shared<InspectFlags>();  // shared with the callback, which is copied
   command->add_option("path", flags->path, "File or folder")->required();
-  command->add_flag("--verify", flags->verify, "Check every checksum of an engine");
+  command->add_flag("--verify", flags->verify, "Check every checksum and coded row of an engine");
   command->add_flag("--json", flags->json, "Print JSON");
   add_common_flags(app, *command);
   command->final_callback(

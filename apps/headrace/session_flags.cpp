@@ -112,8 +112,10 @@ void add_session_flags(CLI::App& command, SessionFlags& flags) {
                   "Share of what is not resident that they multiply (default: planned)")
       ->check(CLI::Range(0.0, 1.0))
       ->group("");  // for experiments
-  command.add_option("--verify", flags.verify,
-                     "Check checksums of weights: first arrival, always or never (default first)");
+  command.add_option(
+      "--verify", flags.verify,
+      "Check checksums and codes of weights: first arrival, always or never, which takes "
+      "damaged weights as they are (default first)");
   command.add_option("--io", flags.io, "Read with auto, uring or pread (default auto)");
   command.add_option("--direct_io", flags.direct_io,
                      "Read past the page cache: auto, on or off (default auto)");

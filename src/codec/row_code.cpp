@@ -242,4 +242,12 @@ int64_t count_escapes(const RowLayout& layout, const std::byte* row) {
   return escapes;
 }
 
+bool escapes_fit(const RowLayout& layout, std::span<const std::byte> rows) {
+  for (size_t at = 0; at < rows.size(); at += layout.stride_bytes) {
+    const int64_t escapes = count_escapes(layout, rows.data() + at);
+    if (static_cast<uint64_t>(escapes) > layout.escape_capacity) return false;
+  }
+  return true;
+}
+
 }  // namespace headrace

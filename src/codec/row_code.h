@@ -46,4 +46,8 @@ void decode_row(const RowLayout& layout, const std::byte* row, std::span<uint16_
 /// has no more than layout.escape_capacity.
 int64_t count_escapes(const RowLayout& layout, const std::byte* row);
 
+/// Whether none of the rows claims more escapes than it has room for. REQUIRES: `rows` holds whole
+/// rows, one after the other.
+bool escapes_fit(const RowLayout& layout, std::span<const std::byte> rows);
+
 }  // namespace headrace

@@ -75,6 +75,11 @@ uint64_t Manifest::payload_bytes() const {
   return bytes;
 }
 
+RowLayout Manifest::row_layout(const TileInfo& tile) const {
+  const MatrixInfo& matrix = matrices[tile.matrix];
+  return RowLayout::of(tile.codec, matrix.dtype, matrix.k, tile.row_stride_bytes);
+}
+
 const VectorInfo* Manifest::find_vector(int32_t layer, Role role) const {
   const auto key = vector_key(layer, role);
   const auto found = std::ranges::lower_bound(

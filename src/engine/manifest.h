@@ -8,6 +8,7 @@
 
 #include "checkpoint/model_config.h"
 #include "codec/codec_id.h"
+#include "codec/row_layout.h"
 #include "tensor/dtype.h"
 
 namespace headrace {
@@ -113,6 +114,8 @@ struct Manifest {
   uint64_t streamable_bytes() const;
   /// The same as they are coded.
   uint64_t payload_bytes() const;
+  /// How the tile's rows are laid out. REQUIRES: they are coded.
+  RowLayout row_layout(const TileInfo& tile) const;
   /// The vector with this role, or null if the model has none (a bias, say).
   const VectorInfo* find_vector(int32_t layer, Role role) const;
 };

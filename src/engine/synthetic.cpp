@@ -150,8 +150,7 @@ size_t SyntheticFile::read_tile(const TileInfo& tile, uint64_t offset,
 /// The bytes of coded rows from `begin` on, as many as `out` takes.
 void SyntheticFile::read_coded_rows(const TileInfo& tile, uint64_t begin,
                                     std::span<std::byte> out) const {
-  const MatrixInfo& matrix = manifest_->matrices[tile.matrix];
-  const auto layout = RowLayout::of(tile.codec, matrix.dtype, matrix.k, tile.row_stride_bytes);
+  const RowLayout layout = manifest_->row_layout(tile);
   std::vector<std::byte> row(layout.stride_bytes);
   while (!out.empty()) {
     const uint64_t index = begin / layout.stride_bytes;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "codec/row_code.h"
 #include "engine/format.h"
 #include "engine/hash.h"
 #include "engine/little_endian.h"
@@ -22,16 +23,13 @@ class Verifier {
   std::vector<std::string> run() {
     const Manifest& manifest = engine_.manifest();
     progress_.start("verify", total_bytes(), "bytes");
-    for (uint32_t t = 0; t < manifest.tiles.size(); ++t) {
-      const TileInfo& tile = manifest.tiles[t];
-      if (hash_of(tile.offset, tile.stored_bytes) != tile.xxh3) {
-        damaged_.push_back(tile_name(manifest, t));
-      }
-    }
+    for (uint32_t t = 0; t < manifest.tiles.size(); ++t) verify_tile(t);
     if (!manifest.embedding.tied) verify_embedding();
     for (const VectorInfo& vector : manifest.vectors) {
-      if (hash_of(vector.offset, static_cast<uint64_t>(vector.count) * sizeof(float)) !=
-          vector.xxh3) {
+      StreamingHash hash;
+      for_pieces(vector.offset, static_cast<uint64_t>(vector.count), sizeof(float),
+                 [&](std::span<const std::byte> values) { hash.update(values); });
+      if (hash.digest() != vector.xxh3) {
         damaged_.push_back(vector.layer < 0
                                ? role_name(vector.role)
                                : fmt::format("layer {} {}", vector.layer, role_name(vector.role)));
@@ -61,14 +59,32 @@ class Verifier {
     return piece;
   }
 
-  uint64_t hash_of(uint64_t offset, uint64_t bytes) {
-    StreamingHash hash;
-    for (uint64_t read_bytes = 0; read_bytes < bytes;) {
-      const uint64_t piece = std::min(kChunkBytes, bytes - read_bytes);
-      hash.update(read(offset + read_bytes, piece));
-      read_bytes += piece;
+  /// Calls `use` with the bytes of `count` items, some whole ones at a time.
+  template <typename Use>
+  void for_pieces(uint64_t offset, uint64_t count, uint64_t item_bytes, Use use) {
+    const uint64_t at_once = std::max<uint64_t>(kChunkBytes / item_bytes, 1);
+    for (uint64_t i = 0; i < count; i += at_once) {
+      use(read(offset + i * item_bytes, std::min(at_once, count - i) * item_bytes));
     }
-    return hash.digest();
+  }
+
+  void verify_tile(uint32_t index) {
+    const Manifest& manifest = engine_.manifest();
+    const TileInfo& tile = manifest.tiles[index];
+    const bool coded = tile.codec != CodecId::kRaw;
+    const RowLayout layout = coded ? manifest.row_layout(tile) : RowLayout{};
+    StreamingHash hash;
+    bool fits = true;
+    for_pieces(tile.offset, static_cast<uint64_t>(tile.rows), tile.row_stride_bytes,
+               [&](std::span<const std::byte> rows) {
+                 hash.update(rows);
+                 fits = fits && (!coded || escapes_fit(layout, rows));
+               });
+    if (hash.digest() != tile.xxh3) {
+      damaged_.push_back(tile_name(manifest, index));
+    } else if (!fits) {
+      damaged_.push_back(tile_name(manifest, index) + ": rows with more escapes than room");
+    }
   }
 
   void verify_embedding() {
@@ -76,18 +92,15 @@ class Verifier {
     const uint64_t stride = embedding.row_stride_bytes;
     const uint64_t payload = row_bytes(engine_.model().hidden_size, engine_.model().dtype);
     const auto vocab = static_cast<uint64_t>(engine_.model().vocab_size);
-    const uint64_t rows_at_once = std::max<uint64_t>(kChunkBytes / stride, 1);
-    for (uint64_t row = 0; row < vocab; row += rows_at_once) {
-      const uint64_t rows = std::min(rows_at_once, vocab - row);
-      const auto bytes = read(embedding.offset + row * stride, rows * stride);
-      for (uint64_t i = 0; i < rows; ++i) {
-        const auto one = bytes.subspan(i * stride, stride);
-        LittleEndianReader checksum{one.last(sizeof(uint64_t))};
-        if (XXH3_64bits(one.data(), payload) != checksum.take<uint64_t>()) {
-          damaged_.push_back(fmt::format("embedding row {}", row + i));
+    uint64_t row = 0;
+    for_pieces(embedding.offset, vocab, stride, [&](std::span<const std::byte> rows) {
+      for (; !rows.empty(); rows = rows.subspan(stride), ++row) {
+        LittleEndianReader checksum{rows.first(stride).last(sizeof(uint64_t))};
+        if (XXH3_64bits(rows.data(), payload) != checksum.take<uint64_t>()) {
+          damaged_.push_back(fmt::format("embedding row {}", row));
         }
       }
-    }
+    });
   }
 
   const Engine& engine_;

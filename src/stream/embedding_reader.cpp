@@ -100,9 +100,7 @@ EmbeddingReader::Place EmbeddingReader::place_of(int32_t id) const {
   const std::byte* const resident = stream_.resident_tile(index);
   Place place = {.resident = resident == nullptr ? nullptr : resident + in_tile,
                  .offset = tile.offset + in_tile};
-  if (tile.codec != CodecId::kRaw) {
-    place.code = RowLayout::of(tile.codec, head.dtype, head.k, tile.row_stride_bytes);
-  }
+  if (tile.codec != CodecId::kRaw) place.code = manifest.row_layout(tile);
   return place;
 }
 

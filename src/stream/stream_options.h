@@ -4,7 +4,9 @@
 
 namespace headrace {
 
-/// When a tile's checksum is compared: on its first arrival in fast memory, on every one, or never.
+/// When a tile's checksum is compared and the escapes of its coded rows are counted: on its first
+/// arrival in fast memory, on every one, or never. Never, a damaged or forged tile gives wrong
+/// numbers: what reads rows reads nothing beyond them, whatever they hold.
 enum class VerifyMode : uint8_t { kFirst, kAlways, kNever };
 
 /// How the disk link reads: io_uring where the system allows it and a pool of reading threads

@@ -14,24 +14,19 @@ TileCheck::TileCheck(const Manifest& manifest, std::string source, VerifyMode mo
     : manifest_(manifest),
       source_(std::move(source)),
       mode_(mode),
-      verified_(manifest.tiles.size(), mode == VerifyMode::kNever ? 1 : 0) {}
+      verified_(manifest.tiles.size()) {}
 
 std::string TileCheck::place(uint32_t tile) const {
   return fmt::format("[stream] {} of {} at byte {}", tile_name(manifest_, tile), source_,
                      manifest_.tiles[tile].offset);
 }
 
-/// Of a forged tile, whose checksum is right, rows may claim what is not there.
-bool TileCheck::codes_fit(const TileInfo& tile, const std::byte* data) const {
-  if (tile.codec == CodecId::kRaw) return true;
-  const MatrixInfo& matrix = manifest_.matrices[tile.matrix];
-  const auto layout = RowLayout::of(tile.codec, matrix.dtype, matrix.k, tile.row_stride_bytes);
-  for (int64_t r = 0; r < tile.rows; ++r) {
-    const int64_t escapes =
-        count_escapes(layout, data + static_cast<uint64_t>(r) * layout.stride_bytes);
-    if (static_cast<uint64_t>(escapes) > layout.escape_capacity) return false;
+const char* TileCheck::fault_of(const TileInfo& tile, std::span<const std::byte> bytes) const {
+  if (XXH3_64bits(bytes.data(), bytes.size()) != tile.xxh3) return "does not match its checksum";
+  if (tile.codec != CodecId::kRaw && !escapes_fit(manifest_.row_layout(tile), bytes)) {
+    return "has rows with more escapes than room";  // forged, checksum and all
   }
-  return true;
+  return nullptr;
 }
 
 std::optional<Error> TileCheck::check(uint32_t first_tile, uint32_t tile_count,
@@ -45,18 +40,15 @@ std::optional<Error> TileCheck::check(uint32_t first_tile, uint32_t tile_count,
     return Error(ErrorCode::kIo,
                  fmt::format("{} cannot be read: {}", place(first_tile), std::strerror(error)));
   }
+  if (mode_ == VerifyMode::kNever) return std::nullopt;
   const uint64_t begin = manifest_.tiles[first_tile].offset;
   for (uint32_t t = first_tile; t < first_tile + tile_count; ++t) {
     if (verified_[t] != 0 && mode_ != VerifyMode::kAlways) continue;
     const TileInfo& tile = manifest_.tiles[t];
-    if (mode_ != VerifyMode::kNever &&
-        XXH3_64bits(data + (tile.offset - begin), tile.stored_bytes) != tile.xxh3) {
+    const char* const fault = fault_of(tile, {data + (tile.offset - begin), tile.stored_bytes});
+    if (fault != nullptr) {
       return Error(ErrorCode::kCorrupt,
-                   place(t) + " does not match its checksum: build the engine again");
-    }
-    if (!codes_fit(tile, data + (tile.offset - begin))) {
-      return Error(ErrorCode::kCorrupt,
-                   place(t) + " has rows with more escapes than room: build the engine again");
+                   fmt::format("{} {}: build the engine again", place(t), fault));
     }
     verified_[t] = 1;
   }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,13 +23,15 @@ class TileCheck {
 
   /// The failure of a transfer of tiles [first_tile, first_tile + tile_count) that ended with
   /// `error` (an errno value or 0) and begins at `data`; nothing if the tiles are good. A tile lies
-  /// at the same distance from `data` as in the file from the first tile.
+  /// at the same distance from `data` as in the file from the first tile. VerifyMode::kNever takes
+  /// whatever arrived for good.
   std::optional<Error> check(uint32_t first_tile, uint32_t tile_count, const std::byte* data,
                              int error);
 
  private:
   std::string place(uint32_t tile) const;
-  bool codes_fit(const TileInfo& tile, const std::byte* data) const;
+  /// What is wrong with a tile that arrived whole, as the end of a sentence; null: nothing.
+  const char* fault_of(const TileInfo& tile, std::span<const std::byte> bytes) const;
 
   const Manifest& manifest_;
   const std::string source_;

@@ -123,6 +123,21 @@ RC_GTEST_PROP(RowCode, ForgedRowsStayInside, ()) {
   RC_ASSERT(count_escapes(layout, coded.data()) >= 0);
 }
 
+TEST(RowCode, AsManyEscapesFitAsThereIsRoom) {
+  for (const Case& c : cases()) {
+    constexpr int64_t kK = 256;  // its codes are a nibble each
+    const RowLayout layout =
+        RowLayout::of(c.codec, c.dtype, kK, RowLayout::stride_for(c.codec, c.dtype, kK, 1));
+    ASSERT_LT(layout.escape_capacity, 64U);
+    std::vector<std::byte> rows(3 * layout.stride_bytes, std::byte{0x11});  // no escapes
+    std::byte* const codes = rows.data() + layout.stride_bytes + layout.groups_offset + kK;
+    for (uint64_t escapes = 0; escapes <= layout.escape_capacity + 1; ++escapes) {
+      EXPECT_EQ(escapes_fit(layout, rows), escapes <= layout.escape_capacity) << escapes;
+      codes[escapes / 2] &= escapes % 2 == 0 ? std::byte{0xf0} : std::byte{0x00};
+    }
+  }
+}
+
 TEST(RowLayout, GaussianRowsShrink) {
   const uint64_t e3 = RowLayout::stride_for(CodecId::kE3, DType::kBFloat16, 4096, 112);
   EXPECT_EQ(e3, 16 + 112 + 4 * (1024 + 384));

@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/forged_engine.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_context.h"
+#include "tests/support/tiny_engine.h"
 
 namespace headrace {
 namespace {
@@ -37,6 +39,22 @@ TEST(VerifyEngine, NamesEveryDamagedPart) {
             (std::vector<std::string>{"tile 3 (layer 0 fc, rows 64 to 74)",
                                       "tile 9 (lm_head, rows 128 to 130)", "embedding row 130",
                                       "layer 0 qkv_bias"}));
+}
+
+TEST(VerifyEngine, NamesATileWhoseChecksumIsRightAndWhoseEscapesHaveNoRoom) {
+  const TemporaryDirectory folder;
+  testing::TinyModel shape;
+  shape.hidden_size = 1024;  // long enough for codes to pay
+  shape.num_hidden_layers = 1;
+  shape.tile_codec = "e3";
+  const std::string path = testing::make_tiny_engine(shape, folder / "engine");
+  TestContext test;
+  EXPECT_TRUE(verify_engine(Engine::open(posix_file_system(), path), test.context).empty());
+  const uint32_t tile = testing::forge_escapes(path);
+  const Engine engine = Engine::open(posix_file_system(), path);
+  EXPECT_EQ(verify_engine(engine, test.context),
+            std::vector<std::string>{tile_name(engine.manifest(), tile) +
+                                     ": rows with more escapes than room"});
 }
 
 }  // namespace

@@ -16,27 +16,31 @@ double tokens_per_second(const PlanReport& report, const Plan& plan) {
   return static_cast<double>(report.batch_size) * 1e3 / plan.predicted_pass_ms;
 }
 
-/// What host threads multiply of a token row, and what the link carries meanwhile.
+/// What host threads multiply in passes of the fewest token rows, as it was measured.
 std::string host_text(const MachineProfile& profile) {
   std::string rates;
   for (const HostRate& rate : profile.host_rates) {
-    if (rate.tokens != 1) continue;
+    if (rate.tokens != profile.host_rates.front().tokens) continue;
     rates +=
         fmt::format("{}{} {:.1f}", rates.empty() ? "" : ", ", codec_name(rate.codec), rate.gbps);
   }
   if (rates.empty()) return "";
-  return fmt::format("           {} host threads {} GB/s of weights, link {:.2f} GB/s meanwhile\n",
-                     profile.host_threads, rates, profile.shared_link_gbps);
+  const std::string threads =
+      profile.host_threads > 0 ? fmt::format("{} host threads", profile.host_threads) : "host";
+  return fmt::format("           {} {} GB/s of weights, link {:.2f} GB/s meanwhile\n", threads,
+                     rates, profile.shared_link_gbps);
 }
 
-/// By token rows of a pass: what the host multiplies of what is not resident.
-std::string host_use_text(const Plan& plan) {
-  if (plan.host_share == HostShares{}) return "its threads multiply none of that";
+/// What the host multiplies of what is not resident, by token rows of a pass.
+std::string host_use_text(const PlanReport& report, const Plan& plan) {
+  if (plan.host_share == HostShares{}) return "";
   std::string text;
   for (size_t c = 0; c < kSharedRows.size(); ++c) {
-    text += fmt::format("{}{:.2f} at {}", c == 0 ? "" : ", ", plan.host_share[c], kSharedRows[c]);
+    text +=
+        fmt::format("{}{:.2f} up to {}", c == 0 ? "" : ", ", plan.host_share[c], kSharedRows[c]);
   }
-  return "its threads multiply some of that in place, at first: " + text + " token rows";
+  return fmt::format("of that {} host threads multiply, at first: {} token rows",
+                     report.host_threads, text);
 }
 
 std::string head_text(const PlanReport& report) {
@@ -108,7 +112,7 @@ std::string plan_text(const PlanReport& report, const PlannedSession& session) {
   line(from_host ? "host" : "disk",
        fmt::format("{} stream on every pass, in {} requests", format_bytes(plan.streamed_bytes),
                    plan.requests.size()));
-  if (from_host && !plan.requests.empty()) line("", host_use_text(plan));
+  if (const std::string use = host_use_text(report, plan); !use.empty()) line("", use);
   line("ring", plan.requests.empty() ? std::string("none: nothing streams")
                                      : fmt::format("{} slots of {}", plan.ring_requests,
                                                    format_bytes(plan.ring_slot_bytes)));

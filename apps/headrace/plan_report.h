@@ -29,7 +29,8 @@ struct PlanReport {
   int64_t max_batch_size = 0;        // the engine's
   Home streamed_home = Home::kDisk;  // of what is not resident
   uint64_t available_bytes = 0;
-  MachineProfile profile;
+  MachineProfile profile;  // as it was measured
+  int host_threads = 0;    // that sessions have
   std::vector<PlannedSession> sessions = {};
 };
 

@@ -22,19 +22,18 @@ class Planner {
     options_.limits = resolve_limits(options_.limits, engine_.build());
     options_.host_threads = resolve_host_threads(options_.host_threads);
     const ModelConfig& model = engine_.model();
-    report_ = {
-        .engine_dir = options_.engine_dir,
-        .model = fmt::format("{}, {}, {} layers", model.architecture, dtype_name(model.dtype),
-                             model.num_hidden_layers),
-        .tiles = engine_.manifest().tiles.size(),
-        .batch_size = options_.limits.max_sequences,
-        .sequence_tokens = options_.limits.max_sequence_tokens,
-        .max_batch_size = engine_.build().max_batch_size,
-        .streamed_home = streamed_home(*backend_),
-        .available_bytes = available_bytes(),
-        .profile = with_host_threads(load_or_measure_profile(options_.profile_path, engine_,
-                                                             *backend_, options_.stream, context),
-                                     *options_.host_threads)};
+    report_ = {.engine_dir = options_.engine_dir,
+               .model = fmt::format("{}, {}, {} layers", model.architecture,
+                                    dtype_name(model.dtype), model.num_hidden_layers),
+               .tiles = engine_.manifest().tiles.size(),
+               .batch_size = options_.limits.max_sequences,
+               .sequence_tokens = options_.limits.max_sequence_tokens,
+               .max_batch_size = engine_.build().max_batch_size,
+               .streamed_home = streamed_home(*backend_),
+               .available_bytes = available_bytes(),
+               .profile = load_or_measure_profile(options_.profile_path, engine_, *backend_,
+                                                  options_.stream, context),
+               .host_threads = host_threads(options_, engine_, *backend_)};
   }
 
   /// Bytes of fast memory that are free, or the user's limit if that is less.
@@ -57,7 +56,8 @@ class Planner {
     PlanOptions to_plan = plan_options(options_, engine_, *backend_);
     to_plan.budget = budget;
     session.plan =
-        plan_within(engine_.manifest(), report_.profile, to_plan, available_for_weights());
+        plan_within(engine_.manifest(), with_host_threads(report_.profile, report_.host_threads),
+                    to_plan, available_for_weights());
     session.percent = budget.percent.value_or(static_cast<double>(session.plan.budget_bytes) /
                                               static_cast<double>(session.plan.streamable_bytes));
     session.memory = memory(session.plan, options_.limits);

@@ -9,9 +9,9 @@
 namespace headrace {
 
 /// Reads every tile, embedding row and vector of an engine and compares it with its checksum, and
-/// the escapes of coded rows with their room. Returns the names of those that differ, in the file's
-/// order, and what else is wrong with tiles that do not; empty: the engine is whole. Reports bytes
-/// through context.progress. Error{kIo} if the file cannot be read.
+/// the escapes of coded rows with their room. Returns the names of those that differ, and of tiles
+/// whose checksum is right but whose rows have too many escapes, in the file's order; empty: the
+/// engine is whole. Reports bytes through context.progress. Error{kIo} if the file cannot be read.
 std::vector<std::string> verify_engine(const Engine& engine, Context& context);
 
 }  // namespace headrace

@@ -38,6 +38,7 @@ CodecId read_codec(const nlohmann::json& json, std::string_view where) {
 void read_host_rates(const nlohmann::json& json, std::string_view where, MachineProfile& profile) {
   constexpr size_t kMostRates = 64;
   constexpr int kMostTokens = 1 << 20;
+  constexpr uint64_t kMostThreads = 1 << 16;
   const auto rates = json.find("host_rates");
   if (rates == json.end()) return;
   if (!rates->is_array() || rates->size() > kMostRates) {
@@ -56,11 +57,12 @@ void read_host_rates(const nlohmann::json& json, std::string_view where, Machine
                                   .gbps = read_rate(rate, "gbps", where)});
   }
   profile.shared_link_gbps = read_rate(json, "shared_link_gbps", where);
-  if (const auto threads = json.find("host_threads");
-      threads != json.end() && threads->is_number_unsigned()) {
-    profile.host_threads =
-        static_cast<int32_t>(std::min<uint64_t>(threads->get<uint64_t>(), 1 << 16));
+  const auto threads = json.find("host_threads");
+  if (threads == json.end()) return;
+  if (!threads->is_number_unsigned() || threads->get<uint64_t>() > kMostThreads) {
+    fail(ErrorCode::kCorrupt, "[profile] {}: 'host_threads' must be 0 to {}", where, kMostThreads);
   }
+  profile.host_threads = threads->get<int32_t>();
 }
 
 }  // namespace
@@ -112,8 +114,8 @@ std::string machine_profile_to_json(const MachineProfile& profile) {
 }
 
 MachineProfile with_host_threads(MachineProfile profile, int threads) {
-  if (threads >= profile.host_threads) return profile;
   if (threads == 0) profile.host_rates.clear();
+  if (threads >= profile.host_threads) return profile;
   for (HostRate& rate : profile.host_rates) {
     rate.gbps *= static_cast<double>(threads) / profile.host_threads;
   }

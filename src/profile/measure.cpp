@@ -92,6 +92,12 @@ double measure_source(const Engine& engine, const StreamOptions& options, Contex
   return measure_link_gbps(*link, engine.file().size(), reading, context);
 }
 
+/// No rates though there are processors for host threads: measure_host() found too little memory.
+/// There may be more the next time.
+bool lacks_host_rates(const Backend& backend, const MachineProfile& profile) {
+  return backend.has_own_memory() && available_processors() > 1 && profile.host_rates.empty();
+}
+
 }  // namespace
 
 MachineProfile measure_machine(const Engine& engine, Backend& backend, const StreamOptions& options,
@@ -121,15 +127,6 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
   if (backend.has_own_memory()) measure_host(backend, dtype, context, profile);
   return profile;
 }
-
-namespace {
-
-/// Processors there are: it was memory that measure_host() lacked, which may be free the next time.
-bool lacks_host_rates(const Backend& backend, const MachineProfile& profile) {
-  return backend.has_own_memory() && available_processors() > 1 && profile.host_rates.empty();
-}
-
-}  // namespace
 
 MachineProfile load_or_measure_profile(const std::string& path, const Engine& engine,
                                        Backend& backend, const StreamOptions& options,

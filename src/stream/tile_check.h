@@ -23,8 +23,8 @@ class TileCheck {
 
   /// The failure of a transfer of tiles [first_tile, first_tile + tile_count) that ended with
   /// `error` (an errno value or 0) and begins at `data`; nothing if the tiles are good. A tile lies
-  /// at the same distance from `data` as in the file from the first tile. VerifyMode::kNever takes
-  /// whatever arrived for good.
+  /// at the same distance from `data` as in the file from the first tile. VerifyMode::kNever
+  /// accepts whatever arrived.
   std::optional<Error> check(uint32_t first_tile, uint32_t tile_count, const std::byte* data,
                              int error);
 

@@ -74,6 +74,17 @@ TEST(MachineProfileTest, BadTextIsAnError) {
   }
 }
 
+TEST(MachineProfileTest, BadHostThreadsAreAnError) {
+  const std::string head =
+      R"({"link_gbps": 1, "memory_gbps": 1, "matmul_gflops": 1, "shared_link_gbps": 1,
+          "host_rates": [{"tokens": 1, "codec": "raw", "gbps": 1}], "host_threads": )";
+  EXPECT_EQ(parse_machine_profile(head + "65536}", "p.json").host_threads, 65536);
+  for (const char* threads : {"-1", "65537", "1e9", "2.5", "\"15\"", "null", "[]"}) {
+    expect_error(ErrorCode::kCorrupt, "host_threads",
+                 [&] { parse_machine_profile(head + threads + "}", "p.json"); });
+  }
+}
+
 TEST(MachineProfileTest, FewerHostThreadsMultiplyLess) {
   MachineProfile measured;
   measured.host_threads = 15;
@@ -85,6 +96,7 @@ TEST(MachineProfileTest, FewerHostThreadsMultiplyLess) {
   }
   EXPECT_TRUE(with_host_threads(measured, 0).host_rates.empty());
   measured.host_threads = 0;  // a file that does not say
+  EXPECT_TRUE(with_host_threads(measured, 0).host_rates.empty());
   EXPECT_EQ(host_gbps(with_host_threads(measured, 3), CodecId::kE3, 1), 150);
 }
 

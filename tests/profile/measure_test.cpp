@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/thread_pool.h"
 #include "kernels/backend.h"
 #include "profile/machine_name.h"
 #include "tests/support/error_matchers.h"
@@ -48,6 +49,8 @@ TEST_F(MeasureTest, MeasuresOnceAndCaches) {
   EXPECT_GT(first.memory_gbps, 0);
   EXPECT_GT(first.matmul_gflops, 0);
   EXPECT_THAT(first.machine, ::testing::HasSubstr(backend_->description()));
+  const std::string processors = std::to_string(available_processors()) + " x ";
+  EXPECT_THAT(first.machine, ::testing::StartsWith(processors));
   const std::string cache = profile_cache_path(first.machine);
   EXPECT_TRUE(cache.starts_with(folder_ / "cache"));
 

@@ -47,7 +47,8 @@ MachineProfile measure_machine(const Engine& engine, Backend& backend, const Str
 
 /// The profile in file `path`; or, with an empty path, the one cached for this machine, engine disk
 /// and backend under $XDG_CACHE_HOME/headrace or ~/.cache/headrace; or a new measurement, then
-/// cached unless memory was lacking to measure host threads. A cache that cannot be read or written is a verbose log line, never an error.
+/// cached unless memory was lacking to measure host threads. A cache that cannot be read or written
+/// is a verbose log line, never an error.
 MachineProfile load_or_measure_profile(const std::string& path, const Engine& engine,
                                        Backend& backend, const StreamOptions& options,
                                        Context& context);

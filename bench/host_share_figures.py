@@ -7,7 +7,8 @@ Llama-7B's shape, whole decode steps at context 256. What is compared runs in tu
 3): raw weights by the link alone, then with the host, float16 and bfloat16 in 3-bit codes with the
 host, and bfloat16 codes at batch 8 and 32. A line has the median of its milliseconds a step, all of
 them, what the first plan said before, how far off the prediction is at most that the same passes have
-corrected, how many times quicker than raw weights by the link alone it is, and the goal. Standard library only; about six minutes on an H200.
+corrected, how many times quicker than raw weights by the link alone it is, and the goal. Standard
+library only; about six minutes on an H200.
 """
 
 import argparse
@@ -33,7 +34,7 @@ GOALS = {
 
 
 def plan_of(text):
-    """The milliseconds that bench predicted for a line, and corrected; None where the host had no share."""
+    """The milliseconds that bench predicted, and corrected; None where the host had no share."""
     corrected = re.search(r"by that a decode pass takes ([\d.]+) ms", text)
     return float(text.split(" ms", 1)[0]), float(corrected[1]) if corrected else None
 

@@ -103,8 +103,7 @@ void EngineWriter::add_tile(const MatrixInfo& matrix, TileInfo& tile, const RowR
     const auto bytes =
         tile.codec == CodecId::kRaw
             ? read_chunk(read_rows, row, piece, row_bytes(matrix.k, matrix.dtype), stride)
-            : encode_chunk(RowLayout::of(tile.codec, matrix.dtype, matrix.k, stride), read_rows,
-                           row, piece);
+            : encode_chunk(manifest_.row_layout(tile), read_rows, row, piece);
     hash.update(bytes);
     file_.append(bytes);
     done += piece;

@@ -58,7 +58,7 @@ std::unique_ptr<Session> Session::open(const SessionOptions& options, Context& c
   session->profile_ =
       with_host_threads(load_or_measure_profile(options.profile_path, session->engine_,
                                                 *session->backend_, options.stream, context),
-                        *session->options_.host_threads);
+                        host_threads(session->options_, session->engine_, *session->backend_));
   const ModelLimits limits =
       model_limits(session->options_.limits, session->prefill_chunk_, session->engine_.build());
   session->model_ = std::make_unique<Model>(session->engine_, limits, *session->backend_, context);

@@ -205,7 +205,7 @@ TEST_F(CudaHostThreadsTest, NoRowCountAndNoThreadCountChangesABit) {
         const Outcome alone = expected(engines[0], rows);
         for (const std::string& engine_dir : engines) {
           for (const double percent : {0.0, 0.2, 0.5}) {
-            for (const int threads : {0, 1, 15}) {
+            for (const int threads : {0, 1, 7, 15}) {
               SessionOptions some = options(engine_dir);
               some.budget.percent = percent;
               some.host_threads = threads;
